@@ -1,0 +1,41 @@
+# LeakBench. `make help` says what there is; every target sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+SWEEP  ?= sweeps/quick.yaml
+OUT    ?= runs/$(basename $(notdir $(SWEEP)))
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help sweep test lint figures csv clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1']"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: sweeps/quick.yaml)
+	@$(BIN)/leakbench sweep $(SWEEP) --out $(OUT) $(ARGS)
+
+test: $(READY)  ## run the tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(READY)  ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+figures: $(READY)  ## draw the figures of OUT again
+	@$(BIN)/leakbench figures $(OUT)
+
+csv: $(READY)  ## write the rows of OUT as CSV again
+	@$(BIN)/leakbench csv $(OUT)
+
+clean:  ## remove the virtual environment and all caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "leakbench needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12"; exit 2; }
+	@echo "setting up $(VENV): this takes a minute or more, and 1.4 GB (several with a CUDA build of PyTorch)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(READY)

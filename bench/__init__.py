@@ -1,0 +1,1 @@
+"""What happens inside a trial: data sets, models, gradients, attacks, metrics."""

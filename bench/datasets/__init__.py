@@ -1,0 +1,57 @@
+"""Where labelled images come from, and the registry of data sets."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.datasets.base import Dataset, Images
+from bench.datasets.embedded import (
+    Cifar10Sample,
+    Cifar100Sample,
+    FashionMnistSample,
+    LfwSubset,
+    Mnist5k,
+    MnistSample,
+)
+from bench.datasets.folder import Folder
+from bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
+from defenses.registry import Registry
+
+__all__ = ["DATASETS", "Dataset", "Images", "open_dataset"]
+
+
+class DatasetRegistry(Registry[Dataset]):
+    """The registry of data sets, which takes `folder:PATH` for `folder(path=PATH)`."""
+
+    def build(self, name: str, settings: dict[str, Any]) -> Dataset:
+        """See `Registry.build`."""
+        if name.startswith("folder:"):
+            return super().build("folder", {"path": name.removeprefix("folder:"), **settings})
+        return super().build(name, settings)
+
+
+DATASETS = DatasetRegistry(
+    "dataset",
+    Dataset,  # type: ignore[type-abstract]
+    [
+        Cifar10Sample,
+        Cifar100Sample,
+        MnistSample,
+        FashionMnistSample,
+        Mnist5k,
+        LfwSubset,
+        Mnist,
+        FashionMnist,
+        Cifar10,
+        Cifar100,
+        Svhn,
+        Lfw,
+        Folder,
+    ],
+)
+
+
+@lru_cache
+def open_dataset(dataset: Dataset, data_root: Path) -> Images:
+    """`dataset.open(data_root)`, once a process."""
+    return dataset.open(data_root)

@@ -1,0 +1,62 @@
+"""What a data set is: labelled images, found by index."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defenses.configured import Configured
+
+
+@dataclass(frozen=True)
+class Images:
+    """An opened data set: images float32 (C, H, W) in [0, 1], with their labels."""
+
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    length: int
+    read: Callable[[int], tuple[Tensor, int]]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The image (C, H, W) at `index`, and its label.
+
+        Raises:
+            IndexError: an index outside 0..len-1.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"expected an index in 0..{self.length - 1}, got {index}")
+        return self.read(index)
+
+
+@dataclass(frozen=True)
+class Dataset(Configured, ABC):
+    """Where labelled images come from."""
+
+    @abstractmethod
+    def open(self, data_root: Path) -> Images:
+        """The images, ready to be read.
+
+        Args:
+            data_root: where data sets that do not come with the project lie.
+
+        Raises:
+            SettingError: the data is not there; one sentence with what to do.
+        """
+
+
+def to_image(pixels: np.ndarray) -> Tensor:
+    """Pixels (H, W) or (H, W, C), bytes or floats in [0, 1], as a float32 image (C, H, W).
+
+    Bytes are divided by 255, as torchvision's ToTensor does; nothing is normalised.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return image.float() / 255 if pixels.dtype == np.uint8 else image.float()

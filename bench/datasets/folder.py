@@ -1,0 +1,82 @@
+"""The user's own pictures."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bench.datasets.base import Dataset, Images, to_image
+from defenses.configured import SettingError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Folder(Dataset):
+    """PNG and JPEG files of a folder, in the order of their names; short form `folder:PATH`.
+
+    Each picture is scaled and cropped about its centre to `size` x `size` pixels. The label is the
+    number of the sub-folder, counted in the order of names; without sub-folders it is 0.
+    """
+
+    name: ClassVar[str] = "folder"
+
+    path: str
+    size: int = 32
+    grey: bool = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A folder that is there, and a size of at least one pixel."""
+        if not Path(self.path).is_dir():
+            yield "path", f"expected a folder of pictures, found none at {self.path!r}"
+        if self.size < 1:
+            yield "size", f"expected a whole number >= 1, got {self.size}"
+
+    def canonical(self) -> dict[str, Any]:
+        """As for all; the pictures count by their content."""
+        return {**super().canonical(), "content": content_digest(tuple(self._files()))}
+
+    def open(self, data_root: Path) -> Images:
+        """See `Dataset.open`."""
+        files = self._files()
+        if not files:
+            text = f"{self.path}: expected pictures ({', '.join(SUFFIXES)}), found none"
+            raise SettingError([("path", text)])
+        folders = sorted({file.parent for file in files})
+        if len(folders) > 1 and Path(self.path) in folders:
+            text = f"{self.path}: expected pictures in sub-folders or in the folder itself, found both"
+            raise SettingError([("path", text)])
+        labels = [folders.index(file.parent) for file in files]
+        shape = (1 if self.grey else 3, self.size, self.size)
+        # a classifier of one class would give a gradient of zero
+        classes = max(2, len(folders))
+        return Images(shape, classes, len(files), lambda i: (self._read(files[i]), labels[i]))
+
+    def _files(self) -> list[Path]:
+        found = (file for file in Path(self.path).rglob("*") if file.suffix.lower() in SUFFIXES)
+        return sorted(found, key=lambda file: (file.parent, file.name))
+
+    def _read(self, file: Path) -> Tensor:
+        try:
+            with Image.open(file) as picture:
+                upright = ImageOps.exif_transpose(picture).convert("L" if self.grey else "RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            text = f"{file}: expected a PNG or JPEG picture: {error}"
+            raise SettingError([("path", text)]) from error
+        return to_image(np.asarray(ImageOps.fit(upright, (self.size, self.size))))
+
+
+@lru_cache
+def content_digest(files: tuple[Path, ...]) -> str:
+    """SHA-256 over the names and bytes of the files, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

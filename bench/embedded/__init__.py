@@ -1,0 +1,1 @@
+"""Real images that come with the project."""

@@ -1,0 +1,10 @@
+"""Networks under attack, one a file, and the registry of them."""
+
+from bench.models.base import Model
+from bench.models.lenet import LeNet
+from bench.models.mlp import MLP
+from bench.models.user import ModelRegistry
+
+__all__ = ["MODELS", "Model"]
+
+MODELS = ModelRegistry("model", Model, [LeNet, MLP])  # type: ignore[type-abstract]

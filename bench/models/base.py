@@ -1,0 +1,85 @@
+"""What a model is to a sweep: layers for an image shape, and where their weights come from."""
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from bench.randomness import generator_for, seed_for
+from defenses.configured import Configured, SettingError
+from defenses.registry import file_digest
+
+CHECKPOINT = "checkpoint:"
+ActivationName = Literal["sigmoid", "tanh", "relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@dataclass(frozen=True)
+class Model(Configured, ABC):
+    """A network under attack. It is used in evaluation mode.
+
+    `weights` is `uniform` (every weight and bias ~ U(-0.5, 0.5), untrained, as in the DLG authors'
+    code), `default` (PyTorch's own) or `checkpoint:PATH` (a state dict saved by `torch.save`).
+    """
+
+    weights: str = "uniform"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Where the weights come from."""
+        if self.weights in ("uniform", "default"):
+            return
+        if not self.weights.startswith(CHECKPOINT):
+            yield "weights", f"expected uniform, default or {CHECKPOINT}PATH, got {self.weights!r}"
+        elif not self.checkpoint.is_file():
+            yield "weights", f"expected a file at {str(self.checkpoint)!r}, found none"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of a `checkpoint:PATH`."""
+        return Path(self.weights.removeprefix(CHECKPOINT))
+
+    def canonical(self) -> dict[str, Any]:
+        """As for all; a checkpoint counts by its content."""
+        checkpoint = file_digest(self.checkpoint) if self.weights.startswith(CHECKPOINT) else ""
+        return {**super().canonical(), "checkpoint": checkpoint}
+
+    @abstractmethod
+    def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """A module from images (B, C, H, W) to class scores (B, classes), any weights."""
+
+    def build(self, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        """The network with its weights drawn, on the CPU.
+
+        Args:
+            shape: of one image, (C, H, W).
+            classes: how many labels there are.
+            seed: which draw of the weights; a checkpoint has only one.
+
+        Raises:
+            SettingError: a checkpoint that does not fit.
+        """
+        # PyTorch's own initialisation takes no generator: give it a global state of its own
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for("default weights", self.name, seed))
+            network = self.layers(shape, classes).eval()
+        if self.weights == "uniform":
+            generator = generator_for("uniform weights", self.name, seed)
+            for parameter in network.parameters():
+                nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
+        elif self.weights.startswith(CHECKPOINT):
+            self._load(network)
+        return network
+
+    def _load(self, network: nn.Module) -> None:
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:300]
+            text = f"{self.checkpoint}: expected a state dict of {self.name}: {reason}"
+            raise SettingError([("weights", text)]) from error

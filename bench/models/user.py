@@ -1,0 +1,64 @@
+"""A user's own `torch.nn.Module`, named in a sweep as `file.py:ClassName`."""
+
+import inspect
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from bench.models.base import Model
+from defenses.configured import SettingError
+from defenses.registry import Registry, file_digest
+
+GIVEN = ("image_shape", "classes")  # constructor arguments that come from the data set
+
+
+@dataclass(frozen=True)
+class UserModel(Model):
+    """Wraps a user's class: its constructor's arguments are the settings.
+
+    Arguments named `image_shape` (C, H, W) and `classes` are filled in from the data set.
+    """
+
+    module: ClassVar[type[nn.Module]]
+
+    def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """See `Model.layers`."""
+        base = {each.name for each in fields(UserModel)}
+        arguments = {key: value for key, value in self.settings().items() if key not in base}
+        accepted = inspect.signature(self.module).parameters
+        given = {"image_shape": shape, "classes": classes}
+        arguments.update({key: given[key] for key in GIVEN if key in accepted})
+        return self.module(**arguments)
+
+
+class ModelRegistry(Registry[Model]):
+    """The registry of models, which takes any `torch.nn.Module` from a user's file."""
+
+    def adopt(self, name: str, cls: type) -> type[Model]:
+        """A dataclass whose settings are the arguments of the user's constructor."""
+        if not issubclass(cls, nn.Module):
+            text = f"{name}: expected a subclass of torch.nn.Module, got {cls.__mro__[1].__name__}"
+            raise SettingError([("", text)])
+        return _wrap(name, cls)  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
+
+
+@lru_cache  # so that two objects of one name are of one class, and can be equal
+def _wrap(name: str, cls: type[nn.Module]) -> type[Model]:
+    settings: list[Any] = []
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.name in GIVEN or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = {} if parameter.default is parameter.empty else {"default": parameter.default}
+        settings.append((parameter.name, Any, field(**default)))
+    namespace = {
+        "name": name,
+        "origin": file_digest(Path(name.rpartition(":")[0])),
+        "module": cls,
+        "__doc__": cls.__doc__,
+    }
+    return make_dataclass(
+        cls.__name__, settings, bases=(UserModel,), namespace=namespace, frozen=True, kw_only=True
+    )

@@ -1,0 +1,16 @@
+"""Defenses, one family a file, and the registry of them. A new one is a file and a line here."""
+
+from defenses.base import ContractError, Defense, Gradients, NoDefense
+from defenses.noise import Gaussian, Laplacian
+from defenses.precision import BFloat16, Float16
+from defenses.pruning import Prune
+from defenses.quantization import Int8
+from defenses.registry import Registry
+
+__all__ = ["DEFENSES", "ContractError", "Defense", "Gradients", "NoDefense"]
+
+DEFENSES: Registry[Defense] = Registry(
+    "defense",
+    Defense,  # type: ignore[type-abstract]  # the registry never makes one of the base itself
+    [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8],
+)

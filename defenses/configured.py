@@ -1,0 +1,199 @@
+"""Objects that are their settings: they print as their own constructor, and are built from that text.
+
+`gaussian(variance=0.001)` is the name of a defense in sweep files, tables and figures. Models,
+attacks and data sets are named in the same way.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+PLAIN_TEXT = re.compile(r"[\w./:+-]+")
+
+
+class SettingError(ValueError):
+    """Settings that cannot be used.
+
+    `problems` holds a (setting, sentence) pair for each; the setting is "" where the sentence is
+    about the whole object.
+    """
+
+    def __init__(self, problems: list[tuple[str, str]]):
+        self.problems = problems
+        super().__init__("; ".join(f"{name}: {text}" if name else text for name, text in problems))
+
+
+@dataclass(frozen=True)
+class Configured:
+    """Base of everything that a sweep file can name. A subclass is a frozen dataclass.
+
+    A subclass may yield from `problems()` what its types cannot say (ranges, either-or). Types and
+    `problems()` are checked when the object is made.
+
+    Raises:
+        SettingError: with every problem of the settings, not just the first.
+    """
+
+    name: ClassVar[str] = ""
+    origin: ClassVar[str] = ""  # digest of the user's file that the class comes from
+
+    def __post_init__(self) -> None:
+        found = list(self._coerce_types()) or list(self.problems())
+        if found:
+            raise SettingError(found)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a (setting, "expected ..., got ...") pair for each value out of its range."""
+        return iter(())
+
+    def _coerce_types(self) -> Iterator[tuple[str, str]]:
+        for setting, kind in setting_types(type(self)).items():
+            value = getattr(self, setting)
+            try:
+                object.__setattr__(self, setting, coerce(value, kind))
+            except ValueError as error:
+                yield setting, f"expected {error}, got {value!r}"
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting with its value, defaults included."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def canonical(self) -> dict[str, Any]:
+        """All that decides how the object behaves: what a trial's key is a hash of."""
+        return {"name": self.name, "origin": self.origin, **self.settings()}
+
+    def __str__(self) -> str:
+        changed = [
+            f"{field.name}={format_value(getattr(self, field.name))}"
+            for field in fields(self)
+            if getattr(self, field.name) != default_of(field)
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+
+def setting_types(cls: type) -> dict[str, Any]:
+    """{setting: its annotated type} of a Configured class, in order."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """The default of a dataclass field, or MISSING where a value must be given."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def coerce(value: Any, kind: Any) -> Any:
+    """`value` as the annotated type `kind`; lists become tuples, and whole numbers floats.
+
+    Raises:
+        ValueError: whose text says what was expected.
+    """
+    if kind is Any:
+        return tuple(value) if isinstance(value, list) else value
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _coerce_union(value, get_args(kind))
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise ValueError("one of " + ", ".join(map(str, get_args(kind))))
+        return value
+    if origin is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"a list of {describe(item)}s")
+        return tuple(coerce(each, item) for each in value)
+    if kind is float and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise ValueError("a finite number")
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(_with_article(describe(kind)))
+    return value
+
+
+def _coerce_union(value: Any, kinds: tuple[Any, ...]) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    expected = []
+    for kind in kinds:
+        if kind is NoneType:
+            continue
+        try:
+            return coerce(value, kind)
+        except ValueError as error:
+            expected.append(str(error))
+    raise ValueError(" or ".join(expected))
+
+
+def describe(kind: Any) -> str:
+    """A type in words: "whole number", "number", "one of tensor, global"."""
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "any value"}
+    origin = get_origin(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if origin is tuple:
+        return f"list of {describe(get_args(kind)[0])}s"
+    if origin in (Union, UnionType):
+        return " or ".join(describe(each) for each in get_args(kind) if each is not NoneType)
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _with_article(words: str) -> str:
+    return words if words in ("text", "true or false") else f"a {words}"
+
+
+def format_value(value: Any) -> str:
+    """A setting's value as text that `parse_arguments` reads back."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(format_value, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and not (PLAIN_TEXT.fullmatch(value) and _parse_plain(value) == value):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+_VALUE = r'"(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|[^\s,=()\[\]"]+'
+_ARGUMENT = re.compile(rf"\s*(?P<name>\w+)\s*=\s*(?P<value>{_VALUE})\s*(?:,|$)")
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """`variance=0.001, scope=global` as a dict.
+
+    Raises:
+        ValueError: where the text is not a list of `setting=value` pairs.
+    """
+    arguments: dict[str, Any] = {}
+    position = 0
+    while text[position:].strip():
+        match = _ARGUMENT.match(text, position)
+        if match is None:
+            raise ValueError(f"expected setting=value pairs, got {text[position:].strip()!r}")
+        if match["name"] in arguments:
+            raise ValueError(f"setting {match['name']!r} given twice")
+        arguments[match["name"]] = _parse_value(match["value"])
+        position = match.end()
+    return arguments
+
+
+def _parse_value(text: str) -> Any:
+    if text.startswith("["):
+        return [_parse_value(item.strip()) for item in text[1:-1].split(",") if item.strip()]
+    if text.startswith('"'):
+        return json.loads(text)
+    return _parse_plain(text)
+
+
+def _parse_plain(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text

@@ -1,0 +1,9 @@
+"""What is shown to a user as a line, and never as a traceback."""
+
+
+class UserError(Exception):
+    """Something that the user has to change. `problems` has a line for each reason."""
+
+    def __init__(self, *problems: str):
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))

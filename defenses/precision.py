@@ -1,0 +1,36 @@
+"""Half precision: Zhu et al. 2019, section 5.1. The gradient's round trip through 16 bits."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from defenses.base import Defense, Gradients
+
+
+@dataclass(frozen=True)
+class HalfPrecision(Defense):
+    """Every entry rounded to a 16-bit format and back."""
+
+    family: ClassVar[str] = "half precision"
+    dtype: ClassVar[torch.dtype]
+
+    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """Rounded to the nearest 16-bit number, in the gradient's own dtype."""
+        return {name: gradient.to(self.dtype).to(gradient.dtype) for name, gradient in gradients.items()}
+
+
+@dataclass(frozen=True)
+class Float16(HalfPrecision):
+    """IEEE half precision (IEEE-fp16): 10 bits of fraction; beyond 65,504 it overflows."""
+
+    name: ClassVar[str] = "float16"
+    dtype: ClassVar[torch.dtype] = torch.float16
+
+
+@dataclass(frozen=True)
+class BFloat16(HalfPrecision):
+    """bfloat16 (B-fp16): 7 bits of fraction, the range of float32."""
+
+    name: ClassVar[str] = "bfloat16"
+    dtype: ClassVar[torch.dtype] = torch.bfloat16

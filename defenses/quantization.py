@@ -1,0 +1,31 @@
+"""Quantisation to 8 bits: the INT8 column of Zhu et al. 2019, Table 2."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from defenses.base import Defense, Gradients
+
+LEVELS = 127  # symmetric: -127..127, so that zero stays zero
+
+
+@dataclass(frozen=True)
+class Int8(Defense):
+    """Each tensor as round(g / s) in -127..127 with s = max|g| / 127, and back.
+
+    The paper does not say which 8-bit scheme it used; this is the plain symmetric one.
+    """
+
+    name: ClassVar[str] = "int8"
+
+    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """Each gradient on its own grid of 255 values."""
+        return {name: self._quantize(gradient) for name, gradient in gradients.items()}
+
+    def _quantize(self, gradient: Tensor) -> Tensor:
+        scale = gradient.abs().max() / LEVELS
+        if scale == 0:
+            return gradient.clone()
+        return (gradient / scale).round() * scale

@@ -1,0 +1,134 @@
+"""Finding a class by its name: a small table for each kind of thing, or the user's own file."""
+
+import difflib
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from defenses.configured import Configured, SettingError, default_of, parse_arguments, setting_types
+
+T = TypeVar("T", bound=Configured)
+USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
+_CALL = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?", re.DOTALL)
+
+
+class Registry(Generic[T]):
+    """The known classes of one kind (`defense`, `model`, ...), by name.
+
+    `name` may also be `file.py:ClassName`, a subclass of `base` in a file of the user's own.
+    """
+
+    def __init__(self, kind: str, base: type[T], members: Iterable[type[T]]):
+        self.kind = kind
+        self.base = base
+        self.members = {member.name: member for member in members}
+
+    def __iter__(self) -> Iterator[type[T]]:
+        return iter(self.members.values())
+
+    def parse(self, text: str) -> T:
+        """The object that `text`, such as `gaussian(variance=0.001)`, names.
+
+        Raises:
+            SettingError: unknown name (with the nearest known one), or settings that cannot be used.
+        """
+        match = _CALL.fullmatch(text.strip())
+        if match is None:
+            raise SettingError([("", f"expected name(setting=value, ...), got {text!r}")])
+        try:
+            settings = parse_arguments(match["arguments"] or "")
+        except ValueError as error:
+            raise SettingError([("", f"{text!r}: {error}")]) from None
+        return self.build(match["name"], settings)
+
+    def build(self, name: str, settings: dict[str, Any]) -> T:
+        """The object `name` with these settings.
+
+        Raises:
+            SettingError: as `parse`.
+        """
+        cls = self.find(name)
+        known = setting_types(cls)
+        missing = [
+            field.name for field in fields(cls) if default_of(field) is MISSING and field.name not in settings
+        ]
+        problems = [(key, unknown_text("setting", key, known)) for key in settings if key not in known]
+        problems += [(key, "expected a value, got none") for key in missing]
+        if problems:
+            raise SettingError(problems)
+        return cls(**settings)
+
+    def find(self, name: str) -> type[T]:
+        """The class of that name.
+
+        Raises:
+            SettingError: unknown, or a file of the user's that cannot be used.
+        """
+        if name in self.members:
+            return self.members[name]
+        if USER_CLASS.fullmatch(name):
+            return self.adopt(name, load_user_class(name))
+        hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
+        raise SettingError([("", unknown_text(self.kind, name, self.members) + hint)])
+
+    def adopt(self, name: str, cls: type) -> type[T]:
+        """A user's class as a member of this kind, under the name it was asked for by."""
+        if not issubclass(cls, self.base):
+            expected = f"{self.base.__module__}.{self.base.__name__}"
+            text = f"{name}: expected a subclass of {expected}, got {cls.__mro__[1].__name__}"
+            raise SettingError([("", text)])
+        cls.name = name
+        cls.origin = file_digest(Path(name.rpartition(":")[0]))
+        return cls
+
+
+def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for an unknown name: what it may have meant, and what there is."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    suggestion = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"unknown {kind} {name!r}{suggestion} known: {', '.join(known) or 'none'}"
+
+
+def load_user_class(name: str) -> type:
+    """The class that `file.py:ClassName` names; importing the file runs it.
+
+    Raises:
+        SettingError: no such file or class, or the file fails on import.
+    """
+    match = USER_CLASS.fullmatch(name)
+    assert match is not None
+    path = Path(match["file"])
+    if not path.is_file():
+        raise SettingError([("", f"{name}: no file {str(path)!r} (looked in {Path.cwd()})")])
+    found = getattr(_import_file(path.resolve(), file_digest(path)), match["cls"], None)
+    if not isinstance(found, type):
+        raise SettingError([("", f"{name}: expected a class {match['cls']!r} in {path}, found none")])
+    return found
+
+
+@lru_cache
+def _import_file(path: Path, digest: str) -> Any:
+    module_name = f"leakbench_user_{path.stem}_{digest[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a user's file may do anything on import
+        del sys.modules[module_name]
+        text = f"{path.name}: could not be imported: {type(error).__name__}: {error}"
+        raise SettingError([("", text)]) from error
+    return module
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content: a changed file makes another trial."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

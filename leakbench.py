@@ -1,0 +1,189 @@
+"""The command line of LeakBench."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from bench.trial import Trial
+    from sweeps.store import Store
+
+USER_ERROR = 2  # exit status: nothing was run, the input has to change
+TRIALS_FAILED = 1  # exit status: the sweep is done, and some of its rows are errors
+INTERRUPTED = 130  # exit status: as shells report Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = make_parser().parse_args(arguments)
+    from defenses.errors import UserError  # brings in PyTorch: not for `--help` or a typing error
+
+    command: Callable[[argparse.Namespace, Console], int] = options.command
+    try:
+        return command(options, Console(soft_wrap=True, highlight=False, markup=False))
+    except UserError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        return USER_ERROR
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Every verb with its options."""
+    parser = argparse.ArgumentParser(
+        prog="leakbench", description="Attacks shared gradients, and shows which defenses stop it."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    sweep = verbs.add_parser("sweep", help="run the attacks that a sweep file describes")
+    sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    sweep.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    sweep.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    add_data_root(sweep)
+    sweep.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
+    sweep.set_defaults(command=run_sweep)
+
+    for name, command, text in (
+        ("figures", draw_figures, "draw the figures of a run"),
+        ("csv", write_table, "write the rows of a run as CSV"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
+        verb.set_defaults(command=command)
+
+    verbs.add_parser(
+        "list", help="every defense, data set, model and attack, with its settings"
+    ).set_defaults(command=show_list)
+    doctor = verbs.add_parser("doctor", help="versions, devices, data found, and what is missing")
+    add_data_root(doctor)
+    doctor.set_defaults(command=show_doctor)
+    return parser
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """The option that says where data sets lie."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where data sets lie that do not come with leakbench (default: data)",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+# The verbs import what they need themselves: `--help` and typing errors answer at once.
+
+
+def run_sweep(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
+    from sweeps.checks import load_sweep
+    from sweeps.executors import describe_workers, find_devices, make_executor
+    from sweeps.progress import show_progress
+    from sweeps.runner import plan, run
+    from sweeps.store import Store
+
+    executor = make_executor(find_devices(options.device), options.jobs)
+    sweep = load_sweep(options.file, options.data_root, download=not options.dry_run)
+    folder = options.out or Path("runs") / options.file.stem
+    store = Store.open_for(folder, sweep, create=not options.dry_run)
+    todo = plan(sweep, store)
+    console.print(f"{options.file}: {sweep.describe()}")
+    for notice in sweep.notices:
+        console.print(f"note: {notice}")
+    if todo.kept:
+        console.print(f"{folder}: {todo.kept} trials are there already, {len(todo.pending)} to run")
+    if options.dry_run:
+        return show_plan(todo.pending, console)
+    if todo.pending:
+        console.print(describe_workers(executor))
+        try:
+            with show_progress(console, len(todo.pending)) as progress:
+                run(todo, store, executor, options.data_root, sweep.snapshot_every, progress.advance)
+        except KeyboardInterrupt:
+            console.print("stopped; what is finished is stored: the same command runs the rest")
+            return INTERRUPTED
+    return show_results(store, console)
+
+
+def show_plan(pending: "list[Trial]", console: Console) -> int:
+    """What a dry run prints: a line a trial."""
+    for trial in pending:
+        names = trial.names()
+        console.print(
+            "{dataset} {index}  {model} weights {model_seed}  {attack}  start {start}  {defense}".format(
+                **names
+            )
+        )
+    console.print(f"{len(pending)} trials would run; nothing was run or written")
+    return 0
+
+
+def show_results(store: "Store", console: Console) -> int:
+    """The table of a finished sweep, and the paths of what was written."""
+    from reports.figures import write_figures
+    from reports.tables import terminal_tables, write_csv
+
+    rows = store.rows()
+    for table in terminal_tables(rows):
+        console.print(table)
+    console.print(f"rows     {store.folder / 'trials.parquet'}")
+    console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
+    figures = [path for path in write_figures(store) if path.suffix == ".png"]
+    for path in figures:
+        console.print(f"figure   {path} (and .pdf)")
+    failed = rows[rows["status"] == "error"]
+    for reason, count in failed["reason"].value_counts().items():
+        console.print(f"{count} trials failed: {reason}", style="red")
+    return TRIALS_FAILED if len(failed) else 0
+
+
+def draw_figures(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench figures`."""
+    from reports.figures import write_figures
+    from sweeps.store import Store
+
+    for path in write_figures(Store.existing(options.folder)):
+        console.print(str(path))
+    return 0
+
+
+def write_table(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench csv`."""
+    from reports.tables import write_csv
+    from sweeps.store import Store
+
+    store = Store.existing(options.folder)
+    console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+    return 0
+
+
+def show_list(_options: argparse.Namespace, console: Console) -> int:
+    """`leakbench list`."""
+    from reports.listing import listing
+
+    for line in listing():
+        console.print(line)
+    return 0
+
+
+def show_doctor(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench doctor`."""
+    from reports.doctor import diagnosis
+
+    for line in diagnosis(options.data_root):
+        console.print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

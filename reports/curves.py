@@ -1,0 +1,68 @@
+"""Match loss and image error over the steps of the attack, a panel a family."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.style import BASELINE_STYLE, caption, member_style
+from reports.summary import BASELINE, best_of_restarts, defense_order
+from sweeps.store import Store, StoredTrace
+
+QUANTITIES = {"match_loss": "match loss", "image_mse": "image MSE (raw pixels)"}
+
+
+def draw_curves(store: Store, rows: pd.DataFrame) -> Figure:
+    """Each trial faint, the median over images strong; above match loss, below image MSE.
+
+    The restart of lowest match loss stands for an image. A trial that ended early keeps its last
+    value: nothing would have moved any more. The match loss is taken against the defended gradient,
+    so under noise it does not fall to 0 and says little of the image: hence the second row.
+    """
+    best = best_of_restarts(rows)
+    traces = store.traces(best["key"])
+    family_of = dict(zip(best["defense"], best["family"], strict=True))
+    members: dict[str, list[str]] = {}
+    for defense in defense_order(best):
+        members.setdefault(family_of[defense], []).append(defense)
+    families = [family for family in members if family != BASELINE] or [BASELINE]
+    figure = Figure(figsize=(1 + 2.6 * len(families), 6.2), layout="constrained")
+    panels = figure.subplots(2, len(families), sharex=True, sharey="row", squeeze=False)
+    for column, family in zip(panels.T, families, strict=True):
+        for panel, quantity in zip(column, QUANTITIES, strict=True):
+            _draw_family(panel, best, traces, members, family, quantity)
+        column[0].set_title(family, fontsize=10)
+        column[1].set_xlabel("outer step of the attack")
+        handles, labels = column[0].get_legend_handles_labels()
+        column[1].legend(
+            handles, labels, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22)
+        )
+    figure.suptitle(caption(best), fontsize=9)
+    for row, label in zip(panels, QUANTITIES.values(), strict=True):
+        row[0].set_ylabel(label)
+    return figure
+
+
+def _draw_family(
+    panel: Axes,
+    best: pd.DataFrame,
+    traces: dict[str, StoredTrace],
+    members: dict[str, list[str]],
+    family: str,
+    quantity: str,
+) -> None:
+    own = [name for name in members[family] if name != BASELINE]
+    styles = {name: member_style(place, len(own)) for place, name in enumerate(own)}
+    for defense, style in {BASELINE: BASELINE_STYLE, **styles}.items():
+        keys = best.loc[best["defense"] == defense, "key"]
+        curves = pad([getattr(traces[key], quantity) for key in keys if key in traces])
+        panel.plot(curves.T, alpha=0.25, linewidth=0.6, **style)
+        panel.plot(np.median(curves, axis=0), label=defense, linewidth=1.6, **style)
+    panel.set_yscale("log")
+    panel.grid(alpha=0.25)
+
+
+def pad(curves: list[np.ndarray]) -> np.ndarray:
+    """(N, longest): curves of different lengths, each continued by its last value."""
+    longest = max((len(curve) for curve in curves), default=0)
+    return np.array([np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in curves])

@@ -1,0 +1,52 @@
+"""`leakbench doctor`: what is there, what is missing, and how to get it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from bench.datasets import DATASETS
+from bench.datasets.folder import Folder
+from bench.datasets.torchvision_import import torchvision_datasets
+from defenses.configured import SettingError
+from sweeps.executors import usable_cores
+from sweeps.store import package_versions
+
+
+def diagnosis(data_root: Path) -> Iterator[str]:
+    """A line a fact."""
+    yield f"python       {sys.version.split()[0]}"
+    for package, version in package_versions().items():
+        yield f"{package:<12} {version}"
+    yield f"cores        {usable_cores()}"
+    yield from _gpus()
+    yield from _torchvision()
+    for dataset in DATASETS:
+        if dataset is not Folder:
+            yield _data_line(dataset.name, data_root)
+
+
+def _gpus() -> Iterator[str]:
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        yield f"cuda:{number}       {card.name}, {card.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        build = "this build of torch has no CUDA" if torch.version.cuda is None else "no driver or no card"
+        yield f"GPU          none ({build}); attacks run on the CPU"
+
+
+def _torchvision() -> Iterator[str]:
+    try:
+        torchvision_datasets()
+    except (ImportError, RuntimeError) as error:
+        yield f"torchvision  cannot be imported: {error}; only embedded data sets and folders work"
+
+
+def _data_line(name: str, data_root: Path) -> str:
+    try:
+        images = DATASETS.build(name, {}).open(data_root)
+    except (SettingError, ImportError) as error:
+        return f"data         missing {error}"
+    size = "x".join(map(str, images.shape))
+    return f"data         found   {name}: {len(images)} images, {size}, {images.classes} classes"

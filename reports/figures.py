@@ -1,0 +1,33 @@
+"""The figures of a run."""
+
+import re
+from pathlib import Path
+
+from reports.curves import draw_curves
+from reports.pictures import draw_film, draw_strip
+from reports.scores import draw_scores
+from reports.style import save
+from reports.summary import SETTING, best_of_restarts
+from sweeps.store import Store
+
+
+def write_figures(store: Store) -> list[Path]:
+    """Draw every figure of every data set, model and attack into RUN/figures, as PNG and PDF.
+
+    Where the run has several of those, a figure's name tells which it is of.
+    """
+    rows = store.rows()
+    groups = [part for _, part in rows.groupby(SETTING, sort=False) if len(best_of_restarts(part))]
+    folder = store.folder / "figures"
+    paths = []
+    for part in groups:
+        suffix = "" if len(groups) == 1 else "_" + _slug(" ".join(part[SETTING].iloc[0]))
+        paths += save(draw_scores(part), folder, f"scores{suffix}")
+        paths += save(draw_curves(store, part), folder, f"curves{suffix}")
+        paths += save(draw_strip(store, part), folder, f"strip{suffix}")
+        paths += save(draw_film(store, part), folder, f"film{suffix}")
+    return paths
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -1,0 +1,39 @@
+"""`leakbench list`: everything that a sweep file can name."""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Any
+
+from bench.attacks import ATTACKS
+from bench.datasets import DATASETS
+from bench.models import MODELS
+from defenses import DEFENSES
+from defenses.configured import Configured, default_of, describe, format_value, setting_types
+from defenses.registry import Registry
+
+REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, ATTACKS)
+YOUR_OWN = {
+    "defense": "file.py:ClassName     a subclass of defenses.Defense in a file of your own",
+    "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
+    "model": "file.py:ClassName     a torch.nn.Module in a file of your own",
+}
+
+
+def listing() -> Iterator[str]:
+    """A block a kind: names, what they are, settings with type and default."""
+    for registry in REGISTRIES:
+        yield f"{registry.kind}s"
+        for member in registry:
+            yield f"  {member.name:<21} {(member.__doc__ or '').strip().splitlines()[0]}"
+            for setting in _settings(member):
+                yield f"      {setting}"
+        if registry.kind in YOUR_OWN:
+            yield f"  {YOUR_OWN[registry.kind]}"
+
+
+def _settings(member: type[Configured]) -> Iterator[str]:
+    kinds = setting_types(member)
+    for field in fields(member):
+        default = default_of(field)
+        shown = "required" if default is MISSING else "not set" if default is None else format_value(default)
+        yield f"{field.name + ' = ' + shown:<26} {describe(kinds[field.name])}"

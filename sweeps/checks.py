@@ -1,0 +1,151 @@
+"""What can only be checked with the data and the models at hand, before any attack starts."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks import Start
+from bench.datasets import Dataset, Images, open_dataset
+from bench.datasets.standard import Standard
+from bench.gradients import match_loss, shared_gradient, trained_parameters
+from bench.metrics import SSIM_WINDOW
+from bench.models import Model
+from defenses.configured import SettingError
+from defenses.errors import UserError
+from sweeps.spec import Choice, Sweep, read_sweep
+
+STRIDE = 1e-5  # of the finite difference, in float64
+WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
+
+
+def load_sweep(file: Path, data_root: Path, download: bool = True) -> Sweep:
+    """The sweep of a YAML file, with its data opened and its models tried.
+
+    Args:
+        file: the sweep file.
+        data_root: where data sets lie that do not come with the project.
+        download: whether data sets that ask for it are fetched, once nothing else is wrong.
+
+    Raises:
+        UserError: with a line `FILE: PLACE: expected ..., got ...` for every problem.
+    """
+    sweep, problems = read_sweep(file)
+    problems += check(replace(sweep, datasets=tuple(filter(_at_hand(data_root), sweep.datasets))), data_root)
+    if not problems and download:
+        problems = check(sweep, data_root)
+    if problems:
+        raise UserError(*(f"{file}: {problem}" for problem in problems))
+    return sweep
+
+
+def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
+    """Tells the data sets that still have to be downloaded from all others."""
+
+    def at_hand(data: Choice[Dataset]) -> bool:
+        if not (isinstance(data.value, Standard) and data.value.download):
+            return True
+        try:
+            replace(data.value, download=False).open(data_root)
+        except SettingError:
+            return False
+        return True
+
+    return at_hand
+
+
+def check(sweep: Sweep, data_root: Path) -> list[str]:
+    """What is wrong with the sweep's images and models, a line each; every image is read."""
+    problems = []
+    opened: list[tuple[str, Images, Tensor, int]] = []
+    for data in sweep.datasets:
+        try:
+            images = open_dataset(data.value, data_root)
+        except SettingError as error:
+            problems += [f"{data.place}: {text}" for _, text in error.problems]
+            continue
+        found = list(image_problems(images, data.indices))
+        problems += [f"{data.place}{text}" for text in found]
+        if not found and data.indices:
+            opened.append((str(data.value), images, *images[data.indices[0]]))
+    for model in sweep.models:
+        for name, images, image, label in opened:
+            seed = sweep.model_seeds[0] if sweep.model_seeds else 0
+            for text in model_problems(model.value, images, image, label, seed):
+                problems.append(f"{model.place}: {model.value} on {name}: {text}")
+    return problems
+
+
+def image_problems(images: Images, indices: tuple[int, ...]) -> Iterator[str]:
+    """What is wrong with the chosen images; each text goes right behind the data set's place."""
+    outside = [index for index in indices if index >= len(images)]
+    if outside:
+        yield f".indices: expected 0..{len(images) - 1}, got {outside[0]}"
+    if min(images.shape[1:]) < SSIM_WINDOW:
+        size = "x".join(map(str, images.shape[1:]))
+        least = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
+        yield f": expected images of {least} pixels or more (the window of SSIM), got {size}"
+    for index in indices:
+        if index < len(images):
+            try:
+                images[index]
+            except SettingError as error:
+                yield f".indices: {error.problems[0][1]}"
+
+
+def model_problems(model: Model, images: Images, image: Tensor, label: int, seed: int) -> Iterator[str]:
+    """Why the model cannot be attacked through its gradients on such images."""
+    try:
+        network = model.build(images.shape, images.classes, seed)
+        scores = network(image[None])
+    except SettingError as error:
+        yield error.problems[0][1]
+        return
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+        size = "x".join(map(str, images.shape))
+        yield f"expected to take an image of {size}, got {_sentence(error)}"
+        return
+    if not isinstance(scores, Tensor) or scores.shape != (1, images.classes):
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        yield f"expected class scores of shape (1, {images.classes}), got {got}"
+        return
+    yield from differentiation_problems(network, images, image, label)
+
+
+def differentiation_problems(network: nn.Module, images: Images, image: Tensor, label: int) -> Iterator[str]:
+    """Why the match loss has no gradient in the dummy image, or not the right one."""
+    if not trained_parameters(network):
+        yield "expected parameters that require a gradient, got none"
+        return
+    start = Start.draw(images.shape, images.classes, "check")
+    double = deepcopy(network).double()
+    shared = shared_gradient(double, image.double(), label)
+
+    def loss_at(dummy: Tensor) -> Tensor:
+        return match_loss(double, shared, dummy, start.label_logits.double(), create_graph=True)
+
+    dummy = start.image.double().requires_grad_()
+    try:
+        (slope,) = torch.autograd.grad(loss_at(dummy), [dummy])
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+        yield f"expected a model that can be differentiated twice, got {_sentence(error)}"
+        return
+    steepness = float(slope.norm())
+    if steepness == 0:
+        yield "expected a model that can be differentiated twice, got a second derivative of zero"
+        return
+    # a layer that is differentiable only once is dropped by autograd without an error
+    ahead, behind = (
+        float(loss_at(dummy.detach() + sign * STRIDE * slope / steepness).detach()) for sign in (1, -1)
+    )
+    off = abs((ahead - behind) / (2 * STRIDE) - steepness) / steepness
+    if not off <= WORST_SLOPE_ERROR:
+        text = "expected a model that can be differentiated twice, got a gradient of the match loss that is"
+        yield f"{text} {off:.0%} off its finite difference"
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

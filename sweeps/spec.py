@@ -1,0 +1,248 @@
+"""A sweep file, checked: YAML in, a `Sweep` out, or every problem of the file at once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_origin
+
+from bench.attacks import ATTACKS, Attack
+from bench.datasets import DATASETS, Dataset
+from bench.models import MODELS, Model
+from defenses import DEFENSES, Defense, NoDefense
+from defenses.configured import Configured, SettingError, setting_types
+from defenses.errors import UserError
+from defenses.registry import Registry, unknown_text
+from sweeps.yaml_file import UnreadableFileError, read_yaml
+
+T = TypeVar("T", bound=Configured)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """One object that the file names, and where in the file."""
+
+    place: str
+    value: T
+    indices: tuple[int, ...] = ()  # of a data set
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to cross with what."""
+
+    file: Path
+    datasets: tuple[Choice[Dataset], ...]
+    models: tuple[Choice[Model], ...]
+    attacks: tuple[Choice[Attack], ...]
+    defenses: tuple[Choice[Defense], ...]  # the undefended baseline is always among them
+    model_seeds: tuple[int, ...] = (0,)
+    restarts: int = 1
+    snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """How many trials."""
+        pictures = sum(len(choice.indices) for choice in self.datasets)
+        crossed = len(self.models) * len(self.model_seeds) * len(self.attacks) * len(self.defenses)
+        return pictures * crossed * self.restarts
+
+    def describe(self) -> str:
+        """How many trials, and of what: `18 trials = 2 images x 9 defenses`."""
+        counts = {
+            "image": sum(len(data.indices) for data in self.datasets),
+            "model": len(self.models),
+            "draw of weights": len(self.model_seeds),
+            "attack": len(self.attacks),
+            "defense": len(self.defenses),
+            "start": self.restarts,
+        }
+        parts = [f"{count} {_plural(what, count)}" for what, count in counts.items() if count > 1]
+        return f"{len(self)} {_plural('trial', len(self))}" + (" = " + " x ".join(parts) if parts else "")
+
+    def canonical(self) -> dict[str, Any]:
+        """All that decides which trials there are: two files that agree in it are one sweep."""
+        return {
+            "datasets": [[data.value.canonical(), list(data.indices)] for data in self.datasets],
+            "models": [model.value.canonical() for model in self.models],
+            "attacks": [attack.value.canonical() for attack in self.attacks],
+            "defenses": [defense.value.canonical() for defense in self.defenses],
+            "model_seeds": list(self.model_seeds),
+            "restarts": self.restarts,
+        }
+
+
+KEYS = ("datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every")
+
+
+def read_sweep(file: Path) -> tuple[Sweep, list[str]]:
+    """The sweep that a YAML file describes, and a line `PLACE: expected ..., got ...` a problem.
+
+    With problems, the sweep holds what could be understood of the file.
+
+    Raises:
+        UserError: no such file, or no YAML.
+    """
+    try:
+        content = read_yaml(file)
+    except UnreadableFileError as error:
+        raise UserError(f"{file}: {error}") from error
+    reader = _Reader()
+    return reader.read(file, content), reader.problems
+
+
+@dataclass
+class _Reader:
+    """Turns YAML values into objects and collects what is wrong with them."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def read(self, file: Path, content: Any) -> Sweep:
+        if not isinstance(content, Mapping):
+            self.report("", f"expected the keys {', '.join(KEYS)}, got {_shown(content)}")
+            content = {}
+        for key in content:
+            if key not in KEYS:
+                self.report("", unknown_text("key", key, KEYS))
+        defenses, notices = with_baseline(self.choices(DEFENSES, content, "defenses"))
+        return Sweep(
+            file=file,
+            datasets=self.choices(DATASETS, content, "datasets"),
+            models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
+            attacks=self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks"),
+            defenses=defenses,
+            model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),
+            restarts=self.count("restarts", content.get("restarts", 1), least=1),
+            snapshot_every=self.count("snapshot_every", content.get("snapshot_every", 30), least=0),
+            notices=notices,
+        )
+
+    def report(self, place: str, text: str) -> None:
+        self.problems.append(f"{place}: {text}" if place else text)
+
+    def count(self, place: str, value: Any, least: int) -> int:
+        if type(value) is not int or value < least:
+            self.report(place, f"expected a whole number >= {least}, got {_shown(value)}")
+            return least
+        return value
+
+    def whole_numbers(self, place: str, value: Any) -> tuple[int, ...]:
+        try:
+            numbers = parse_ranges(value)
+        except ValueError as error:
+            self.report(place, str(error))
+            return ()
+        repeated = sorted({number for number in numbers if numbers.count(number) > 1})
+        if repeated:
+            self.report(place, f"{repeated[0]} given twice")
+        return numbers
+
+    def choices(self, registry: Registry[T], content: Mapping[str, Any], key: str) -> tuple[Choice[T], ...]:
+        """What the list under `key` names, its grids unfolded."""
+        items = content.get(key)
+        if not isinstance(items, list) or not items:
+            found = "none" if items is None else _shown(items)
+            self.report(key, f"expected a list of one {registry.kind} or more, got {found}")
+            return ()
+        found_choices = [
+            choice
+            for position, item in enumerate(items)
+            for choice in self.unfold(registry, item, f"{key}[{position}]")
+        ]
+        first: dict[T, str] = {}
+        for choice in found_choices:
+            if choice.value in first:
+                text = f"{choice.value} is there already, as {first[choice.value]}"
+                self.report(choice.place, text)
+            first.setdefault(choice.value, choice.place)
+        return tuple(found_choices)
+
+    def unfold(self, registry: Registry[T], item: Any, place: str) -> Iterator[Choice[T]]:
+        """The choices that one entry of a list stands for."""
+        item = {"name": item} if isinstance(item, str) else item
+        if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+            text = f"expected a {registry.kind} by name, or a mapping with a `name`, got {_shown(item)}"
+            self.report(place, text)
+            return
+        settings = {str(key): value for key, value in item.items() if key != "name"}
+        indices: tuple[int, ...] = ()
+        if registry.kind == "dataset":
+            indices = self.whole_numbers(f"{place}.indices", settings.pop("indices", 0))
+        for cell in self.cells(registry, item["name"], settings, place):
+            try:
+                yield Choice(place, _make(registry, item["name"], cell), indices)
+            except SettingError as error:
+                for setting, text in error.problems:
+                    self.report(f"{place}.{setting}" if setting else place, text)
+
+    def cells(
+        self, registry: Registry[T], name: str, settings: dict[str, Any], place: str
+    ) -> Iterator[dict[str, Any]]:
+        """The grid that lists among the settings span."""
+        axes = []
+        for setting, value in settings.items():
+            values = value if _is_axis(registry, name, setting, value) else [value]
+            if not values:
+                self.report(f"{place}.{setting}", "expected one value or more, got an empty list")
+            axes.append([(setting, each) for each in values])
+        return map(dict, product(*axes))
+
+
+def _make(registry: Registry[T], name: str, settings: dict[str, Any]) -> T:
+    if settings and "(" not in name:
+        return registry.build(name, settings)
+    if settings:
+        raise SettingError([("", f"expected settings in {name!r} or beside it, got both")])
+    return registry.parse(name)
+
+
+def _is_axis(registry: Registry[Any], name: str, setting: str, value: Any) -> bool:
+    """Whether a list is a grid; for a setting that is itself a list, a list of lists is."""
+    if not isinstance(value, list):
+        return False
+    try:
+        kind = setting_types(registry.find(name)).get(setting)
+    except SettingError:
+        return True
+    return get_origin(kind) is not tuple or any(isinstance(each, list) for each in value)
+
+
+def with_baseline(
+    defenses: tuple[Choice[Defense], ...],
+) -> tuple[tuple[Choice[Defense], ...], tuple[str, ...]]:
+    """The defenses with the undefended baseline among them, and a notice where it was added."""
+    if any(isinstance(choice.value, NoDefense) for choice in defenses):
+        return defenses, ()
+    notice = "defense 'none' added: every defense is judged beside the undefended attack"
+    return (Choice("defenses", NoDefense()), *defenses), (notice,)
+
+
+_RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*")
+
+
+def parse_ranges(value: Any) -> tuple[int, ...]:
+    """Whole numbers >= 0 from 5, "0-19", "0-4,7" or a list of such.
+
+    Raises:
+        ValueError: whose text says what was expected.
+    """
+    if type(value) is int and value >= 0:
+        return (value,)
+    if isinstance(value, list) and value:
+        return tuple(number for each in value for number in parse_ranges(each))
+    if isinstance(value, str):
+        matches = [_RANGE.fullmatch(part) for part in value.split(",")]
+        ends = [(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
+        if len(ends) == len(matches) and all(first <= last for first, last in ends):
+            return tuple(number for first, last in ends for number in range(first, last + 1))
+    raise ValueError(f'expected whole numbers >= 0 such as 3, "0-19" or [0, 5, 7], got {_shown(value)}')
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plural(what: str, count: int) -> str:
+    return what if count == 1 else what.replace("draw of", "draws of") if " " in what else f"{what}s"

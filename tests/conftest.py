@@ -1,0 +1,48 @@
+"""What several test files need."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.trial import Trial
+
+ROOT = Path(__file__).parent.parent
+DATA_ROOT = Path("data")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_trial():
+    """A trial by names; what is not given is the plainest."""
+
+    def make(**names):
+        plain = {
+            "dataset": "cifar10-sample",
+            "index": 0,
+            "model": "lenet",
+            "model_seed": 0,
+            "attack": "dlg(steps=2)",
+            "defense": "none",
+            "start": 0,
+        }
+        return Trial.from_names(plain | names)
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file under the test's own folder and returns its path."""
+
+    def write_file(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_file

@@ -1,0 +1,211 @@
+"""The command line, as a user meets it: real processes, real exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import leakbench
+
+ROOT = Path(__file__).parent.parent
+SWEEP = """
+datasets: [{name: cifar10-sample, indices: 0-1}]
+defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
+attacks: [dlg(steps=3)]
+restarts: 2
+"""
+
+
+def command(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "leakbench", *map(str, arguments)],
+        capture_output=True, text=True, env=environment, timeout=120, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep that two workers ran, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "mine.yaml").write_text(SWEEP)
+    return folder, command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=folder)
+
+
+def test_a_sweep_ends_with_a_table_and_its_paths(finished):
+    folder, done = finished
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "mine.yaml: 12 trials = 2 images x 3 defenses x 2 starts" in done.stdout
+    assert "2 workers x 1 thread" in done.stdout
+    assert "12/12 trials" in done.stdout
+    for name in ("defense", "trials", "leaked", "SSIM", "PSNR dB", "MSE", "gaussian(variance=0.01)"):
+        assert name in done.stdout
+    for path in ("out/trials.parquet", "out/trials.csv", "out/figures/scores.png"):
+        assert path in done.stdout
+        assert (folder / path).exists()
+    assert len(pd.read_csv(folder / "out" / "trials.csv")) == 12
+
+
+def test_rows_are_the_same_in_this_process(finished, tmp_path):
+    folder, _ = finished
+    done = command("sweep", "mine.yaml", "--out", tmp_path / "inline", "--jobs", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    parallel, inline = (
+        pd.read_csv(path / "trials.csv").drop(columns="seconds")
+        for path in (folder / "out", tmp_path / "inline")
+    )
+    pd.testing.assert_frame_equal(parallel, inline, check_exact=True)
+
+
+def test_the_same_command_again_runs_nothing(finished):
+    folder, first = finished
+    again = command("sweep", "mine.yaml", "--out", "out", cwd=folder)
+    assert again.returncode == 0
+    assert "12 trials are there already, 0 to run" in again.stdout
+    assert first.stdout.split("lenet")[1] == again.stdout.split("lenet")[1]
+
+
+def test_figures_and_csv_can_be_made_again(finished):
+    folder, _ = finished
+    csv = folder / "out" / "trials.csv"
+    before = csv.read_bytes()
+    csv.unlink()
+    (folder / "out" / "figures" / "strip.png").unlink()
+    assert command("csv", "out", cwd=folder).stdout.strip() == "out/trials.csv"
+    assert csv.read_bytes() == before
+    assert "out/figures/strip.png" in command("figures", "out", cwd=folder).stdout
+    assert (folder / "out" / "figures" / "strip.png").exists()
+
+
+def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
+    write("mine.yaml", SWEEP)
+    done = command("sweep", "mine.yaml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "12 trials would run; nothing was run or written" in done.stdout
+    assert done.stdout.count("gaussian(variance=0.01)") == 4
+    assert os.listdir(tmp_path) == ["mine.yaml"]
+
+
+def test_the_default_folder_is_named_after_the_file(write, tmp_path):
+    write("tiny.yaml", "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    done = command("sweep", "tiny.yaml", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "tiny" / "trials.csv").exists()
+
+
+def test_trials_that_fail_are_rows_and_the_exit_code_says_so(write, tmp_path):
+    write(
+        "bad.py",
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Bad(Defense):\n"
+        "    def apply(self, gradients, generator):\n        raise ValueError('never [red]works')\n",
+    )
+    write("mine.yaml", SWEEP.replace("gaussian(variance=0.01)", "'bad.py:Bad'"))
+    done = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=tmp_path)
+    assert done.returncode == leakbench.TRIALS_FAILED == 1
+    assert "4 trials failed: ValueError: never [red]works" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    rows = pd.read_csv(tmp_path / "out" / "trials.csv")
+    assert (rows["status"] == "error").sum() == 4
+    assert (rows["status"] != "error").sum() == 8
+
+
+BAD = [
+    (["sweep", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    (["sweep", "bad.yaml"], "bad.yaml: defenses[0].variance: expected a number >= 0, got -1"),
+    (["sweep", "good.yaml", "--device", "tpu"], "--device: expected auto or some of cpu"),
+    (["sweep", "good.yaml", "--jobs", "0"], "expected a whole number >= 1, got '0'"),
+    (["sweep", "good.yaml", "--out", "good.yaml"], "good.yaml: expected a new folder or a run of this"),
+    (["sweep", "good.yaml", "--out", "."], ".: expected a new folder or a run of this sweep, found"),
+    (["figures", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
+    (["csv", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
+    (["swep"], "invalid choice: 'swep'"),
+    ([], "the following arguments are required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "problem"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_is_a_line_and_exit_code_2(write, tmp_path, monkeypatch, capsys, arguments, problem):
+    write("good.yaml", SWEEP)
+    write("bad.yaml", "datasets: [mnist-sample]\ndefenses: [gaussian(variance=-1)]\n")
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = leakbench.main(arguments)
+    except SystemExit as stopped:  # how argparse ends
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert problem in error
+    assert "Traceback" not in error
+    assert sorted(os.listdir(tmp_path)) == ["bad.yaml", "good.yaml"]
+
+
+def test_another_sweep_does_not_get_the_folder_of_one(finished, write, tmp_path, capsys):
+    folder, _ = finished
+    other = write("other.yaml", SWEEP.replace("restarts: 2", "restarts: 1"))
+    assert leakbench.main(["sweep", str(other), "--out", str(folder / "out")]) == 2
+    assert "holds another sweep; choose another with --out, or remove it" in capsys.readouterr().err
+
+
+def test_list_shows_everything_with_its_settings(capsys):
+    assert leakbench.main(["list"]) == 0
+    text = capsys.readouterr().out
+    from reports.listing import REGISTRIES
+
+    for registry in REGISTRIES:
+        for member in registry:
+            assert f"\n  {member.name} " in text
+    for line in ("steps = 300", "scope = tensor", "one of tensor, global", "ratio = required"):
+        assert line in text
+
+
+def test_doctor_tells_what_is_missing_and_how_to_get_it(capsys, tmp_path):
+    assert leakbench.main(["doctor", "--data-root", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "found   cifar10-sample: 20 images, 3x32x32, 10 classes" in text
+    assert "missing svhn: not found: expected train_32x32.mat" in text
+    assert "cores" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"]])
+def test_help_does_not_wait_for_pytorch(arguments):
+    code = (
+        "import sys, leakbench\n"
+        f"try: leakbench.main({arguments})\nexcept SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert b"sweep" in done.stdout
+
+
+def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path):
+    """Ctrl-C in the middle: exit code 130, and the same command runs the rest."""
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=40"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", "out", "--jobs", "1"]
+    running = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    parts = tmp_path / "out" / "trials.parquet"
+    deadline = time.monotonic() + 60
+    while not list(parts.glob("part-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    output, error = running.communicate(timeout=60)
+    assert running.returncode == leakbench.INTERRUPTED
+    assert "the same command runs the rest" in output
+    assert "Traceback" not in output + error
+    kept = len(pd.read_parquet(parts))
+    assert 0 < kept < 12
+    write("out/.keep", "")
+    again = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=tmp_path)
+    assert f"{kept} trials are there already, {12 - kept} to run" in again.stdout
+    rows = pd.read_parquet(parts)
+    assert len(rows) == rows["key"].nunique() == 12

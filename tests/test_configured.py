@@ -1,0 +1,128 @@
+"""Objects print as their constructor and are built from that text."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.attacks import ATTACKS
+from bench.datasets import DATASETS
+from bench.models import MODELS
+from defenses import DEFENSES
+from defenses.configured import Configured, SettingError
+from defenses.registry import Registry
+
+
+@dataclass(frozen=True)
+class Thing(Configured):
+    """Has a setting of every type."""
+
+    name: ClassVar[str] = "thing"
+
+    number: float = 1.0
+    count: int = 2
+    text: str = "plain"
+    flag: bool = False
+    mode: Literal["fast", "slow"] = "fast"
+    maybe: float | None = None
+    many: tuple[int, ...] = ()
+
+
+THINGS = Registry("thing", Thing, [Thing])
+
+
+@given(
+    number=st.floats(allow_nan=False, allow_infinity=False),
+    count=st.integers(),
+    text=st.text(),
+    flag=st.booleans(),
+    mode=st.sampled_from(["fast", "slow"]),
+    maybe=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    many=st.lists(st.integers()).map(tuple),
+)
+def test_every_object_is_made_again_from_its_text(**settings):
+    thing = Thing(**settings)
+    assert THINGS.parse(str(thing)) == thing
+
+
+@pytest.mark.parametrize(
+    ("registry", "text"),
+    [
+        (DEFENSES, "none"),
+        (DEFENSES, "gaussian(variance=0.001)"),
+        (DEFENSES, "gaussian(std=0.1)"),
+        (DEFENSES, "prune(ratio=0.3, scope=global)"),
+        (MODELS, "mlp(hidden=[500, 300], activation=tanh)"),
+        (ATTACKS, "dlg(steps=60)"),
+        (DATASETS, "cifar100(split=test)"),
+    ],
+)
+def test_names_in_tables_are_what_sweep_files_say(registry, text):
+    assert str(registry.parse(text)) == text
+
+
+def test_only_settings_that_differ_from_the_default_are_printed():
+    assert str(DEFENSES.parse("prune(scope=tensor, ratio=0.5)")) == "prune(ratio=0.5)"
+
+
+def test_a_whole_number_is_the_same_setting_as_its_float():
+    assert DEFENSES.build("gaussian", {"variance": 1}) == DEFENSES.build("gaussian", {"variance": 1.0})
+
+
+def test_short_form_of_a_folder(tmp_path):
+    assert DATASETS.parse(f"folder:{tmp_path}").path == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("thingy", "unknown thing 'thingy'; did you mean 'thing'? known: thing"),
+        ("thing(cuont=3)", "cuont: unknown setting 'cuont'; did you mean 'count'? known: number, count"),
+        ("thing(count=1.5)", "count: expected a whole number, got 1.5"),
+        ("thing(count=true)", "count: expected a whole number, got True"),
+        ("thing(number=x)", "number: expected a number, got 'x'"),
+        ("thing(number=inf)", "number: expected a finite number, got inf"),
+        ("thing(flag=1)", "flag: expected true or false, got 1"),
+        ("thing(mode=medium)", "mode: expected one of fast, slow, got 'medium'"),
+        ("thing(many=3)", "many: expected a list of whole numbers, got 3"),
+        ("thing(count=1, count=2)", "setting 'count' given twice"),
+        ("thing(3)", "expected setting=value pairs, got '3'"),
+        ("thing)", "expected name(setting=value, ...), got 'thing)'"),
+        ("mine.py:Thing", "no file 'mine.py'"),
+        ("mine.py", "a file of your own is named file.py:ClassName"),
+    ],
+)
+def test_bad_text_is_answered_with_what_was_expected(text, problem):
+    with pytest.raises(SettingError) as caught:
+        THINGS.parse(text)
+    assert problem in str(caught.value)
+
+
+def test_all_problems_of_an_object_are_reported_at_once():
+    with pytest.raises(SettingError) as caught:
+        Thing(count="a", flag="b")
+    assert [setting for setting, _ in caught.value.problems] == ["count", "flag"]
+
+
+def test_a_required_setting_that_is_missing():
+    with pytest.raises(SettingError, match="ratio: expected a value, got none"):
+        DEFENSES.parse("prune")
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("import nothing_of_that_name", "could not be imported: ModuleNotFoundError"),
+        ("def broken(:", "could not be imported: SyntaxError"),
+        ("raise SystemExit(3)", "could not be imported: SystemExit"),
+        ("x = 1", "expected a class 'Mine'"),
+        ("class Mine: pass", "expected a subclass of defenses.base.Defense, got object"),
+    ],
+)
+def test_a_users_file_that_cannot_be_used(write, source, problem):
+    path = write("mine.py", source)
+    with pytest.raises(SettingError) as caught:
+        DEFENSES.parse(f"{path}:Mine")
+    assert problem in str(caught.value)

@@ -1,0 +1,232 @@
+"""Every defense at once, then each one's own promise."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.randomness import generator_for
+from defenses import DEFENSES, ContractError, Defense
+from defenses.configured import SettingError
+
+ALL = [
+    DEFENSES.parse(text)
+    for text in (
+        "none",
+        "gaussian(variance=0.01)",
+        "gaussian(std=0.1)",
+        "laplacian(variance=0.01)",
+        "laplacian(std=0.1)",
+        "float16",
+        "bfloat16",
+        "prune(ratio=0.3)",
+        "prune(ratio=0.3, scope=global)",
+        "int8",
+    )
+]
+NEUTRAL = [
+    DEFENSES.parse(text)
+    for text in (
+        "none",
+        "gaussian(variance=0)",
+        "gaussian(std=0)",
+        "laplacian(variance=0)",
+        "prune(ratio=0)",
+        "prune(ratio=0, scope=global)",
+    )
+]
+SHAPES = {"conv": (4, 3, 5, 5), "bias": (7,), "single": (1,), "scalar": (), "flat": (64, 33)}
+
+
+def gradients(dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in SHAPES.items()}
+
+
+def generator(purpose="test"):
+    return generator_for(purpose)
+
+
+def equal(first, second):
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_registered_defense_is_in_the_table():
+    assert {defense.name for defense in ALL} == set(DEFENSES.members)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("defense", ALL, ids=str)
+class TestEveryDefense:
+    def test_keeps_names_shapes_dtypes_and_its_input(self, defense, dtype):
+        given_gradients, untouched = gradients(dtype), gradients(dtype)
+        shared = defense(given_gradients, generator())
+        assert equal(given_gradients, untouched)
+        assert list(shared) == list(untouched)
+        for name, gradient in shared.items():
+            assert gradient.shape == untouched[name].shape
+            assert gradient.dtype == dtype
+            assert gradient.isfinite().all()
+
+    def test_repeats_with_the_same_generator(self, defense, dtype):
+        assert equal(
+            defense(gradients(dtype), generator("same")), defense(gradients(dtype), generator("same"))
+        )
+
+    def test_shares_no_memory_with_its_input(self, defense, dtype):
+        before = gradients(dtype)
+        for name, gradient in defense(before, generator()).items():
+            assert gradient.data_ptr() != before[name].data_ptr()
+
+    def test_leaves_global_randomness_alone(self, defense, dtype):
+        state = torch.random.get_rng_state()
+        defense(gradients(dtype), generator())
+        assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("defense", NEUTRAL, ids=str)
+def test_strength_zero_changes_nothing(defense):
+    assert equal(defense(gradients(), generator()), gradients())
+
+
+@given(shape=st.lists(st.integers(1, 6), max_size=4), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_any_shape_goes_through_every_defense(shape, seed):
+    gradient = {"g": torch.randn(shape, generator=torch.Generator().manual_seed(seed))}
+    for defense in ALL:
+        assert defense(gradient, generator())["g"].shape == tuple(shape)
+
+
+@pytest.mark.parametrize("given_as", ["variance", "std"])
+@pytest.mark.parametrize("variance", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("kind", ["gaussian", "laplacian"])
+def test_noise_has_the_variance_that_was_asked_for(kind, variance, given_as):
+    value = variance if given_as == "variance" else math.sqrt(variance)
+    zeros = {"g": torch.zeros(500_000, dtype=torch.float64)}
+    noise = DEFENSES.build(kind, {given_as: value})(zeros, generator())["g"]
+    # 4 standard errors: of the mean sigma/sqrt(n), of the variance sigma^2 sqrt((kurtosis - 1)/n)
+    kurtosis = {"gaussian": 3, "laplacian": 6}[kind]
+    assert float(noise.mean()) == pytest.approx(0, abs=4 * math.sqrt(variance / len(noise)))
+    assert float(noise.var()) == pytest.approx(variance, rel=4 * math.sqrt((kurtosis - 1) / len(noise)))
+    measured_kurtosis = float((noise**4).mean() / (noise**2).mean() ** 2)
+    assert measured_kurtosis == pytest.approx(kurtosis, rel=0.1)
+
+
+def test_noise_of_two_strengths_is_the_same_noise_scaled():
+    zeros = {"g": torch.zeros(100)}
+    weak, strong = (DEFENSES.parse(f"gaussian(std={s})")(zeros, generator())["g"] for s in (0.1, 1.0))
+    torch.testing.assert_close(weak * 10, strong)
+
+
+def test_strength_is_the_variance_however_it_was_given():
+    assert DEFENSES.parse("gaussian(std=0.1)").strength == pytest.approx(0.01)
+    assert DEFENSES.parse("laplacian(variance=0.01)").strength == 0.01
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.1, 0.29, 0.3, 0.5, 0.7, 0.99])
+def test_pruning_zeroes_exactly_the_smallest_of_each_tensor(ratio):
+    before = gradients()
+    after = DEFENSES.build("prune", {"ratio": ratio})(before, generator())
+    for name, gradient in before.items():
+        count = math.floor(round(ratio * 100) * gradient.numel() / 100)
+        zeroed = after[name] == 0
+        assert int(zeroed.sum()) == count
+        assert torch.equal(after[name][~zeroed], gradient[~zeroed])
+        if 0 < count < gradient.numel():
+            assert gradient[zeroed].abs().max() <= gradient[~zeroed].abs().min()
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+def test_global_pruning_counts_over_the_whole_gradient(ratio):
+    before = gradients() | {"tiny": torch.full((50,), 1e-9)}
+    after = DEFENSES.build("prune", {"ratio": ratio, "scope": "global"})(before, generator())
+    total = sum(gradient.numel() for gradient in before.values())
+    assert sum(int((gradient == 0).sum()) for gradient in after.values()) == math.floor(ratio * total)
+    assert not after["tiny"].any()
+
+
+def test_pruning_zeroes_the_exact_count_among_equals():
+    after = DEFENSES.parse("prune(ratio=0.3)")({"g": torch.ones(10)}, generator())["g"]
+    assert after.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_half_precision_keeps_what_its_format_can_hold():
+    values = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-11, 1 + 2**-7, 65504.0])
+    assert DEFENSES.parse("float16")({"g": values}, generator())["g"].tolist() == [
+        1.0, 1 + 2**-10, 1.0, 1 + 2**-7, 65504.0,
+    ]  # fmt: skip
+    assert DEFENSES.parse("bfloat16")({"g": values}, generator())["g"].tolist() == [
+        1.0, 1.0, 1.0, 1 + 2**-7, 65536.0,
+    ]  # fmt: skip
+
+
+def test_float16_overflow_is_an_error_and_not_a_result():
+    with pytest.raises(ContractError, match="defense float16: gradient 'g': holds NaN or infinity"):
+        DEFENSES.parse("float16")({"g": torch.tensor([1e5])}, generator())
+
+
+def test_int8_is_a_grid_of_255_values_around_zero():
+    values = torch.linspace(-2.54, 2.54, 10_001, dtype=torch.float64)
+    shared = DEFENSES.parse("int8")({"g": values}, generator())["g"]
+    assert len(shared.unique()) == 255
+    assert float((shared - values).abs().max()) == pytest.approx(0.01, rel=1e-6)  # half a step of 0.02
+    assert 0.0 in shared
+    assert not DEFENSES.parse("int8")({"g": torch.zeros(5)}, generator())["g"].any()
+
+
+@pytest.mark.parametrize("defense", ALL, ids=str)
+def test_a_gradient_that_is_not_finite_is_refused(defense):
+    with pytest.raises(ContractError, match="gradient 'g' holds NaN or infinity before any defense"):
+        defense({"g": torch.tensor([1.0, math.nan])}, generator())
+
+
+MISDEEDS = {
+    "renames": lambda g: {"other": g["g"].clone()},
+    "drops": lambda g: {},
+    "returns a list": lambda g: list(g.values()),
+    "reshapes": lambda g: {"g": g["g"][:1].clone()},
+    "returns numbers": lambda g: {"g": 0.0},
+    "changes dtype": lambda g: {"g": g["g"].double()},
+    "makes NaN": lambda g: {"g": g["g"] / 0},
+    "works in place": lambda g: {"g": g["g"].mul_(2)},
+    "works behind autograd's back": lambda g: {"g": torch.from_numpy(_scaled(g["g"].numpy()))},
+}
+
+
+def _scaled(array):
+    array *= 2
+    return array.copy()
+
+
+@pytest.mark.parametrize("misdeed", MISDEEDS)
+def test_a_defense_that_breaks_its_contract_is_told_so(misdeed):
+    @dataclass(frozen=True)
+    class Bad(Defense):
+        name: ClassVar[str] = "bad"
+
+        def apply(self, gradients, generator):
+            return MISDEEDS[misdeed](gradients)
+
+    with pytest.raises(ContractError, match="^defense bad: "):
+        Bad()({"g": torch.tensor([1.0, 0.0])}, generator())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("gaussian(variance=-1)", "variance: expected a number >= 0, got -1"),
+        ("laplacian(std=-0.5)", "std: expected a number >= 0, got -0.5"),
+        ("gaussian", "expected one of variance and std, got neither"),
+        ("gaussian(variance=1, std=1)", "expected one of variance and std, got both"),
+        ("prune(ratio=1)", r"ratio: expected a number in \[0, 1\), got 1"),
+        ("prune(ratio=-0.1)", r"ratio: expected a number in \[0, 1\), got -0.1"),
+        ("prune(ratio=0.1, scope=layer)", "scope: expected one of tensor, global, got 'layer'"),
+    ],
+)
+def test_settings_out_of_range(text, problem):
+    with pytest.raises(SettingError, match=problem):
+        DEFENSES.parse(text)

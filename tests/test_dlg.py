@@ -1,0 +1,221 @@
+"""The reference engine against a plain rendering of the authors' loop, and how it ends."""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bench.attacks import ATTACKS, Attack, Start
+from bench.attacks.dlg import DLG
+from bench.datasets import DATASETS
+from bench.gradients import shared_gradient
+from bench.models import MODELS
+from bench.randomness import generator_for
+from defenses import DEFENSES
+from defenses.configured import SettingError
+
+
+def victim(model="lenet", dataset="cifar10-sample", index=0, defense="none", dtype=torch.float32):
+    """A model, what its owner shares, a start, and the truth."""
+    images = DATASETS.parse(dataset).open(None)
+    image, label = images[index]
+    network = MODELS.parse(model).build(images.shape, images.classes, 0).to(dtype)
+    shared = shared_gradient(network, image.to(dtype), label)
+    shared = DEFENSES.parse(defense)(shared, generator_for("test", defense))
+    start = Start.draw(images.shape, images.classes, dataset, index, 0)
+    return network, shared, Start(start.image.to(dtype), start.label_logits.to(dtype)), (image, label)
+
+
+def authors_loop(network, shared, start, outer_steps):
+    """The loop of the authors' repository: match loss after each outer step."""
+    dummy = start.image[None].clone().requires_grad_()
+    label = start.label_logits[None].clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([dummy, label])
+
+    def closure():
+        optimizer.zero_grad()
+        prediction = network(dummy)
+        onehot = functional.softmax(label, dim=-1)
+        loss = torch.mean(torch.sum(-onehot * functional.log_softmax(prediction, dim=-1), 1))
+        gradients = torch.autograd.grad(loss, network.parameters(), create_graph=True)
+        difference = 0
+        for mine, true in zip(gradients, shared.values(), strict=True):
+            difference += ((mine - true) ** 2).sum()
+        difference.backward()
+        return difference
+
+    history = []
+    for _ in range(outer_steps):
+        optimizer.step(closure)
+        history.append(closure().item())
+    return history, dummy.detach()[0], label.detach()[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "defense"),
+    [
+        ("lenet", "cifar10-sample", "none"),
+        ("lenet", "mnist-sample", "gaussian(variance=0.001)"),
+        ("lenet(activation=tanh, weights=default)", "cifar100-sample", "prune(ratio=0.3)"),
+        ("lenet(activation=relu, weights=default)", "cifar10-sample", "float16"),
+        ("mlp(weights=default)", "cifar10-sample", "none"),
+    ],
+)
+def test_match_loss_follows_the_authors_loop(model, dataset, defense):
+    network, shared, start, _ = victim(model, dataset, defense=defense, dtype=torch.float64)
+    expected, image, label = authors_loop(network, shared, start, 5)
+    seen = []
+    attack = DLG(steps=5, stop_loss=0.0, pixel_limit=1e30)
+    found = attack.reconstruct(network, shared, start, lambda step, image: seen.append(image.clone()))
+    # where nothing moves any more the engine stops, and the loop repeats itself
+    continued = found.history[1:] + [found.history[-1]] * (5 - found.iterations)
+    assert continued == pytest.approx(expected, rel=1e-8)
+    torch.testing.assert_close(seen[-1], image, rtol=1e-8, atol=1e-10)
+    assert found.history[0] > max(expected)
+
+
+def test_the_attack_rebuilds_a_real_image_and_its_label():
+    network, shared, start, (image, label) = victim("lenet", "mnist-sample")
+    found = DLG(steps=100).reconstruct(network, shared, start, lambda step, image: None)
+    assert found.status == "converged"
+    assert float((found.image - image).square().mean()) < 1e-5
+    assert int(found.label_logits.argmax()) == label
+
+
+def test_the_best_iterate_is_kept_and_not_the_last():
+    network, shared, start, _ = victim()
+    images = {}
+
+    def observe(step, image):
+        images[step] = image.clone()
+
+    found = DLG(steps=3, lr=30.0, pixel_limit=1e30).reconstruct(network, shared, start, observe)
+    assert found.match_loss <= min(found.history)
+    assert found.match_loss < found.history[-1]
+    assert not torch.equal(found.image, images[found.iterations])
+
+
+def test_every_outer_step_is_observed_in_order():
+    network, shared, start, _ = victim()
+    steps, first = [], []
+
+    def observe(step, image):
+        steps.append(step)
+        first.append(image.clone())
+
+    found = DLG(steps=4).reconstruct(network, shared, start, observe)
+    assert steps == [0, 1, 2, 3, 4]
+    assert torch.equal(first[0], start.image)
+    assert (found.iterations, len(found.history), found.status) == (4, 5, "budget")
+    assert found.reason == "stopped at the limit of 4 steps"
+
+
+def test_the_start_is_not_changed_in_place():
+    network, shared, start, _ = victim()
+    before = start.image.clone()
+    DLG(steps=1).reconstruct(network, shared, start, lambda step, image: None)
+    assert torch.equal(start.image, before)
+
+
+def test_converged_when_match_loss_falls_below_the_limit():
+    network, shared, start, _ = victim()
+    found = DLG(steps=50, stop_loss=5.0).reconstruct(network, shared, start, lambda step, image: None)
+    assert found.status == "converged"
+    assert found.history[-1] < 5.0 <= found.history[-2]
+    assert found.reason == f"match loss fell below 5 at step {found.iterations}"
+
+
+def test_diverged_when_pixels_leave_every_range():
+    network, shared, start, _ = victim()
+    found = DLG(steps=50, lr=1e5).reconstruct(network, shared, start, lambda step, image: None)
+    assert found.status == "diverged"
+    assert found.reason == "a pixel passed 1000 at step 1"
+
+
+def test_diverged_when_match_loss_is_not_finite():
+    class Explodes(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)).mul(1e4).exp()
+
+    network = Explodes(3072, 10)
+    _, _, start, (image, label) = victim()
+    shared = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    found = DLG(steps=5).reconstruct(network, shared, start, lambda step, image: None)
+    assert found.status == "diverged"
+    assert found.reason.startswith("match loss became")
+    assert torch.equal(found.image, start.image)
+    assert math.isinf(found.match_loss)
+
+
+def test_nothing_moves_any_more():
+    """At the true image and label the match loss has no gradient: L-BFGS does not take a step."""
+    network, shared, _, (image, label) = victim(dtype=torch.float64)
+    certain = torch.full((10,), -1e3, dtype=torch.float64)
+    certain[label] = 0
+    start = Start(image.double(), certain)
+    found = DLG(steps=50, stop_loss=0.0).reconstruct(network, shared, start, lambda step, image: None)
+    assert (found.status, found.reason) == ("converged", "nothing moved any more from step 1 on")
+
+
+def test_ending_at_a_fixed_point_loses_nothing():
+    """Where L-BFGS did not move in one outer step, it does not move in the next ten."""
+    network, shared, start, _ = victim("mlp(hidden=[60])", "mnist-sample", defense="prune(ratio=0.5)")
+    attack = DLG(steps=400, stop_loss=0.0, tolerance_change=1e-4)
+    found = attack.reconstruct(network, shared, start, lambda step, image: None)
+    assert "nothing moved" in found.reason
+    stopped = found.iterations
+    history, _, _ = _with_settings(network, shared, start, stopped + 10, tolerance_change=1e-4)
+    assert len(set(history[stopped - 1 :])) == 1
+
+
+def _with_settings(network, shared, start, outer_steps, **settings):
+    original = torch.optim.LBFGS
+
+    class Set(original):
+        def __init__(self, parameters):
+            super().__init__(parameters, **settings)
+
+    torch.optim.LBFGS = Set
+    try:
+        return authors_loop(network, shared, start, outer_steps)
+    finally:
+        torch.optim.LBFGS = original
+
+
+@pytest.mark.parametrize("attack", list(ATTACKS), ids=lambda attack: attack.name)
+def test_the_image_is_no_argument_of_an_attack(attack):
+    parameters = list(inspect.signature(attack.reconstruct).parameters)
+    assert parameters == ["self", "model", "shared", "start", "observe"]
+    assert issubclass(attack, Attack)
+
+
+def test_defaults_are_the_authors():
+    """`torch.optim.LBFGS` with every default, 300 outer steps."""
+    defaults = inspect.signature(torch.optim.LBFGS.__init__).parameters
+    attack = DLG()
+    assert attack.steps == 300
+    assert attack.history == defaults["history_size"].default
+    assert (attack.lr, attack.max_iter) == (defaults["lr"].default, defaults["max_iter"].default)
+    assert attack.max_eval == attack.max_iter * 5 // 4  # PyTorch's rule
+    assert attack.tolerance_grad == defaults["tolerance_grad"].default
+    assert attack.tolerance_change == defaults["tolerance_change"].default
+    assert defaults["line_search_fn"].default is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("dlg(steps=0)", "steps: expected a whole number >= 1, got 0"),
+        ("dlg(history=0)", "history: expected a whole number >= 1, got 0"),
+        ("dlg(lr=0)", "lr: expected a number > 0, got 0"),
+        ("dlg(stop_loss=-1)", "stop_loss: expected a number >= 0, got -1"),
+        ("dlg(pixel_limit=0)", "pixel_limit: expected a number > 0, got 0"),
+        ("dgl", "unknown attack 'dgl'; did you mean 'dlg'?"),
+    ],
+)
+def test_settings_out_of_range(text, problem):
+    with pytest.raises(SettingError, match=problem):
+        ATTACKS.parse(text)

@@ -1,0 +1,184 @@
+"""Tables and figures: each number again with plain pandas, each figure really drawn."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from reports.curves import pad
+from reports.figures import write_figures
+from reports.pictures import two_lines
+from reports.summary import best_of_restarts, defense_order, summarize, wilson_interval
+from reports.tables import terminal_tables
+from sweeps.store import ROW_DTYPES, Store
+
+
+def table(*cells):
+    """Rows from (defense, index, start, match_loss, ssim) with the rest made up."""
+    rows = []
+    for number, (defense, index, start, match_loss, ssim) in enumerate(cells):
+        failed = match_loss is None
+        mse = None if failed else (1 - ssim) / 10 + 1e-6
+        name, _, setting = defense.removesuffix(")").partition("(")
+        rows.append(
+            dict.fromkeys(ROW_DTYPES)
+            | {
+                "key": str(number), "dataset": "cifar10-sample", "index": index, "model": "lenet",
+                "model_seed": 0, "attack": "dlg", "defense": defense, "family": name,
+                "strength": float(setting.partition("=")[2]) if setting else None, "start": start,
+                "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
+                "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
+                "seconds": 1.0, "device": "cpu", "torch_version": "2",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows).astype(ROW_DTYPES)
+
+
+ROWS = table(
+    ("none", 0, 0, 5.0, 0.1), ("none", 0, 1, 1e-6, 0.99),
+    ("none", 1, 0, 1e-6, 0.95), ("none", 1, 1, None, None),
+    ("none", 2, 0, 900.0, 0.0), ("none", 2, 1, 700.0, 0.01),
+    ("prune(ratio=0.5)", 0, 0, 2.0, 0.3), ("prune(ratio=0.5)", 0, 1, 3.0, 0.95),
+    ("prune(ratio=0.5)", 1, 0, 2.0, 0.92), ("prune(ratio=0.5)", 1, 1, 4.0, 0.2),
+    ("prune(ratio=0.5)", 2, 0, 2.0, 0.0), ("prune(ratio=0.5)", 2, 1, 3.0, 0.1),
+    ("prune(ratio=0.1)", 0, 0, None, None), ("prune(ratio=0.1)", 0, 1, None, None),
+    ("prune(ratio=0.1)", 1, 0, 0.5, 0.97), ("prune(ratio=0.1)", 1, 1, 0.6, 0.1),
+)  # fmt: skip
+
+
+def test_the_restart_of_lowest_match_loss_stands_for_an_image():
+    """Not the one of highest SSIM: an attacker cannot see that."""
+    best = best_of_restarts(ROWS).set_index(["defense", "index"])["start"]
+    assert best["none", 0] == 1
+    assert best["prune(ratio=0.5)", 0] == 0
+    assert ("prune(ratio=0.1)", 0) not in best
+
+
+def test_a_defense_gets_no_credit_where_the_attack_fails_without_it():
+    summary = summarize(ROWS).set_index("defense")
+    none, strong, weak = (summary.loc[name] for name in ("none", "prune(ratio=0.5)", "prune(ratio=0.1)"))
+    assert (none["trials"], none["failed"], none["images"], none["leaked"]) == (6, 1, 3, 2)
+    assert (strong["trials"], strong["images"], strong["excluded"], strong["leaked"]) == (6, 2, 1, 1)
+    assert (weak["trials"], weak["failed"], weak["images"], weak["leaked"]) == (4, 2, 1, 1)
+    assert strong["rate"] == 0.5
+    assert strong["ssim"] == pytest.approx((0.3 + 0.92) / 2)
+
+
+def test_every_number_again_with_plain_pandas():
+    summary = summarize(ROWS).set_index("defense")
+    measured = ROWS.dropna(subset=["match_loss"]).sort_values("match_loss")
+    chosen = measured.drop_duplicates(["defense", "index"]).set_index(["defense", "index"])
+    works = [i for i in (0, 1, 2) if chosen.loc[("none", i), "ssim"] >= 0.9]
+    for defense in ("prune(ratio=0.5)", "prune(ratio=0.1)"):
+        counted = chosen.loc[defense]
+        counted = counted[counted.index.isin(works)]
+        assert summary.loc[defense, "leaked"] == (counted["ssim"] >= 0.9).sum()
+        for score in ("ssim", "psnr", "mse"):
+            assert summary.loc[defense, score] == pytest.approx(counted[score].median())
+
+
+def test_wilson_interval_of_a_known_case():
+    assert wilson_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_without_a_baseline_no_image_counts():
+    summary = summarize(table(("int8", 0, 0, 1.0, 0.95)))
+    assert summary.loc[0, "images"] == 0
+    assert math.isnan(summary.loc[0, "rate"])
+
+
+def test_defenses_stand_from_weak_to_strong():
+    names = ["prune(ratio=0.5)", "int8", "my.py:Mine", "none", "gaussian(variance=0.1)", "bfloat16",
+             "prune(ratio=0.05)", "float16", "gaussian(variance=0.0001)"]  # fmt: skip
+    rows = table(*((name, 0, 0, 1.0, 0.5) for name in names))
+    rows["family"] = rows["family"].replace({"float16": "half precision", "bfloat16": "half precision"})
+    assert defense_order(rows) == [
+        "none", "gaussian(variance=0.0001)", "gaussian(variance=0.1)", "float16", "bfloat16",
+        "prune(ratio=0.05)", "prune(ratio=0.5)", "int8", "my.py:Mine",
+    ]  # fmt: skip
+
+
+def test_data_sets_are_never_mixed():
+    other = ROWS.assign(dataset="mnist-sample", ssim=0.95)
+    summary = summarize(pd.concat([ROWS, other], ignore_index=True))
+    assert list(summary.groupby("dataset", sort=False)["leaked"].first()) == [2, 3]
+
+
+def printed(rows, width=80):
+    console = Console(width=width, record=True, markup=False)
+    for each in terminal_tables(rows):
+        console.print(each)
+    return console.export_text()
+
+
+def test_the_terminal_table_says_it_all():
+    text = printed(ROWS)
+    assert "cifar10-sample · lenet · dlg" in text
+    assert "prune(ratio=0.5)" in text
+    assert "6 (1 failed)" in text
+    assert "2/3" in text
+    assert "1 image left out: not rebuilt even without a defense" in text
+
+
+def test_no_name_is_cut_off_in_a_narrow_terminal():
+    rows = table(("none", 0, 0, 1.0, 0.95), ("gaussian(variance=0.0001)", 0, 0, 1.0, 0.5))
+    assert "gaussian(variance=0.0001)" in printed(rows, width=80)
+
+
+def test_curves_that_ended_early_keep_their_last_value():
+    curves = pad([np.array([3.0, 1.0]), np.array([4.0, 3.0, 2.0, 0.5])])
+    np.testing.assert_array_equal(curves, [[3, 1, 1, 1], [4, 3, 2, 0.5]])
+
+
+def test_titles_of_pictures_break_before_the_settings():
+    assert two_lines("gaussian(variance=0.01)") == "gaussian\nvariance=0.01"
+    assert two_lines("int8") == "int8\n"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A real, small run of two data sets with a defense that fails."""
+    import leakbench
+
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "bad.py").write_text(
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Bad(Defense):\n"
+        "    def apply(self, gradients, generator):\n        raise ValueError('never')\n"
+    )
+    (folder / "mine.yaml").write_text(
+        "datasets: [{name: cifar10-sample, indices: 0-1}, mnist-sample]\n"
+        f"defenses: [none, gaussian(variance=0.1), prune(ratio=0.3), '{folder}/bad.py:Bad']\n"
+        "attacks: [dlg(steps=4)]\nsnapshot_every: 2\n"
+    )
+    status = leakbench.main(["sweep", str(folder / "mine.yaml"), "--out", str(folder / "out"), "--jobs", "1"])
+    assert status == leakbench.TRIALS_FAILED
+    return Store.existing(folder / "out")
+
+
+def test_every_figure_is_drawn_as_png_and_pdf(run):
+    paths = write_figures(run)
+    assert len(paths) == 2 * 4 * 2
+    assert {path.suffix for path in paths} == {".png", ".pdf"}
+    assert {path.stem.split("_")[0] for path in paths} == {"scores", "curves", "strip", "film"}
+    assert any("mnist-sample" in path.name for path in paths)
+    for path in paths:
+        if path.suffix == ".png":
+            pixels = np.asarray(Image.open(path).convert("L"))
+            assert pixels.std() > 5, f"{path.name} is blank"
+        else:
+            assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_what_a_figure_shows_is_in_the_store(run):
+    rows = run.rows()
+    cifar = rows[(rows["dataset"] == "cifar10-sample") & (rows["defense"] == "none")]
+    traces = run.traces(cifar["key"])
+    for row in cifar.itertuples():
+        assert traces[row.key].match_loss.min() == pytest.approx(row.match_loss, rel=1e-6)
+        assert list(traces[row.key].snapshots) == [0, 2, 4]
+    assert len(rows[rows["status"] == "error"]) == 3

@@ -1,0 +1,340 @@
+"""Sweep files: what they mean, and what bad ones are answered."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from defenses.errors import UserError
+from sweeps.checks import load_sweep
+from sweeps.grid import trials
+from sweeps.spec import parse_ranges, read_sweep
+
+ROOT = Path(__file__).parent.parent
+DATA = Path("data")
+SMALL = "datasets: [{name: cifar10-sample, indices: 0}]\n"
+
+
+def load(write, text, data_root=DATA):
+    return load_sweep(write("mine.yaml", text), data_root)
+
+
+def names(choices):
+    return [str(choice.value) for choice in choices]
+
+
+def test_lists_are_grids(write):
+    sweep = load(
+        write,
+        SMALL
+        + """
+defenses:
+  - none
+  - {name: gaussian, variance: [1e-4, 1e-3, 1e-2, 1e-1]}
+  - {name: prune, ratio: [0.1, 0.2], scope: [tensor, global]}
+  - laplacian(std=0.1)
+""",
+    )
+    assert names(sweep.defenses) == [
+        "none",
+        "gaussian(variance=0.0001)",
+        "gaussian(variance=0.001)",
+        "gaussian(variance=0.01)",
+        "gaussian(variance=0.1)",
+        "prune(ratio=0.1)",
+        "prune(ratio=0.1, scope=global)",
+        "prune(ratio=0.2)",
+        "prune(ratio=0.2, scope=global)",
+        "laplacian(std=0.1)",
+    ]
+
+
+def test_a_list_of_lists_is_a_grid_of_a_setting_that_is_a_list(write):
+    text = SMALL + "defenses: [none]\nmodels: [{name: mlp, hidden: %s}]\n"
+    assert names(load(write, text % "[20, 10]").models) == ["mlp(hidden=[20, 10])"]
+    assert names(load(write, text % "[[20, 10], [5]]").models) == ["mlp(hidden=[20, 10])", "mlp(hidden=[5])"]
+
+
+def test_everything_is_crossed_with_everything(write):
+    sweep = load(
+        write,
+        """
+datasets:
+  - {name: mnist-sample, indices: "0-1,5"}
+  - {name: cifar10-sample, indices: 7}
+models: [lenet, {name: lenet, activation: tanh}]
+model_seeds: [0, 1]
+attacks: [{name: dlg, steps: [2, 3]}]
+defenses: [none, int8]
+restarts: 3
+""",
+    )
+    found = list(trials(sweep))
+    assert len(found) == len(sweep) == 4 * 2 * 2 * 2 * 2 * 3
+    assert len({trial.key for trial in found}) == len(found)
+    assert {(str(trial.dataset), trial.index) for trial in found} == {
+        ("mnist-sample", 0), ("mnist-sample", 1), ("mnist-sample", 5), ("cifar10-sample", 7),
+    }  # fmt: skip
+    assert {trial.start for trial in found} == {0, 1, 2}
+    assert sweep.describe() == (
+        "192 trials = 4 images x 2 models x 2 draws of weights x 2 attacks x 2 defenses x 3 starts"
+    )
+
+
+def test_the_undefended_baseline_is_always_there(write):
+    sweep = load(write, SMALL + "defenses: [int8]")
+    assert names(sweep.defenses) == ["none", "int8"]
+    assert "defense 'none' added" in sweep.notices[0]
+    assert load(write, SMALL + "defenses: [int8, none]").notices == ()
+
+
+def test_what_is_not_said_has_a_default(write):
+    sweep = load(write, SMALL + "defenses: [none]")
+    assert (names(sweep.models), names(sweep.attacks)) == (["lenet"], ["dlg"])
+    assert (sweep.restarts, sweep.model_seeds) == (1, (0,))
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [(3, (3,)), ("0-2", (0, 1, 2)), ("0-1, 5", (0, 1, 5)), ([4, "7-8"], (4, 7, 8)), ("2", (2,))],
+)
+def test_ranges(value, numbers):
+    assert parse_ranges(value) == numbers
+
+
+@pytest.mark.parametrize("value", [-1, "3-1", "a", "", [], 1.5, True, None, {"from": 1}, "1-2-3"])
+def test_ranges_that_are_none(value):
+    with pytest.raises(ValueError, match="expected whole numbers >= 0 such as 3"):
+        parse_ranges(value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_sweeps_that_come_along_are_right(path):
+    assert len(load_sweep(path, DATA)) > 0
+
+
+def test_paper_sweep_holds_every_defense_of_figure_7():
+    sweep, problems = read_sweep(ROOT / "sweeps" / "paper.yaml")
+    assert problems == []
+    assert names(sweep.defenses) == [
+        "none",
+        *(f"{kind}(variance={v})" for kind in ("gaussian", "laplacian") for v in (1e-4, 1e-3, 1e-2, 1e-1)),
+        "float16", "bfloat16",
+        *(f"prune(ratio={ratio})" for ratio in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7)),
+        "int8",
+    ]  # fmt: skip
+    assert names(sweep.attacks) == ["dlg"]
+    assert sweep.restarts == 3
+    assert [len(data.indices) for data in sweep.datasets] == [10] * 5
+
+
+BAD = {
+    "defenses: [none]\ndatasets: [{name: cifar10-sampel}]":
+        "datasets[0]: unknown dataset 'cifar10-sampel'; did you mean 'cifar10-sample'? known: ",
+    SMALL + "defenses: [gausian]": "defenses[0]: unknown defense 'gausian'; did you mean 'gaussian'? known: ",
+    SMALL + "defenses: [none]\nmodels: [resnet]":
+        "models[0]: unknown model 'resnet'; did you mean 'lenet'? known: lenet, mlp",
+    SMALL + "defenses: [none]\nattacks: [dgl]": "attacks[0]: unknown attack 'dgl'; did you mean 'dlg'?",
+    SMALL + "defenses: [{name: gaussian, variance: -1}]":
+        "defenses[0].variance: expected a number >= 0, got -1",
+    SMALL + "defenses: [{name: gaussian, variance: [1e-3, -1]}]":
+        "defenses[0].variance: expected a number >= 0, got -1",
+    SMALL + "defenses: [{name: gaussian, variance: much}]":
+        "defenses[0].variance: expected a number, got 'much'",
+    SMALL + "defenses: [{name: gaussian, variance: .nan}]":
+        "defenses[0].variance: expected a finite number, got nan",
+    SMALL + "defenses: [{name: gaussian}]": "defenses[0]: expected one of variance and std, got neither",
+    SMALL + "defenses: [{name: prune, ratio: 1.0}]": "defenses[0].ratio: expected a number in [0, 1), got 1",
+    SMALL + "defenses: [{name: prune, ratio: -0.1}]":
+        "defenses[0].ratio: expected a number in [0, 1), got -0.1",
+    SMALL + "defenses: [{name: prune, ratio: []}]":
+        "defenses[0].ratio: expected one value or more, got an empty list",
+    SMALL + "defenses: [{name: prune, ration: 0.1}]":
+        "defenses[0].ration: unknown setting 'ration'; did you mean 'ratio'?",
+    SMALL + "defenses: [{name: prune(ratio=0.1), scope: global}]":
+        "defenses[0]: expected settings in 'prune(ratio=0.1)' or beside it, got both",
+    SMALL + "defenses: [int8, int8]": "defenses[1]: int8 is there already, as defenses[0]",
+    SMALL + "defenses: [prune(ratio=0.1), {name: prune, ratio: [0.1, 0.2]}]":
+        "defenses[1]: prune(ratio=0.1) is there already, as defenses[0]",
+    SMALL + "defenses: []": "defenses: expected a list of one defense or more, got []",
+    SMALL + "defenses: none": "defenses: expected a list of one defense or more, got 'none'",
+    SMALL: "defenses: expected a list of one defense or more, got none",
+    "defenses: [none]": "datasets: expected a list of one dataset or more, got none",
+    SMALL + "defenses: [3]": "defenses[0]: expected a defense by name, or a mapping with a `name`, got 3",
+    SMALL + "defenses: [{variance: 3}]":
+        "defenses[0]: expected a defense by name, or a mapping with a `name`, got {'variance': 3}",
+    SMALL + "defenses: [none]\nrestart: 3": "unknown key 'restart'; did you mean 'restarts'?",
+    SMALL + "defenses: [none]\nrestarts: 0": "restarts: expected a whole number >= 1, got 0",
+    SMALL + "defenses: [none]\nrestarts: many": "restarts: expected a whole number >= 1, got 'many'",
+    SMALL + "defenses: [none]\nsnapshot_every: -1": "snapshot_every: expected a whole number >= 0, got -1",
+    SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers >= 0 such as 3",
+    "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
+        "datasets[0].indices: expected 0..19, got 20",
+    "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: [1, 1]}]":
+        "datasets[0].indices: 1 given twice",
+    "defenses: [none]\ndatasets: [cifar100]": "datasets[0]: cifar100: not found: expected cifar-100-python",
+    "defenses: [none]\ndatasets: ['folder:nowhere']":
+        "datasets[0].path: expected a folder of pictures, found none at 'nowhere'",
+    "defenses: [none": "not readable as YAML at line 1: ",
+    "a: 1\na: 2": "not readable as YAML at line 2: key 'a' given twice",
+    "- 1": "expected the keys datasets, models, attacks, defenses, ",
+    "": "expected the keys datasets, models, attacks, defenses, ",
+    "x: !!python/object/apply:os.system ['true']": "not readable as YAML at line 1: could not determine",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_bad_file_is_answered_in_a_line_with_its_place(write, text):
+    with pytest.raises(UserError) as caught:
+        load(write, text)
+    lines = caught.value.problems
+    assert all(line.startswith(str(write("mine.yaml", text)) + ": ") for line in lines)
+    assert any(line.partition("mine.yaml: ")[2].startswith(BAD[text]) for line in lines), lines
+    assert not any("\n" in line for line in lines)
+
+
+def test_all_problems_of_a_file_are_reported_at_once(write):
+    with pytest.raises(UserError) as caught:
+        load(
+            write,
+            """
+datasets: [{name: cifar10-sample, indices: 99}, svhn]
+models: [{name: lenet, activation: gelu}]
+defenses: [gausian, {name: prune, ratio: 2}, {name: gaussian, variance: -1}]
+restart: 3
+""",
+        )
+    places = [line.partition("mine.yaml: ")[2].split(":")[0] for line in caught.value.problems]
+    assert sorted(places)[:-1] == [
+        "datasets[0].indices", "datasets[1]", "defenses[0]", "defenses[1].ratio",
+        "defenses[2].variance", "models[0].activation",
+    ]  # fmt: skip
+    assert sorted(places)[-1].startswith("unknown key 'restart'")
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(UserError, match="^nowhere.yaml: no such file$"):
+        load_sweep(Path("nowhere.yaml"), DATA)
+
+
+def test_images_smaller_than_the_window_of_ssim(write, tmp_path):
+    Image.new("RGB", (50, 50)).save(tmp_path / "0.png")
+    text = f"datasets: [{{name: 'folder:{tmp_path}', size: 10}}]\ndefenses: [none]\nmodels: [mlp]"
+    with pytest.raises(UserError, match=r"datasets\[0\]: expected images of 11x11 pixels or more"):
+        load(write, text)
+
+
+def test_a_picture_that_cannot_be_read_is_found_before_the_start(write, tmp_path):
+    Image.new("RGB", (50, 50)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"torn")
+    text = f"datasets: [{{name: 'folder:{tmp_path}', indices: 0-1}}]\ndefenses: [none]"
+    with pytest.raises(UserError, match=r"datasets\[0\].indices: .*1.png: expected a PNG or JPEG picture"):
+        load(write, text)
+
+
+MODELS = """
+import torch
+from torch import nn
+
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+class WrongScores(Fixed):
+    def forward(self, x):
+        return super().forward(x.flatten(1)[:, :784])[:, :3]
+
+class NoParameters(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10]
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x.sigmoid())
+        return x.sigmoid()
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, gradient):
+        (y,) = context.saved_tensors
+        return gradient * y * (1 - y)
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 10, 32)
+    def forward(self, x):
+        return Once.apply(self.layer(x)).flatten(1)
+
+class NumPy(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+    @staticmethod
+    def backward(context, gradient):
+        return torch.from_numpy(gradient.numpy() * 2)
+
+class OnceOnly(Hidden):
+    def forward(self, x):
+        return NumPy.apply(self.layer(x)).flatten(1)
+
+class Blind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+    def forward(self, x):
+        return self.bias[None] + x.flatten(1)[:, :10].round()
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("Fixed", "expected to take an image of 3x32x32, got RuntimeError: mat1 and mat2"),
+        ("WrongScores", "expected class scores of shape (1, 10), got (1, 3)"),
+        ("NoParameters", "expected parameters that require a gradient, got none"),
+        ("Hidden", "expected a model that can be differentiated twice, got a gradient of the match loss"),
+        ("OnceOnly", "expected a model that can be differentiated twice, got RuntimeError: "),
+        ("Blind", "expected a model that can be differentiated twice, got a second derivative of zero"),
+    ],
+)
+def test_a_model_that_cannot_be_attacked(write, model, problem):
+    path = write("net.py", MODELS)
+    with pytest.raises(UserError) as caught:
+        load(write, SMALL + f"defenses: [none]\nmodels: ['{path}:{model}(weights=default)']")
+    (line,) = caught.value.problems
+    assert f"models[0]: {path}:{model}(weights=default) on cifar10-sample: {problem}" in line
+
+
+def test_a_checkpoint_that_does_not_fit(write, tmp_path):
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"models\[0\]: .*expected a state dict of lenet"):
+        load(
+            write,
+            SMALL + f"defenses: [none]\nmodels: [{{name: lenet, weights: 'checkpoint:{tmp_path}/other.pt'}}]",
+        )
+
+
+def test_nothing_is_downloaded_for_a_file_with_problems(write, monkeypatch, tmp_path):
+    from bench.datasets.torchvision_import import torchvision_datasets
+
+    asked = []
+
+    def download(self):
+        asked.append(self.root)
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision_datasets().CIFAR10, "download", download)
+    text = "datasets: [{name: cifar10, download: true}]\ndefenses: [%s]"
+    with pytest.raises(UserError, match="unknown defense"):
+        load(write, text % "gausian", tmp_path)
+    assert asked == []
+    load_sweep(write("mine.yaml", text % "none"), tmp_path, download=False)
+    assert asked == []
+    with pytest.raises(UserError, match="could not be downloaded"):
+        load(write, text % "none", tmp_path)
+    assert len(asked) == 1

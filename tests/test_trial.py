@@ -1,0 +1,190 @@
+"""One trial: what it is named by, what it draws, and what becomes of a failure."""
+
+import dataclasses
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.datasets import open_dataset
+from bench.trial import MEASURED, Row, Trial, run_trial, victim_gradient
+
+DATA = Path("data")
+
+
+def compared(row):
+    """All of a row that does not tell the time."""
+    return {key: value for key, value in dataclasses.asdict(row).items() if key != "seconds"}
+
+
+def test_a_trial_gives_a_whole_row(make_trial):
+    trial = make_trial(defense="gaussian(variance=0.001)", index=3)
+    row = run_trial(trial, "cpu", DATA, 0).row
+    assert (row.dataset, row.index, row.model, row.model_seed) == ("cifar10-sample", 3, "lenet", 0)
+    assert (row.attack, row.defense, row.family) == (
+        "dlg(steps=2)",
+        "gaussian(variance=0.001)",
+        "gaussian",
+    )
+    assert (row.strength, row.start, row.status, row.iterations) == (0.001, 0, "budget", 2)
+    assert row.key == trial.key
+    assert row.label_true == 0
+    assert row.label_correct is (row.label_recovered == row.label_true)
+    assert row.psnr == pytest.approx(-10 * math.log10(row.mse))
+    assert 0 <= row.mse <= row.mse_raw
+    assert row.seconds > 0
+    assert all(getattr(row, name) is not None for name in MEASURED)
+    assert (row.device, row.torch_version) == ("cpu", torch.__version__)
+
+
+def test_equal_key_equal_result_in_any_order(make_trial):
+    trials = [make_trial(index=i, defense=d) for i in (0, 1) for d in ("none", "gaussian(std=0.1)")]
+    forward = [compared(run_trial(trial, "cpu", DATA, 0).row) for trial in trials]
+    torch.rand(5)
+    backward = [compared(run_trial(trial, "cpu", DATA, 0).row) for trial in reversed(trials)]
+    assert forward == backward[::-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "cifar100-sample"},
+        {"index": 1},
+        {"model": "lenet(activation=tanh)"},
+        {"model": "lenet(weights=default)"},
+        {"model_seed": 1},
+        {"attack": "dlg(steps=3)"},
+        {"attack": "dlg(steps=2, lr=0.5)"},
+        {"defense": "float16"},
+        {"start": 1},
+    ],
+    ids=str,
+)
+def test_everything_that_decides_the_result_is_in_the_key(make_trial, change):
+    assert make_trial(**change).key != make_trial().key
+
+
+def test_a_key_is_the_same_in_every_process_and_spelling(make_trial):
+    """Written down here: a change of it makes every stored row a stranger."""
+    assert make_trial().key == make_trial(attack="dlg( steps = 2 )").key
+    assert make_trial().key == "b99ed8a4ca8f097c919cd0ced1809936"
+
+
+def test_a_trial_survives_pickling_with_a_users_file(make_trial, write):
+    path = write(
+        "mine.py",
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Halve(Defense):\n    factor: float = 0.5\n"
+        "    def apply(self, gradients, generator):\n"
+        "        return {n: g * self.factor for n, g in gradients.items()}\n",
+    )
+    trial = make_trial(defense=f"{path}:Halve(factor=0.25)")
+    again = pickle.loads(pickle.dumps(trial))
+    assert again == trial
+    assert again.key == trial.key
+    row = run_trial(trial, "cpu", DATA, 0).row
+    assert row.status == "budget"
+    assert row.family == f"{path}:Halve"
+
+
+def test_a_changed_file_is_another_trial(make_trial, write):
+    source = "from bench.models.lenet import LeNet\nfrom torch import nn\nclass Net(nn.Linear): pass\n"
+    path = write("net.py", source)
+    before = make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key
+    path.write_text(source + "# changed\n")
+    assert make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key != before
+
+
+def shared(trial):
+    images = open_dataset(trial.dataset, DATA)
+    image, label = images[trial.index]
+    return victim_gradient(trial, trial.model.build(images.shape, images.classes, 0), image, label)
+
+
+def test_all_restarts_see_one_gradient(make_trial):
+    first, second = (shared(make_trial(defense="gaussian(std=0.1)", start=start)) for start in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_noise_of_two_images_is_not_the_same(make_trial):
+    noise = [
+        {
+            name: gradient - shared(make_trial(index=index))[name]
+            for name, gradient in shared(make_trial(defense="gaussian(std=0.1)", index=index)).items()
+        }
+        for index in (0, 1)
+    ]
+    assert not torch.allclose(noise[0]["0.weight"], noise[1]["0.weight"], atol=1e-3)
+
+
+def test_both_readings_of_equal_noise_are_one_experiment(make_trial):
+    by_variance, by_std = (
+        run_trial(make_trial(defense=text), "cpu", DATA, 0).row
+        for text in ("gaussian(variance=0.01)", "gaussian(std=0.1)")
+    )
+    assert by_variance.match_loss == by_std.match_loss
+    assert by_variance.strength == pytest.approx(by_std.strength)
+    assert by_variance.key != by_std.key
+
+
+def test_every_defense_starts_from_the_same_dummy(make_trial):
+    first, second = (
+        run_trial(make_trial(defense=text), "cpu", DATA, 1).trace.snapshots[0] for text in ("none", "int8")
+    )
+    assert torch.equal(first, second)
+    third = run_trial(make_trial(start=1), "cpu", DATA, 1).trace.snapshots[0]
+    assert not torch.equal(first, third)
+
+
+def test_the_trace_tells_the_way(make_trial):
+    result = run_trial(make_trial(attack="dlg(steps=7)"), "cpu", DATA, 3)
+    trace = result.trace
+    assert len(trace.match_loss) == len(trace.image_mse) == 8
+    assert list(trace.snapshots) == [0, 3, 6]
+    assert trace.match_loss[0] > trace.match_loss[-1]
+    truth, _ = open_dataset(make_trial().dataset, DATA)[0]
+    assert torch.equal(trace.truth, truth)
+    assert trace.image_mse[3] == pytest.approx(float((trace.snapshots[3] - truth).square().mean()))
+
+
+def test_a_trial_that_fails_is_a_row(make_trial, write):
+    path = write(
+        "bad.py",
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Bad(Defense):\n"
+        "    def apply(self, gradients, generator):\n        raise RuntimeError('no\\nway')\n",
+    )
+    trial = make_trial(defense=f"{path}:Bad")
+    result = run_trial(trial, "cpu", DATA, 0)
+    assert result.trace is None
+    assert (result.row.status, result.row.reason) == ("error", "RuntimeError: no way")
+    assert all(getattr(result.row, name) is None for name in MEASURED)
+    assert result.row.key == trial.key
+
+
+def test_a_broken_promise_of_a_defense_is_a_row(make_trial, write):
+    path = write(
+        "nan.py",
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Nan(Defense):\n"
+        "    def apply(self, gradients, generator):\n"
+        "        return {n: g * float('nan') for n, g in gradients.items()}\n",
+    )
+    row = run_trial(make_trial(defense=f"{path}:Nan"), "cpu", DATA, 0).row
+    assert row.status == "error"
+    assert "holds NaN or infinity after it" in row.reason
+
+
+def test_row_columns_are_the_documented_ones():
+    assert [field.name for field in dataclasses.fields(Row)] == [
+        "key", "dataset", "index", "model", "model_seed", "attack", "defense", "family", "strength",
+        "start", "status", "reason", "iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim",
+        "label_true", "label_recovered", "label_correct", "seconds", "device", "torch_version",
+    ]  # fmt: skip
+
+
+def test_names_describe_a_trial_completely(make_trial):
+    trial = make_trial(model="mlp(hidden=[20, 10])", defense="prune(ratio=0.2, scope=global)")
+    assert Trial.from_names(trial.names()) == trial

@@ -14,11 +14,12 @@ from bench.datasets.standard import Standard
 from bench.gradients import match_loss, shared_gradient, trained_parameters
 from bench.metrics import SSIM_WINDOW
 from bench.models import Model
+from bench.randomness import generator_for
 from defenses.configured import SettingError
 from defenses.errors import UserError
 from sweeps.spec import Choice, Sweep, read_sweep
 
-STRIDE = 1e-5  # of the finite difference, in float64
+STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
 WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
 
 
@@ -138,13 +139,19 @@ def differentiation_problems(network: nn.Module, images: Images, image: Tensor, 
         yield "expected a model that can be differentiated twice, got a second derivative of zero"
         return
     # a layer that is differentiable only once is dropped by autograd without an error
-    ahead, behind = (
-        float(loss_at(dummy.detach() + sign * STRIDE * slope / steepness).detach()) for sign in (1, -1)
+    off = max(
+        abs(_finite_difference(loss_at, dummy.detach(), way) - float((slope * way).sum())) / steepness
+        for way in (torch.randn(images.shape, generator=generator_for("check", n)).double() for n in range(3))
     )
-    off = abs((ahead - behind) / (2 * STRIDE) - steepness) / steepness
     if not off <= WORST_SLOPE_ERROR:
         text = "expected a model that can be differentiated twice, got a gradient of the match loss that is"
-        yield f"{text} {off:.0%} off its finite difference"
+        yield f"{text} {off:.1%} off its finite difference"
+
+
+def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:
+    """The slope of `function` along `way`, by central differences."""
+    ahead, behind = (float(function(at + sign * STRIDE * way).detach()) for sign in (1, -1))
+    return (ahead - behind) / (2 * STRIDE)
 
 
 def _sentence(error: Exception) -> str:

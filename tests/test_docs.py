@@ -1,0 +1,84 @@
+"""What the documents say is true: code that runs, commands that parse, links that lead somewhere."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import leakbench
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [page for page in ROOT.rglob("*.md") if not any(part.startswith(".") for part in page.parts[:-1])]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_defense_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys):
+    (code,), (sweep,) = blocks("python"), blocks("yaml")
+    (tmp_path / "my_defense.py").write_text(code)
+    assert "steps: 60" in sweep
+    (tmp_path / "mine.yaml").write_text(sweep.replace("steps: 60", "steps: 2"))
+    monkeypatch.chdir(tmp_path)
+    assert leakbench.main(["sweep", "mine.yaml", "--jobs", "1"]) == 0
+    output = capsys.readouterr().out
+    assert "note: defense 'none' added" in output
+    rows = pd.read_csv("runs/mine/trials.csv")
+    assert set(rows["defense"]) == {
+        "none", "my_defense.py:Clip(limit=1.0)", "my_defense.py:Clip(limit=0.01)", "gaussian(variance=0.001)",
+    }  # fmt: skip
+    assert (rows["status"] != "error").all()
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("sh") for line in block.splitlines() if line.startswith("leakbench")]
+)
+def test_commands_of_the_readme_are_understood(line):
+    leakbench.make_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_make_targets_of_the_documents_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:^|`)make (?:[A-Z]+=\S+ )*([a-z]+)", page.read_text(), re.MULTILINE)
+    }
+    assert named >= {"sweep", "test", "lint"}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+FLOORS = ["defenses", "bench", "sweeps", "reports", "leakbench"]
+
+
+@pytest.mark.parametrize("floor", FLOORS[:-1])
+def test_a_folder_imports_only_from_those_below(floor):
+    above = set(FLOORS[FLOORS.index(floor) + 1 :])
+    for file in (ROOT / floor).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not above & {name.split(".")[0] for name in names}, file
+
+
+def test_one_place_imports_torchvision():
+    users = [
+        file.name
+        for floor in FLOORS[:-1]
+        for file in (ROOT / floor).rglob("*.py")
+        if "import torchvision\n" in file.read_text() or "from torchvision" in file.read_text()
+    ]
+    assert users == []

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from reports.summary import SETTING, VICTIM
 
-BASELINE_STYLE: dict[str, Any] = {"color": "black", "linestyle": "--"}
-LINE_STYLES = ["-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 2, 1, 2, 1, 2)), (0, (7, 3))]
+BASELINE_STYLE: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1))}
+LINE_STYLES = ["-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (5, 2, 1, 2, 1, 2)), (0, (7, 3))]
 COLOURS = matplotlib.colormaps["viridis"]
 
 

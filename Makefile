@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 SWEEP  ?= sweeps/quick.yaml
 OUT    ?= runs/$(basename $(notdir $(SWEEP)))
+DEVICE ?= cpu
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep test lint figures csv clean
+.PHONY: help sweep test lint figures csv bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,7 +30,10 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-clean:  ## remove the virtual environment and all caches; runs/ stays
+bench: $(READY)  ## measure the batched engine against the reference (DEVICE=cuda on a GPU); 3 minutes
+	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(ARGS)
+
+clean:  ## remove the virtual environment and the caches of the tools; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(READY): pyproject.toml constraints.txt

@@ -1,6 +1,7 @@
 """The command line of LeakBench."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +15,22 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2  # exit status: nothing was run, the input has to change
 TRIALS_FAILED = 1  # exit status: the sweep is done, and some of its rows are errors
+STOPPED = 3  # exit status: the sweep broke off; what is finished is stored
 INTERRUPTED = 130  # exit status: as shells report Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = make_parser().parse_args(arguments)
-    from defenses.errors import UserError  # brings in PyTorch: not for `--help` or a typing error
+    from defenses.errors import StoppedError, UserError  # brings in PyTorch: not for `--help`
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: batch systems send it
     command: Callable[[argparse.Namespace, Console], int] = options.command
     try:
         return command(options, Console(soft_wrap=True, highlight=False, markup=False))
     except UserError as error:
         print("\n".join(error.problems), file=sys.stderr)
-        return USER_ERROR
+        return STOPPED if isinstance(error, StoppedError) else USER_ERROR
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     sweep.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
     sweep.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
     add_data_root(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
@@ -86,14 +90,16 @@ def positive(text: str) -> int:
 
 def run_sweep(options: argparse.Namespace, console: Console) -> int:
     """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
+    from bench.trial import Conditions
     from sweeps.checks import load_sweep
     from sweeps.executors import describe_workers, find_devices, make_executor
     from sweeps.progress import show_progress
+    from sweeps.resources import choose
     from sweeps.runner import plan, run
     from sweeps.store import Store
 
-    executor = make_executor(find_devices(options.device), options.jobs)
     sweep = load_sweep(options.file, options.data_root, download=not options.dry_run)
+    executor = make_executor(find_devices(options.device), options.jobs)
     folder = options.out or Path("runs") / options.file.stem
     store = Store.open_for(folder, sweep, create=not options.dry_run)
     todo = plan(sweep, store)
@@ -105,10 +111,13 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         return show_plan(todo.pending, console)
     if todo.pending:
-        console.print(describe_workers(executor))
+        devices = executor.devices
+        resources = choose(sweep, len(todo.pending), len(devices), devices[0], options.slots)
+        conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
+        console.print(describe_workers(executor, resources))
         try:
             with show_progress(console, len(todo.pending)) as progress:
-                run(todo, store, executor, options.data_root, sweep.snapshot_every, progress.advance)
+                run(todo, store, executor, conditions, progress.advance)
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED

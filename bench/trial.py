@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.attacks import ATTACKS, Attack, Start
-from bench.attacks.base import Reconstruction, Status
+from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
 from bench.datasets import DATASETS, Dataset, open_dataset
 from bench.gradients import shared_gradient
-from bench.metrics import mse, score
+from bench.metrics import score
 from bench.models import MODELS, Model
 from bench.randomness import generator_for
 from defenses import DEFENSES, Defense, Gradients
@@ -100,7 +99,7 @@ class Row:
     label_true: int | None
     label_recovered: int | None
     label_correct: bool | None
-    seconds: float
+    seconds: float  # the trial's share of its worker's time, attack only
     device: str
     torch_version: str
 
@@ -116,18 +115,10 @@ class Trace:
     """What happened on the way, as seen beside the true image; the attack never sees it."""
 
     truth: Tensor  # (C, H, W)
-    snapshot_every: int  # outer steps between two pictures; 0 keeps none
     image_mse: list[float] = field(default_factory=list)  # raw pixels, at the start and after each step
     snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (C, H, W)}
     match_loss: list[float] = field(default_factory=list)  # at the start and after each step
     reconstruction: Tensor | None = None  # (C, H, W), not clipped
-
-    def observe(self, step: int, image: Tensor) -> None:
-        """See `Attack.reconstruct`."""
-        seen = image.cpu()
-        self.image_mse.append(mse(self.truth, seen))
-        if self.snapshot_every and step % self.snapshot_every == 0:
-            self.snapshots[step] = seen.clone()
 
 
 @dataclass(frozen=True)
@@ -138,24 +129,123 @@ class Result:
     trace: Trace | None  # None where the trial failed
 
 
-def run_trial(trial: Trial, device: str, data_root: Path, snapshot_every: int) -> Result:
-    """Run one trial. This is the one place where whatever goes wrong becomes a row."""
-    began = time.perf_counter()
-    try:
-        measured, trace = _attempt(trial, device, data_root, snapshot_every)
-    except Exception as error:  # noqa: BLE001
-        measured, trace = _failure(error), None
-    row = Row(
-        key=trial.key,
-        **trial.names(),
-        family=trial.defense.family or trial.defense.name,
-        strength=trial.defense.strength,
-        **measured,
-        seconds=time.perf_counter() - began,
-        device=device,
-        torch_version=torch.__version__,
-    )
-    return Result(row, trace)
+@dataclass(frozen=True)
+class Conditions:
+    """What trials run under, besides what decides their results."""
+
+    resources: Resources = field(default_factory=Resources)
+    data_root: Path = Path("data")
+    snapshot_every: int = 0  # outer steps between two pictures kept of a trial; 0 keeps none
+
+
+def group_of(trial: Trial) -> tuple[str, str, str]:
+    """Trials that agree in this can share a batch: one shape of image, one architecture, one attack."""
+    return str(trial.dataset), str(trial.model), str(trial.attack)
+
+
+def run_trials(trials: Iterable[Trial], conditions: Conditions) -> Iterator[Result]:
+    """Run trials, taken one by one as there is room, and yield each result as it comes.
+
+    Whatever goes wrong in a trial becomes its row.
+    """
+    for _, group in groupby(trials, key=group_of):
+        yield from _Group(conditions).run(group)
+
+
+class _Group:
+    """The trials that share a batch, and what is known of each while it runs."""
+
+    def __init__(self, conditions: Conditions):
+        self.conditions = conditions
+        self.running: dict[int, tuple[Trial, Trace, int]] = {}  # {number: (trial, trace, true label)}
+        self.failed: list[Result] = []
+
+    def run(self, group: Iterator[Trial]) -> Iterator[Result]:
+        cases = self._cases(group)
+        for case in cases:  # more than once only where a batch failed as a whole
+            attack = self.running[case.number][0].attack
+            try:
+                found = attack.reconstruct(chain([case], cases), self.observe, self.conditions.resources)
+                for number, reconstruction in found:
+                    yield self._finish(number, reconstruction)
+                    yield from self._failures()
+            except Exception as error:  # noqa: BLE001  # the one place where an error becomes a row
+                self.failed += [self._failure(trial, error) for trial, _, _ in self.running.values()]
+                self.running.clear()
+            yield from self._failures()
+        yield from self._failures()
+
+    def _cases(self, group: Iterator[Trial]) -> Iterator[Case]:
+        for number, trial in enumerate(group):
+            try:
+                case, image, label = prepare(trial, number, self.conditions.data_root)
+            except Exception as error:  # noqa: BLE001  # likewise, for what comes before the attack
+                self.failed.append(self._failure(trial, error))
+                continue
+            self.running[number] = (trial, Trace(image), label)
+            yield case
+
+    def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
+        """See `Attack.reconstruct`."""
+        traces = [self.running[number][1] for number in numbers]
+        seen = images.cpu()
+        truths = torch.stack([trace.truth for trace in traces])
+        errors = (seen.double() - truths.double()).square().flatten(1).mean(1).tolist()
+        for trace, step, image, error in zip(traces, steps, seen, errors, strict=True):
+            trace.image_mse.append(error)
+            if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
+                trace.snapshots[step] = image.clone()
+
+    def _finish(self, number: int, found: Reconstruction) -> Result:
+        trial, trace, label = self.running.pop(number)
+        trace.match_loss = found.history
+        trace.reconstruction = found.image
+        recovered = int(found.label_logits.argmax())
+        row = self._row(
+            trial,
+            status=found.status.value,
+            reason=found.reason,
+            iterations=found.iterations,
+            match_loss=found.match_loss,
+            **asdict(score(trace.truth, found.image)),
+            label_true=label,
+            label_recovered=recovered,
+            label_correct=recovered == label,
+            seconds=found.seconds,
+        )
+        return Result(row, trace)
+
+    def _failures(self) -> Iterator[Result]:
+        while self.failed:
+            yield self.failed.pop(0)
+
+    def _failure(self, trial: Trial, error: Exception) -> Result:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        nothing = dict.fromkeys(MEASURED)
+        row = self._row(trial, status=Status.ERROR.value, reason=reason, **nothing, seconds=0.0)
+        return Result(row, None)
+
+    def _row(self, trial: Trial, **measured: Any) -> Row:
+        return Row(
+            key=trial.key,
+            **trial.names(),
+            family=trial.defense.family or trial.defense.name,
+            strength=trial.defense.strength,
+            **measured,
+            device=self.conditions.resources.device,
+            torch_version=torch.__version__,
+        )
+
+
+def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, int]:
+    """What the attacker gets of a trial, and apart from it the image and label that it is after."""
+    images = open_dataset(trial.dataset, data_root)
+    image, label = images[trial.index]
+    model = trial.model.build(images.shape, images.classes, trial.model_seed)
+    shared = victim_gradient(trial, model, image, label)
+    purpose = (str(trial.dataset), trial.index, trial.start)
+    start = trial.attack.draw_start(images.shape, images.classes, *purpose)
+    return Case(number, model, shared, start), image, label
 
 
 def victim_gradient(trial: Trial, model: torch.nn.Module, image: Tensor, label: int) -> Gradients:
@@ -166,41 +256,3 @@ def victim_gradient(trial: Trial, model: torch.nn.Module, image: Tensor, label: 
     """
     purpose = (trial.defense.name, str(trial.dataset), trial.index, str(trial.model), trial.model_seed)
     return trial.defense(shared_gradient(model, image, label), generator_for("defense", *purpose))
-
-
-def _attempt(trial: Trial, device: str, data_root: Path, snapshot_every: int) -> tuple[dict[str, Any], Trace]:
-    images = open_dataset(trial.dataset, data_root)
-    image, label = images[trial.index]
-    model = trial.model.build(images.shape, images.classes, trial.model_seed)
-    shared = victim_gradient(trial, model, image, label)
-    start = Start.draw(images.shape, images.classes, str(trial.dataset), trial.index, trial.start)
-
-    trace = Trace(image, snapshot_every)
-    found = trial.attack.reconstruct(
-        model.to(device),
-        {name: gradient.to(device) for name, gradient in shared.items()},
-        Start(start.image.to(device), start.label_logits.to(device)),
-        trace.observe,
-    )
-    trace.match_loss = found.history
-    trace.reconstruction = found.image.cpu()
-    return _measure(found, image, label), trace
-
-
-def _measure(found: Reconstruction, image: Tensor, label: int) -> dict[str, Any]:
-    recovered = int(found.label_logits.argmax())
-    return {
-        "status": found.status.value,
-        "reason": found.reason,
-        "iterations": found.iterations,
-        "match_loss": found.match_loss,
-        **asdict(score(image, found.image.cpu())),
-        "label_true": label,
-        "label_recovered": recovered,
-        "label_correct": recovered == label,
-    }
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return {"status": Status.ERROR.value, "reason": reason, **dict.fromkeys(MEASURED)}

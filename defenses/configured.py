@@ -5,8 +5,8 @@ attacks and data sets are named in the same way.
 """
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
@@ -30,6 +30,9 @@ class SettingError(ValueError):
 @dataclass(frozen=True)
 class Configured:
     """Base of everything that a sweep file can name. A subclass is a frozen dataclass.
+
+    A setting that does not decide how the object behaves is a field with `compare=False`: it is not
+    part of the text.
 
     A subclass may yield from `problems()` what its types cannot say (ranges, either-or). Types and
     `problems()` are checked when the object is made.
@@ -64,13 +67,14 @@ class Configured:
 
     def canonical(self) -> dict[str, Any]:
         """All that decides how the object behaves: what a trial's key is a hash of."""
-        return {"name": self.name, "origin": self.origin, **self.settings()}
+        decisive = {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
+        return {"name": self.name, "origin": self.origin, **decisive}
 
     def __str__(self) -> str:
         changed = [
             f"{field.name}={format_value(getattr(self, field.name))}"
             for field in fields(self)
-            if getattr(self, field.name) != default_of(field)
+            if field.compare and getattr(self, field.name) != default_of(field)
         ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
@@ -93,7 +97,7 @@ def coerce(value: Any, kind: Any) -> Any:
         ValueError: whose text says what was expected.
     """
     if kind is Any:
-        return tuple(value) if isinstance(value, list) else value
+        return _plain(value)
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         return _coerce_union(value, get_args(kind))
@@ -101,17 +105,26 @@ def coerce(value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError("one of " + ", ".join(map(str, get_args(kind))))
         return value
-    if origin is tuple:
+    if origin in (tuple, list):
         item = get_args(kind)[0]
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"a list of {describe(item)}s")
         return tuple(coerce(each, item) for each in value)
     if kind is float and type(value) in (int, float):
-        if not math.isfinite(value):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # also of whole numbers, and NaN
             raise ValueError("a finite number")
         return float(value)
     if type(value) is not kind:
         raise ValueError(_with_article(describe(kind)))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A value that has a text: what YAML gives, but no mapping; lists become tuples."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise ValueError("a number, text, true, false, none or a list of them")
     return value
 
 
@@ -135,7 +148,7 @@ def describe(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
-    if origin is tuple:
+    if origin in (tuple, list):
         return f"list of {describe(get_args(kind)[0])}s"
     if origin in (Union, UnionType):
         return " or ".join(describe(each) for each in get_args(kind) if each is not NoneType)
@@ -150,6 +163,8 @@ def format_value(value: Any) -> str:
     """A setting's value as text that `parse_arguments` reads back."""
     if isinstance(value, tuple):
         return "[" + ", ".join(map(format_value, value)) + "]"
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and not (PLAIN_TEXT.fullmatch(value) and _parse_plain(value) == value):
@@ -189,8 +204,8 @@ def _parse_value(text: str) -> Any:
 
 
 def _parse_plain(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
+    if text in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[text]
     for number in (int, float):
         try:
             return number(text)

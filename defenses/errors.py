@@ -7,3 +7,7 @@ class UserError(Exception):
     def __init__(self, *problems: str):
         self.problems = list(problems)
         super().__init__("\n".join(problems))
+
+
+class StoppedError(UserError):
+    """A sweep that ended before its time; what is finished is stored."""

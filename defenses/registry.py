@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -79,13 +80,18 @@ class Registry(Generic[T]):
 
     def adopt(self, name: str, cls: type) -> type[T]:
         """A user's class as a member of this kind, under the name it was asked for by."""
-        if not issubclass(cls, self.base):
+        if not issubclass(cls, self.base) or inspect.isabstract(cls):
             expected = f"{self.base.__module__}.{self.base.__name__}"
-            text = f"{name}: expected a subclass of {expected}, got {cls.__mro__[1].__name__}"
+            text = f"{name}: expected a complete subclass of {expected}, got {_nature(cls)}"
             raise SettingError([("", text)])
         cls.name = name
         cls.origin = file_digest(Path(name.rpartition(":")[0]))
         return cls
+
+
+def _nature(cls: type) -> str:
+    missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+    return f"one without {missing}" if missing else f"a {cls.__mro__[1].__name__}"
 
 
 def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
@@ -106,9 +112,10 @@ def load_user_class(name: str) -> type:
     path = Path(match["file"])
     if not path.is_file():
         raise SettingError([("", f"{name}: no file {str(path)!r} (looked in {Path.cwd()})")])
-    found = getattr(_import_file(path.resolve(), file_digest(path)), match["cls"], None)
-    if not isinstance(found, type):
-        raise SettingError([("", f"{name}: expected a class {match['cls']!r} in {path}, found none")])
+    module = _import_file(path.resolve(), file_digest(path))
+    found = getattr(module, match["cls"], None)
+    if not isinstance(found, type) or found.__module__ != module.__name__:
+        raise SettingError([("", f"{name}: expected a class {match['cls']!r} written in {path}, found none")])
     return found
 
 
@@ -131,4 +138,10 @@ def _import_file(path: Path, digest: str) -> Any:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content: a changed file makes another trial."""
+    state = path.stat()
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache  # every trial asks
+def _digest(path: Path, _modified: int, _size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

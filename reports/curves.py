@@ -15,8 +15,8 @@ QUANTITIES = {"match_loss": "match loss", "image_mse": "image MSE (raw pixels)"}
 def draw_curves(store: Store, rows: pd.DataFrame) -> Figure:
     """Each trial faint, the median over images strong; above match loss, below image MSE.
 
-    The restart of lowest match loss stands for an image. A trial that ended early keeps its last
-    value: nothing would have moved any more. The match loss is taken against the defended gradient,
+    The restart of lowest match loss stands for an image. The curve of a trial that ended early is
+    continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little of the image: hence the second row.
     """
     best = best_of_restarts(rows)

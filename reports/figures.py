@@ -20,14 +20,15 @@ def write_figures(store: Store) -> list[Path]:
     groups = [part for _, part in rows.groupby(SETTING, sort=False) if len(best_of_restarts(part))]
     folder = store.folder / "figures"
     paths = []
-    for part in groups:
-        suffix = "" if len(groups) == 1 else "_" + _slug(" ".join(part[SETTING].iloc[0]))
+    for number, part in enumerate(groups, 1):
+        suffix = "" if len(groups) == 1 else f"_{number}_{_slug(' '.join(part[SETTING].iloc[0]))}"
         paths += save(draw_scores(part), folder, f"scores{suffix}")
         paths += save(draw_curves(store, part), folder, f"curves{suffix}")
         paths += save(draw_strip(store, part), folder, f"strip{suffix}")
-        paths += save(draw_film(store, part), folder, f"film{suffix}")
+        film = draw_film(store, part)
+        paths += save(film, folder, f"film{suffix}") if film is not None else []
     return paths
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[:80]

@@ -46,8 +46,8 @@ def two_lines(defense: str) -> str:
     return f"{name}\n{settings}"
 
 
-def draw_film(store: Store, rows: pd.DataFrame) -> Figure:
-    """The way to the first image's reconstructions, a row a defense, as in the authors' figure."""
+def draw_film(store: Store, rows: pd.DataFrame) -> Figure | None:
+    """The way to the first image's reconstructions, a row a defense; None where no snapshot was kept."""
     best = best_of_restarts(rows)
     first = best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)]
     order = defense_order(first)
@@ -56,6 +56,8 @@ def draw_film(store: Store, rows: pd.DataFrame) -> Figure:
         defense: traces[key].snapshots for defense, key in zip(first["defense"], first["key"], strict=True)
     }
     steps = _spread(sorted({step for film in films.values() for step in film}))
+    if not steps:
+        return None
     figure, panels = _grid(len(order), len(steps), height=1.05)
     for row_of_panels, defense in zip(panels, order, strict=True):
         for panel, step in zip(row_of_panels, steps, strict=True):

@@ -19,7 +19,7 @@ def draw_scores(rows: pd.DataFrame) -> Figure:
     """SSIM, PSNR and MSE of the reconstructions: a point an image, a bar at the median.
 
     Hollow points are images that the attack does not rebuild without a defense either: they say
-    nothing of the defense.
+    nothing of the defense. An infinite PSNR (identical images) has no place on its axis.
     """
     best = best_of_restarts(rows)
     order = defense_order(best)

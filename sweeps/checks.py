@@ -8,13 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Start
+from bench.attacks import Attack, Case, Start
+from bench.attacks.closure import BatchClosure
+from bench.attacks.dlg import DLG
 from bench.datasets import Dataset, Images, open_dataset
 from bench.datasets.standard import Standard
 from bench.gradients import match_loss, shared_gradient, trained_parameters
 from bench.metrics import SSIM_WINDOW
 from bench.models import Model
 from bench.randomness import generator_for
+from defenses import Defense
 from defenses.configured import SettingError
 from defenses.errors import UserError
 from sweeps.spec import Choice, Sweep, read_sweep
@@ -35,8 +38,9 @@ def load_sweep(file: Path, data_root: Path, download: bool = True) -> Sweep:
         UserError: with a line `FILE: PLACE: expected ..., got ...` for every problem.
     """
     sweep, problems = read_sweep(file)
-    problems += check(replace(sweep, datasets=tuple(filter(_at_hand(data_root), sweep.datasets))), data_root)
-    if not problems and download:
+    at_hand = tuple(filter(_at_hand(data_root), sweep.datasets))
+    problems += check(replace(sweep, datasets=at_hand), data_root)
+    if not problems and download and at_hand != sweep.datasets:
         problems = check(sweep, data_root)
     if problems:
         raise UserError(*(f"{file}: {problem}" for problem in problems))
@@ -72,12 +76,28 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
         problems += [f"{data.place}{text}" for text in found]
         if not found and data.indices:
             opened.append((str(data.value), images, *images[data.indices[0]]))
+    problems += [text for choice in sweep.defenses for text in defense_problems(choice)]
     for model in sweep.models:
         for name, images, image, label in opened:
             seed = sweep.model_seeds[0] if sweep.model_seeds else 0
-            for text in model_problems(model.value, images, image, label, seed):
-                problems.append(f"{model.place}: {model.value} on {name}: {text}")
+            found = list(model_problems(model.value, images, image, label, seed))
+            if not found and any(is_batched(attack.value) for attack in sweep.attacks):
+                found = list(batch_problems(model.value, images, image, label, seed))
+            problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
     return problems
+
+
+def defense_problems(choice: Choice[Defense]) -> Iterator[str]:
+    """What is wrong with how a user's defense describes itself."""
+    try:
+        strength, family = choice.value.strength, choice.value.family
+    except Exception as error:  # noqa: BLE001  # a user's class may raise anything
+        yield f"{choice.place}: {choice.value}: its strength cannot be asked: {_sentence(error)}"
+        return
+    if strength is not None and type(strength) not in (int, float):
+        yield f"{choice.place}: {choice.value}: expected a strength that is a number, got {strength!r}"
+    if not isinstance(family, str):
+        yield f"{choice.place}: {choice.value}: expected a family that is text, got {family!r}"
 
 
 def image_problems(images: Images, indices: tuple[int, ...]) -> Iterator[str]:
@@ -95,6 +115,8 @@ def image_problems(images: Images, indices: tuple[int, ...]) -> Iterator[str]:
                 images[index]
             except SettingError as error:
                 yield f".indices: {error.problems[0][1]}"
+            except Exception as error:  # noqa: BLE001  # torchvision raises anything for a broken file
+                yield f".indices: image {index} cannot be read: {_sentence(error)}"
 
 
 def model_problems(model: Model, images: Images, image: Tensor, label: int, seed: int) -> Iterator[str]:
@@ -121,31 +143,76 @@ def differentiation_problems(network: nn.Module, images: Images, image: Tensor, 
     if not trained_parameters(network):
         yield "expected parameters that require a gradient, got none"
         return
-    start = Start.draw(images.shape, images.classes, "check")
-    double = deepcopy(network).double()
-    shared = shared_gradient(double, image.double(), label)
-
-    def loss_at(dummy: Tensor) -> Tensor:
-        return match_loss(double, shared, dummy, start.label_logits.double(), create_graph=True)
-
-    dummy = start.image.double().requires_grad_()
     try:
-        (slope,) = torch.autograd.grad(loss_at(dummy), [dummy])
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
-        yield f"expected a model that can be differentiated twice, got {_sentence(error)}"
-        return
-    steepness = float(slope.norm())
-    if steepness == 0:
+        off = slope_error(network, images, image, label, torch.float64)
+    except Exception:  # noqa: BLE001  # it may be made for float32
+        try:
+            off = slope_error(network, images, image, label, torch.float32)
+        except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+            yield f"expected a model that can be differentiated twice, got {_sentence(error)}"
+            return
+    if off is None:
         yield "expected a model that can be differentiated twice, got a second derivative of zero"
-        return
-    # a layer that is differentiable only once is dropped by autograd without an error
-    off = max(
-        abs(_finite_difference(loss_at, dummy.detach(), way) - float((slope * way).sum())) / steepness
-        for way in (torch.randn(images.shape, generator=generator_for("check", n)).double() for n in range(3))
-    )
-    if not off <= WORST_SLOPE_ERROR:
+    elif not off <= WORST_SLOPE_ERROR:
         text = "expected a model that can be differentiated twice, got a gradient of the match loss that is"
         yield f"{text} {off:.1%} off its finite difference"
+
+
+def slope_error(
+    network: nn.Module, images: Images, image: Tensor, label: int, dtype: torch.dtype
+) -> float | None:
+    """How far the gradient of the match loss is off its finite difference; None where it is zero.
+
+    A layer that is differentiable only once is dropped by autograd without an error: that shows
+    here. In float32 differences are too coarse, and only that the gradient exists is found out.
+    """
+    copy = deepcopy(network).to(dtype)
+    shared = shared_gradient(copy, image.to(dtype), label)
+    start = Start.draw(images.shape, images.classes, "check")
+
+    def loss_at(dummy: Tensor) -> Tensor:
+        return match_loss(copy, shared, dummy, start.label_logits.to(dtype), create_graph=True)
+
+    dummy = start.image.to(dtype).requires_grad_()
+    (slope,) = torch.autograd.grad(loss_at(dummy), [dummy])
+    steepness = float(slope.norm())
+    if steepness == 0:
+        return None
+    if dtype == torch.float32:
+        return 0.0
+    ways = (torch.randn(images.shape, generator=generator_for("check", n)).to(dtype) for n in range(3))
+    return max(
+        abs(_finite_difference(loss_at, dummy.detach(), way) - float((slope * way).sum())) / steepness
+        for way in ways
+    )
+
+
+def is_batched(attack: Attack) -> bool:
+    """Whether an attack runs many trials at once."""
+    return isinstance(attack, DLG) and attack.engine == "batched"
+
+
+def batch_problems(model: Model, images: Images, image: Tensor, label: int, seed: int) -> Iterator[str]:
+    """Why the batched engine cannot take the model, though one at a time it can be attacked."""
+    network = model.build(images.shape, images.classes, seed)
+    case = Case(
+        0,
+        network,
+        shared_gradient(network, image, label),
+        Start.draw(images.shape, images.classes, "check"),
+    )
+    hint = "or set `engine: reference` on the attack"
+    try:
+        closure = BatchClosure(case, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
+        x = torch.cat([case.start.image.flatten(), case.start.label_logits])
+        losses, _ = closure(x.repeat(2, 1))
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+        yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
+        return
+    alone = match_loss(network, case.shared, case.start.image, case.start.label_logits, create_graph=False)
+    if not torch.allclose(losses, alone.detach(), rtol=1e-3):
+        text = f"a match loss of {losses[0]:g} in it and of {alone.detach():g} alone"
+        yield f"expected a model that gives the same in a batch, got {text}; {hint}"
 
 
 def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:

@@ -2,16 +2,23 @@
 
 import multiprocessing
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
 
-import joblib
 import torch
+from joblib.externals.loky import get_reusable_executor
 
+from bench.attacks import Resources
 from bench.trial import Result, Trial
-from defenses.errors import UserError
+from defenses.errors import StoppedError, UserError
 
-Work = Callable[[Trial, str], Result]  # (trial, device)
+Work = Callable[[Iterator[Trial], str], Iterator[Result]]  # (trials as there is room, device)
+
+QUEUED = 256  # trials and results on their way to and from the workers
+SECONDS_BETWEEN_LOOKS = 0.5  # at whether the workers are alive
 
 
 class Executor(Protocol):
@@ -20,12 +27,12 @@ class Executor(Protocol):
     devices: list[str]  # one entry a worker
 
     def run(self, work: Work, trials: Iterable[Trial]) -> Iterator[Result]:
-        """The results of `work(trial, device)` for all trials, in any order."""
+        """The results of `work(trials, device)` for all trials, in any order."""
         ...
 
 
 class Inline:
-    """One trial after the other in this process."""
+    """All trials in this process."""
 
     def __init__(self, device: str):
         self.devices = [device]
@@ -33,12 +40,11 @@ class Inline:
     def run(self, work: Work, trials: Iterable[Trial]) -> Iterator[Result]:
         """See `Executor.run`."""
         use_one_thread()
-        for trial in trials:
-            yield work(trial, self.devices[0])
+        yield from work(iter(trials), self.devices[0])
 
 
 class Joblib:
-    """One process of joblib's loky backend for each entry of `devices`."""
+    """One process of joblib's loky for each entry of `devices`; all take trials from one queue."""
 
     def __init__(self, devices: list[str]):
         self.devices = devices
@@ -47,34 +53,59 @@ class Joblib:
         """See `Executor.run`.
 
         Raises:
-            UserError: a worker died.
+            StoppedError: a worker died.
         """
         with multiprocessing.Manager() as manager:
-            free = manager.Queue()
-            for device in self.devices:
-                free.put(device)
-            with joblib.parallel_config("loky", initializer=_start_worker, initargs=(free,)):
-                parallel = joblib.Parallel(
-                    n_jobs=len(self.devices), return_as="generator_unordered", batch_size=1
-                )
-                try:
-                    yield from parallel(joblib.delayed(_in_worker)(work, trial) for trial in trials)
-                except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
-                    text = "a worker process died (out of memory?); what is finished is stored"
-                    raise UserError(f"{text}: the same command runs the rest") from error
+            waiting, finished = manager.Queue(QUEUED), manager.Queue(QUEUED)
+            workers = get_reusable_executor(len(self.devices), timeout=None, reuse=False)
+            jobs = [workers.submit(_serve, work, device, waiting, finished) for device in self.devices]
+            feeder = threading.Thread(target=_feed, args=(trials, len(jobs), waiting), daemon=True)
+            feeder.start()
+            try:
+                yield from _collect(finished, jobs)
+                feeder.join()
+            finally:
+                workers.shutdown(kill_workers=True)
 
 
-_worker_device = "cpu"
+def _feed(trials: Iterable[Trial], workers: int, waiting: "queue.Queue[Trial | None]") -> None:
+    try:
+        for trial in trials:
+            waiting.put(trial)
+        for _ in range(workers):
+            waiting.put(None)
+    except (EOFError, OSError):  # the sweep was stopped, and the queue with it
+        return
 
 
-def _start_worker(free: "multiprocessing.Queue[str]") -> None:
-    global _worker_device
-    _worker_device = free.get()
+def _serve(
+    work: Work, device: str, waiting: "queue.Queue[Trial | None]", finished: "queue.Queue[Result | None]"
+) -> None:
+    """The life of a worker."""
     use_one_thread()
+    for result in work(iter(waiting.get, None), device):
+        finished.put(result)
+    finished.put(None)
 
 
-def _in_worker(work: Work, trial: Trial) -> Result:
-    return work(trial, _worker_device)
+def _collect(finished: "queue.Queue[Result | None]", jobs: list[Any]) -> Iterator[Result]:
+    """Results until every worker has said that it is done."""
+    working = len(jobs)
+    while working:
+        try:
+            result = finished.get(timeout=SECONDS_BETWEEN_LOOKS)
+        except queue.Empty:
+            broken = [job.exception() for job in jobs if job.done() and job.exception()]
+            if broken:
+                died = isinstance(broken[0], BrokenProcessPool)
+                what = "process died (out of memory?)" if died else f"failed: {broken[0]!r}"
+                text = f"a worker {what}; what is finished is stored: the same command runs the rest"
+                raise StoppedError(text) from broken[0]
+            continue
+        if result is None:
+            working -= 1
+        else:
+            yield result
 
 
 def use_one_thread() -> None:
@@ -118,8 +149,10 @@ def find_devices(asked: str) -> list[str]:
     return list(dict.fromkeys(devices))
 
 
-def describe_workers(executor: Executor) -> str:
-    """What will be used, in a line: `cpu: 2 workers x 1 thread (no GPU found)`."""
+def describe_workers(executor: Executor, resources: Resources) -> str:
+    """What will be used, in a line: `cpu: 2 workers x 1 thread, 64 slots each (no GPU found)`."""
     counts = {device: executor.devices.count(device) for device in executor.devices}
     parts = [f"{device}: {count} worker{'s' * (count > 1)} x 1 thread" for device, count in counts.items()]
-    return "; ".join(parts) + ("" if torch.cuda.is_available() else " (no GPU found)")
+    found = "" if torch.cuda.is_available() else " (no GPU found)"
+    compiled = ", compiled" if resources.compiled else ""
+    return f"{'; '.join(parts)}, {resources.slots} slots each{compiled}{found}"

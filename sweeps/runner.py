@@ -1,18 +1,17 @@
 """Runs a sweep: its trials through an executor into a store."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from bench.trial import Result, Trial, run_trial
+from bench.trial import Conditions, Result, Trial, group_of, run_trials
 from sweeps.executors import Executor
 from sweeps.grid import trials
 from sweeps.spec import Sweep
 from sweeps.store import Store
 
-SECONDS_BETWEEN_PARTS = 2.0  # at most this much finished work is lost when the machine dies
+SECONDS_BETWEEN_PARTS = 2.0  # finished work waits no longer to be written
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Plan:
 
 
 def plan(sweep: Sweep, store: Store) -> Plan:
-    """The trials of the sweep that have no row in the store yet."""
+    """The trials of the sweep that have no row in the store yet, those that share a batch together."""
     done = store.keys()
     everything = list(trials(sweep))
-    pending = [trial for trial in everything if trial.key not in done]
+    pending = sorted((trial for trial in everything if trial.key not in done), key=group_of)
     return Plan(pending, len(everything) - len(pending))
 
 
@@ -35,8 +34,7 @@ def run(
     todo: Plan,
     store: Store,
     executor: Executor,
-    data_root: Path,
-    snapshot_every: int,
+    conditions: Conditions,
     finished: Callable[[], None],
 ) -> None:
     """Run the trials and store every row; what is finished stays, however the run ends.
@@ -45,22 +43,23 @@ def run(
         todo: what to run.
         store: where the rows go.
         executor: where the trials run.
-        data_root: where data sets lie that do not come with the project.
-        snapshot_every: outer steps between two pictures kept of a trial; 0 keeps none.
+        conditions: what they run under; each worker has a device of its own.
         finished: called as each trial ends.
 
     Raises:
-        UserError: a worker died.
+        StoppedError: a worker died.
+        UserError: another process is running a sweep in the same folder.
     """
-    work = partial(_work, data_root=data_root, snapshot_every=snapshot_every)
-    with _Buffer(store) as buffer:
+    work = partial(_work, conditions=conditions)
+    with store.lock(), _Buffer(store) as buffer:
         for result in executor.run(work, todo.pending):
             buffer.add(result)
             finished()
 
 
-def _work(trial: Trial, device: str, data_root: Path, snapshot_every: int) -> Result:
-    return run_trial(trial, device, data_root, snapshot_every)
+def _work(trials: Iterator[Trial], device: str, conditions: Conditions) -> Iterator[Result]:
+    resources = replace(conditions.resources, device=device)
+    return run_trials(trials, replace(conditions, resources=resources))
 
 
 class _Buffer:
@@ -69,21 +68,27 @@ class _Buffer:
     def __init__(self, store: Store):
         self.store = store
         self.results: list[Result] = []
-        self.written = time.monotonic()
+        self.lock = threading.Lock()
+        self.timer: threading.Timer | None = None
 
     def __enter__(self) -> "_Buffer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        if self.timer is not None:
+            self.timer.cancel()
+        self._flush()
 
     def add(self, result: Result) -> None:
-        self.results.append(result)
-        if time.monotonic() - self.written >= SECONDS_BETWEEN_PARTS:
-            self.flush()
+        with self.lock:
+            self.results.append(result)
+            if self.timer is None:
+                self.timer = threading.Timer(SECONDS_BETWEEN_PARTS, self._flush)
+                self.timer.daemon = True
+                self.timer.start()
 
-    def flush(self) -> None:
-        if self.results:
-            self.store.append(self.results)
-        self.results = []
-        self.written = time.monotonic()
+    def _flush(self) -> None:
+        with self.lock:
+            if self.results:
+                self.store.append(self.results)
+            self.results, self.timer = [], None

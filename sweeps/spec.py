@@ -1,6 +1,7 @@
 """A sweep file, checked: YAML in, a `Sweep` out, or every problem of the file at once."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -133,7 +134,7 @@ class _Reader:
         except ValueError as error:
             self.report(place, str(error))
             return ()
-        repeated = sorted({number for number in numbers if numbers.count(number) > 1})
+        repeated = [number for number, count in Counter(numbers).items() if count > 1]
         if repeated:
             self.report(place, f"{repeated[0]} given twice")
         return numbers
@@ -150,12 +151,13 @@ class _Reader:
             for position, item in enumerate(items)
             for choice in self.unfold(registry, item, f"{key}[{position}]")
         ]
-        first: dict[T, str] = {}
+        first: dict[tuple[T, int | None], str] = {}
         for choice in found_choices:
-            if choice.value in first:
-                text = f"{choice.value} is there already, as {first[choice.value]}"
-                self.report(choice.place, text)
-            first.setdefault(choice.value, choice.place)
+            same = [(choice.value, index) for index in choice.indices or (None,)]
+            earlier = next((first[each] for each in same if each in first), None)
+            if earlier is not None:
+                self.report(choice.place, f"{choice.value} is there already, as {earlier}")
+            first.update(dict.fromkeys(same, choice.place))
         return tuple(found_choices)
 
     def unfold(self, registry: Registry[T], item: Any, place: str) -> Iterator[Choice[T]]:
@@ -218,6 +220,7 @@ def with_baseline(
     return (Choice("defenses", NoDefense()), *defenses), (notice,)
 
 
+LARGEST = 9_999_999  # of an index or a seed
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*")
 
 
@@ -227,16 +230,19 @@ def parse_ranges(value: Any) -> tuple[int, ...]:
     Raises:
         ValueError: whose text says what was expected.
     """
-    if type(value) is int and value >= 0:
-        return (value,)
-    if isinstance(value, list) and value:
-        return tuple(number for each in value for number in parse_ranges(each))
-    if isinstance(value, str):
-        matches = [_RANGE.fullmatch(part) for part in value.split(",")]
-        ends = [(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
-        if len(ends) == len(matches) and all(first <= last for first, last in ends):
-            return tuple(number for first, last in ends for number in range(first, last + 1))
-    raise ValueError(f'expected whole numbers >= 0 such as 3, "0-19" or [0, 5, 7], got {_shown(value)}')
+    spans = [span for each in (value if isinstance(value, list) else [value]) for span in _spans(each)]
+    if not spans or not all(0 <= first <= last <= LARGEST for first, last in spans):
+        expected = f'expected whole numbers in 0..{LARGEST} such as 3, "0-19" or [0, 5, 7]'
+        raise ValueError(f"{expected}, got {_shown(value)}")
+    return tuple(number for first, last in spans for number in range(first, last + 1))
+
+
+def _spans(value: Any) -> list[tuple[int, int]]:
+    """The (first, last) pairs of one number or text; a pair out of order where it is neither."""
+    if type(value) is int:
+        return [(value, value)]
+    matches = [_RANGE.fullmatch(part) for part in value.split(",")] if isinstance(value, str) else [None]
+    return [(int(m[1]), int(m[2] or m[1])) if m else (1, 0) for m in matches]
 
 
 def _shown(value: Any) -> str:

@@ -6,10 +6,12 @@ RUN/traces.parquet/     loss histories and reconstructions, read only when asked
 RUN/originals.parquet/  the images themselves, once each
 """
 
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from bench.trial import Result, Row, Trace
+from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 from defenses.errors import UserError
 from sweeps.spec import Sweep
@@ -88,7 +90,7 @@ class Store:
         """
         store = cls(folder)
         if (folder / MANIFEST).exists():
-            if store.manifest()["sweep"] != _plain(sweep.canonical()):
+            if store.manifest()["sweep"] != _asked_for(sweep):
                 raise UserError(f"{folder}: holds another sweep; choose another with --out, or remove it")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             text = f"{folder}: expected a new folder or a run of this sweep, found something else"
@@ -124,10 +126,25 @@ class Store:
             manifest: dict[str, Any] = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not readable: {error}") from error
-        if manifest.get("format") != FORMAT:
-            text = f"{path}: expected format {FORMAT}, got {manifest.get('format')!r}"
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT or "sweep" not in manifest:
+            text = f"{path}: expected format {FORMAT}, got {found!r}"
             raise UserError(f"{text}; it is from another version of leakbench")
         return manifest
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other writers out; the system frees the lock when this process ends, however it does.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.folder}: another process is running a sweep in it") from error
+            yield
 
     def append(self, results: Sequence[Result]) -> None:
         """Store finished trials; what a row refers to is there before the row."""
@@ -210,7 +227,7 @@ def _new_manifest(sweep: Sweep) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "file": str(sweep.file),
         "text": sweep.file.read_text(encoding="utf-8"),
-        "sweep": _plain(sweep.canonical()),
+        "sweep": _asked_for(sweep),
         "trials": len(sweep),
         "versions": {"python": platform.python_version(), **package_versions()},
     }
@@ -227,9 +244,9 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _plain(value: Any) -> Any:
-    """As JSON gives it back, so that tuples and lists compare equal."""
-    return json.loads(json.dumps(value))
+def _asked_for(sweep: Sweep) -> Any:
+    """What decides the rows, as JSON gives it back: tuples and lists compare equal."""
+    return json.loads(json.dumps({"schema": SCHEMA_VERSION, **sweep.canonical()}))
 
 
 def _trace_record(key: str, trace: Trace) -> dict[str, Any]:

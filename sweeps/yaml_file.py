@@ -48,5 +48,5 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark
         line = f" at line {mark.line + 1}" if mark else ""
         raise UnreadableFileError(f"not readable as YAML{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UnreadableFileError(f"not readable as YAML: {' '.join(str(error).split())}") from error

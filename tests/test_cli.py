@@ -121,6 +121,7 @@ BAD = [
     (["sweep", "bad.yaml"], "bad.yaml: defenses[0].variance: expected a number >= 0, got -1"),
     (["sweep", "good.yaml", "--device", "tpu"], "--device: expected auto or some of cpu"),
     (["sweep", "good.yaml", "--jobs", "0"], "expected a whole number >= 1, got '0'"),
+    (["sweep", "good.yaml", "--slots", "0"], "expected a whole number >= 1, got '0'"),
     (["sweep", "good.yaml", "--out", "good.yaml"], "good.yaml: expected a new folder or a run of this"),
     (["sweep", "good.yaml", "--out", "."], ".: expected a new folder or a run of this sweep, found"),
     (["figures", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
@@ -185,19 +186,43 @@ def test_help_does_not_wait_for_pytorch(arguments):
     assert b"sweep" in done.stdout
 
 
-def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path):
-    """Ctrl-C in the middle: exit code 130, and the same command runs the rest."""
-    write("mine.yaml", SWEEP.replace("steps=3", "steps=40"))
+def heed_interrupts():
+    """A shell lets the processes that it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, stop):
+    """Stopped in the middle: exit code 130, and the same command runs the rest."""
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=25"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", "out", "--jobs", "1"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "leakbench",
+        "sweep",
+        "mine.yaml",
+        "--out",
+        "out",
+        "--jobs",
+        "1",
+        "--slots",
+        "2",
+    ]
     running = subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments,
+        preexec_fn=heed_interrupts,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     parts = tmp_path / "out" / "trials.parquet"
     deadline = time.monotonic() + 60
     while not list(parts.glob("part-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(stop)
     output, error = running.communicate(timeout=60)
     assert running.returncode == leakbench.INTERRUPTED
     assert "the same command runs the rest" in output

@@ -118,7 +118,9 @@ def test_a_required_setting_that_is_missing():
         ("def broken(:", "could not be imported: SyntaxError"),
         ("raise SystemExit(3)", "could not be imported: SystemExit"),
         ("x = 1", "expected a class 'Mine'"),
-        ("class Mine: pass", "expected a subclass of defenses.base.Defense, got object"),
+        ("from defenses.noise import Gaussian as Mine", "expected a class 'Mine' written in"),
+        ("from defenses import Defense\nclass Mine(Defense): pass", "got one without apply"),
+        ("class Mine: pass", "expected a complete subclass of defenses.base.Defense, got a object"),
     ],
 )
 def test_a_users_file_that_cannot_be_used(write, source, problem):

@@ -14,6 +14,7 @@ from skimage import data as skimage_data
 
 from bench.datasets import DATASETS
 from bench.datasets.embedded import load_arrays
+from bench.datasets.folder import pictures_below
 from bench.embedded.rebuild import HERE, checksum
 from defenses.configured import SettingError
 
@@ -182,14 +183,25 @@ def test_a_download_that_fails_is_one_sentence(tmp_path, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torchvision_datasets().CIFAR10, "download", no_network)
-    with pytest.raises(SettingError, match="cifar10: could not be downloaded: .*no route to host") as caught:
+    with pytest.raises(SettingError, match="cifar10: could not be downloaded .*no route to host") as caught:
         DATASETS.parse("cifar10(download=true)").open(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_how_data_came_there_is_no_part_of_a_trial():
     there, fetched = (DATASETS.parse(f"cifar10(download={flag})") for flag in ("false", "true"))
+    assert fetched.download
+    assert there == fetched
     assert there.canonical() == fetched.canonical()
+    assert str(there) == str(fetched) == "cifar10"
+
+
+def test_files_that_torchvision_cannot_read_are_a_sentence(tmp_path):
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "MNIST" / "raw" / f"{part}-ubyte").write_bytes(b"torn")
+    with pytest.raises(SettingError, match=r"mnist: not found \(.*Error.*\): expected MNIST/raw"):
+        DATASETS.parse("mnist").open(tmp_path)
 
 
 # --- the user's own pictures ---------------------------------------------------------------------
@@ -223,10 +235,26 @@ def test_pictures_of_any_mode_become_rgb_or_grey(tmp_path):
     assert colour[2][0].min() == 1
 
 
+def test_pictures_of_16_bits_keep_their_shades(tmp_path):
+    ramp = np.linspace(0, 65535, 32, dtype=np.uint16)[None].repeat(32, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    image, _ = DATASETS.parse(f"folder:{tmp_path}").open(Path())[0]
+    np.testing.assert_allclose(image[0, 16], ramp[16] / 65535, atol=0.01)
+
+
+def test_the_path_of_the_short_form_may_hold_anything(tmp_path):
+    folder = tmp_path / "my pics (1), old=new"
+    picture(folder / "0.png")
+    dataset = DATASETS.parse(f"folder:{folder}")
+    assert dataset.path == str(folder)
+    assert DATASETS.parse(str(dataset)) == dataset
+
+
 def test_a_folders_pictures_count_by_their_content(tmp_path):
     picture(tmp_path / "0.png")
     first = DATASETS.parse(f"folder:{tmp_path}").canonical()
     picture(tmp_path / "1.png")
+    pictures_below.cache_clear()
     assert DATASETS.parse(f"folder:{tmp_path}").canonical() != first
 
 
@@ -238,8 +266,10 @@ def test_a_folder_that_cannot_be_used(tmp_path):
     with pytest.raises(SettingError, match=r"expected pictures \(.png, .jpg, .jpeg\), found none"):
         DATASETS.parse(f"folder:{tmp_path}").open(Path())
     (tmp_path / "torn.png").write_bytes(b"\x89PNG no more")
+    pictures_below.cache_clear()
     with pytest.raises(SettingError, match="torn.png: expected a PNG or JPEG picture"):
         DATASETS.parse(f"folder:{tmp_path}").open(Path())[0]
     picture(tmp_path / "class" / "a.png")
+    pictures_below.cache_clear()
     with pytest.raises(SettingError, match="in sub-folders or in the folder itself, found both"):
         DATASETS.parse(f"folder:{tmp_path}").open(Path())

@@ -157,6 +157,34 @@ def test_a_users_own_model(write):
     assert MODELS.parse(f"{path}:Bare(weights=default)").build(CIFAR, 10, 0)(torch.zeros(1, *CIFAR)).shape
 
 
+ODD = """
+from torch import nn
+
+class Odd(nn.Linear):
+    def __init__(self, channels=[12, 12], act=nn.Sigmoid, extra=None, *rest, **more):
+        super().__init__(3072, 10)
+        self.given = channels, act, extra
+
+class Taken(nn.Linear):
+    def __init__(self, layers=3):
+        super().__init__(3072, 10)
+"""
+
+
+def test_arguments_that_a_sweep_cannot_name_keep_their_defaults(write):
+    path = write("odd.py", ODD)
+    model = MODELS.parse(f"{path}:Odd(channels=[3, 4])")
+    assert model.build(CIFAR, 10, 0).given == ((3, 4), nn.Sigmoid, None)
+    assert MODELS.parse(f"{path}:Odd").build(CIFAR, 10, 0).given == ([12, 12], nn.Sigmoid, None)
+    assert MODELS.parse(f"{path}:Odd(extra=null)") == MODELS.parse(f"{path}:Odd")
+    with pytest.raises(SettingError, match="act: unknown setting 'act'"):
+        MODELS.build(f"{path}:Odd", {"act": "relu"})
+    with pytest.raises(SettingError, match="extra: expected a number, text, true, false, none or a list"):
+        MODELS.build(f"{path}:Odd", {"extra": {"a": 1}})
+    with pytest.raises(SettingError, match="expected another name for the argument 'layers'"):
+        MODELS.parse(f"{path}:Taken")
+
+
 def test_a_users_model_is_another_when_its_file_changes(write):
     path = write("net.py", USERS_FILE)
     before = MODELS.parse(f"{path}:Net").canonical()

@@ -174,6 +174,17 @@ def test_every_figure_is_drawn_as_png_and_pdf(run):
             assert path.read_bytes().startswith(b"%PDF")
 
 
+def test_a_run_without_snapshots_has_no_film(write, tmp_path):
+    import leakbench
+
+    sweep = write(
+        "plain.yaml",
+        "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\nsnapshot_every: 0\n",
+    )
+    assert leakbench.main(["sweep", str(sweep), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == {"scores", "curves", "strip"}
+
+
 def test_what_a_figure_shows_is_in_the_store(run):
     rows = run.rows()
     cifar = rows[(rows["dataset"] == "cifar10-sample") & (rows["defense"] == "none")]

@@ -82,6 +82,13 @@ restarts: 3
     )
 
 
+def test_one_data_set_may_be_named_twice_for_other_indices(write):
+    text = "datasets: [{name: mnist-sample, indices: 0-1}, {name: mnist-sample, indices: %s}]\n"
+    assert len(load(write, text % "2-3" + "defenses: [none]")) == 4
+    with pytest.raises(UserError, match=r"datasets\[1\]: mnist-sample is there already, as datasets\[0\]"):
+        load(write, text % "1-2" + "defenses: [none]")
+
+
 def test_the_undefended_baseline_is_always_there(write):
     sweep = load(write, SMALL + "defenses: [int8]")
     assert names(sweep.defenses) == ["none", "int8"]
@@ -103,9 +110,11 @@ def test_ranges(value, numbers):
     assert parse_ranges(value) == numbers
 
 
-@pytest.mark.parametrize("value", [-1, "3-1", "a", "", [], 1.5, True, None, {"from": 1}, "1-2-3"])
+@pytest.mark.parametrize(
+    "value", [-1, "3-1", "a", "", [], 1.5, True, None, {"a": 1}, "1-2-3", 10**7, "0-99999999999", [[1]]]
+)
 def test_ranges_that_are_none(value):
-    with pytest.raises(ValueError, match="expected whole numbers >= 0 such as 3"):
+    with pytest.raises(ValueError, match="expected whole numbers in 0..9999999 such as 3"):
         parse_ranges(value)
 
 
@@ -168,7 +177,7 @@ BAD = {
     SMALL + "defenses: [none]\nrestarts: 0": "restarts: expected a whole number >= 1, got 0",
     SMALL + "defenses: [none]\nrestarts: many": "restarts: expected a whole number >= 1, got 'many'",
     SMALL + "defenses: [none]\nsnapshot_every: -1": "snapshot_every: expected a whole number >= 0, got -1",
-    SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers >= 0 such as 3",
+    SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers in 0..9999999 such as 3",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
         "datasets[0].indices: expected 0..19, got 20",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: [1, 1]}]":
@@ -178,6 +187,11 @@ BAD = {
         "datasets[0].path: expected a folder of pictures, found none at 'nowhere'",
     "defenses: [none": "not readable as YAML at line 1: ",
     "a: 1\na: 2": "not readable as YAML at line 2: key 'a' given twice",
+    "? [a, b]\n: c": "not readable as YAML: unhashable type",
+    SMALL + "defenses: [{name: gaussian, variance: 1" + "0" * 400 + "}]":
+        "defenses[0].variance: expected a finite number, got 1000",
+    "defenses: [none]\ndatasets: [mnist-sample, mnist-sample]":
+        "datasets[1]: mnist-sample is there already, as datasets[0]",
     "- 1": "expected the keys datasets, models, attacks, defenses, ",
     "": "expected the keys datasets, models, attacks, defenses, ",
     "x: !!python/object/apply:os.system ['true']": "not readable as YAML at line 1: could not determine",
@@ -282,6 +296,18 @@ class OnceOnly(Hidden):
     def forward(self, x):
         return NumPy.apply(self.layer(x)).flatten(1)
 
+class OnlyFloat32(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3072, 10)
+    def forward(self, x):
+        return self.layer(x.float().flatten(1))
+
+class Unused(OnlyFloat32):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(3, 3)
+
 class Blind(nn.Module):
     def __init__(self):
         super().__init__()
@@ -297,6 +323,7 @@ class Blind(nn.Module):
         ("Fixed", "expected to take an image of 3x32x32, got RuntimeError: mat1 and mat2"),
         ("WrongScores", "expected class scores of shape (1, 10), got (1, 3)"),
         ("NoParameters", "expected parameters that require a gradient, got none"),
+        ("Unused", "expected a model that can be differentiated twice, got RuntimeError: "),
         ("Hidden", "expected a model that can be differentiated twice, got a gradient of the match loss"),
         ("OnceOnly", "expected a model that can be differentiated twice, got RuntimeError: "),
         ("Blind", "expected a model that can be differentiated twice, got a second derivative of zero"),
@@ -308,6 +335,52 @@ def test_a_model_that_cannot_be_attacked(write, model, problem):
         load(write, SMALL + f"defenses: [none]\nmodels: ['{path}:{model}(weights=default)']")
     (line,) = caught.value.problems
     assert f"models[0]: {path}:{model}(weights=default) on cifar10-sample: {problem}" in line
+
+
+BRANCHES = """
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(3072, 10)
+    def forward(self, x):
+        return super().forward(x.flatten(1)) if float(x.detach().sum()) < 1e9 else x
+"""
+
+
+def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write):
+    path = write("net.py", BRANCHES)
+    text = SMALL + f"defenses: [none]\nmodels: ['{path}:Net(weights=default)']\nattacks: [%s]\n"
+    with pytest.raises(UserError) as caught:
+        load(write, text % "dlg")
+    (line,) = caught.value.problems
+    assert "expected a model that torch.func can run in a batch, got RuntimeError: vmap: " in line
+    assert line.endswith("or set `engine: reference` on the attack")
+    assert load(write, text % "dlg(engine=reference)")
+
+
+def test_a_model_made_for_float32_is_taken(write):
+    path = write("net.py", MODELS)
+    assert load(write, SMALL + f"defenses: [none]\nmodels: ['{path}:OnlyFloat32(weights=default)']")
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("    strength = 'strong'", "expected a strength that is a number, got 'strong'"),
+        ("    family = 3", "expected a family that is text, got 3"),
+        (
+            "    @property\n    def strength(self):\n        return 1 / 0",
+            "its strength cannot be asked: ZeroDivisionError",
+        ),
+    ],
+)
+def test_a_defense_that_describes_itself_badly(write, body, problem):
+    source = "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+    source += f"class Mine(Defense):\n{body}\n    def apply(self, gradients, generator): return gradients\n"
+    path = write("mine.py", source)
+    with pytest.raises(UserError, match=rf"defenses: |defenses\[0\]: .*{problem}"):
+        load(write, SMALL + f"defenses: ['{path}:Mine', none]")
 
 
 def test_a_checkpoint_that_does_not_fit(write, tmp_path):

@@ -36,9 +36,7 @@ def result(key="a", **changes):
         seconds=0.25, device="cpu", torch_version="2",
     )  # fmt: skip
     picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(3, 4, 4)
-    trace = Trace(
-        torch.full((3, 4, 4), 0.5), 1, [0.1, 0.2, 0.3], {0: picture, 2: -picture}, [9, 3, 1], picture
-    )
+    trace = Trace(torch.full((3, 4, 4), 0.5), [0.1, 0.2, 0.3], {0: picture, 2: -picture}, [9, 3, 1], picture)
     return Result(dataclasses.replace(row, **changes), trace)
 
 
@@ -149,6 +147,30 @@ def test_another_sweep_does_not_get_the_folder(store, write, tmp_path):
     other, _ = read_sweep(write("other.yaml", "datasets: [cifar10-sample]\ndefenses: [none]\n"))
     with pytest.raises(UserError, match="run: holds another sweep; choose another with --out"):
         Store.open_for(tmp_path / "run", other)
+
+
+def test_rows_of_another_schema_are_not_mixed_in(store, sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.store.SCHEMA_VERSION", 99)
+    with pytest.raises(UserError, match="holds another sweep"):
+        Store.open_for(tmp_path / "run", sweep)
+
+
+def test_one_writer_a_folder(store, tmp_path):
+    with (
+        store.lock(),
+        pytest.raises(UserError, match="run: another process is running a sweep in it"),
+        Store(tmp_path / "run").lock(),
+    ):
+        pass
+    with store.lock():
+        pass
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}'])
+def test_a_manifest_that_is_none(write, tmp_path, content):
+    write("odd/sweep.json", content)
+    with pytest.raises(UserError, match="expected format 1, got"):
+        Store.existing(tmp_path / "odd").manifest()
 
 
 def test_folders_that_are_no_run(sweep, tmp_path, write):

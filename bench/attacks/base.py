@@ -1,7 +1,7 @@
 """What an attack is given, and what it gives back. The image it is after is not among it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,26 +12,17 @@ from bench.randomness import generator_for
 from defenses import Gradients
 from defenses.configured import Configured
 
-Observer = Callable[[int, Tensor], None]
+Observer = Callable[[list[int], list[int], Tensor], None]
 
 
 class Status(StrEnum):
-    """How a trial ended; the sentence is what `leakbench list` says of it."""
+    """How a trial ended."""
 
-    CONVERGED = "converged", "the attack reached its goal, or a point that it cannot improve on"
-    BUDGET = "budget", "the attack was stopped at its limit of steps"
-    DIVERGED = "diverged", "the dummy image left every range that a picture can have"
-    ERROR = "error", "the trial failed; its reason says how"
-    SKIPPED = "skipped", "the trial was not run; its reason says why"
-
-    sentence: str
-
-    def __new__(cls, value: str, sentence: str) -> "Status":
-        """A member that is its short name, and carries its sentence."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.sentence = sentence
-        return member
+    CONVERGED = "converged"  # reached its goal, or a point that it cannot improve on
+    BUDGET = "budget"  # stopped at its limit of steps
+    DIVERGED = "diverged"  # the dummy image left every range that a picture can have
+    ERROR = "error"  # failed; the reason says how
+    SKIPPED = "skipped"  # not run; the reason says why
 
 
 @dataclass(frozen=True)
@@ -42,17 +33,42 @@ class Start:
     label_logits: Tensor
 
     @classmethod
-    def draw(cls, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> "Start":
-        """Standard normal pixels and logits, as the DLG authors start; equal purpose, equal start."""
+    def draw(
+        cls, shape: tuple[int, int, int], classes: int, *purpose: str | int, uniform: bool = False
+    ) -> "Start":
+        """N(0, 1) pixels, as the DLG authors start, or U(0, 1) ones, and N(0, 1) logits.
+
+        Equal purpose, equal start.
+        """
+        pixels = generator_for("start image", *purpose)
         return cls(
-            torch.randn(shape, generator=generator_for("start image", *purpose)),
+            torch.rand(shape, generator=pixels) if uniform else torch.randn(shape, generator=pixels),
             torch.randn(classes, generator=generator_for("start label", *purpose)),
         )
 
 
 @dataclass(frozen=True)
+class Case:
+    """All that an honest-but-curious server has of one trial."""
+
+    number: int  # what the caller knows the trial by
+    model: nn.Module  # with the victim's weights
+    shared: Gradients  # {parameter name: tensor}, as the victim shared it, on the CPU
+    start: Start  # on the CPU
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where an attack computes, and how much at once."""
+
+    device: str = "cpu"
+    slots: int = 1  # cases attacked at once, at most
+    compiled: bool = False  # whether to let torch.compile at the batch
+
+
+@dataclass(frozen=True)
 class Reconstruction:
-    """What an attack made of one shared gradient."""
+    """What an attack made of one shared gradient. Tensors are on the CPU."""
 
     image: Tensor  # (C, H, W), the iterate of lowest match loss, not clipped
     label_logits: Tensor  # (K,), of the same iterate
@@ -60,6 +76,7 @@ class Reconstruction:
     history: list[float]  # match loss at the start and after each outer step
     status: Status
     reason: str
+    seconds: float  # the trial's share of the time that the attack took
 
     @property
     def iterations(self) -> int:
@@ -69,18 +86,25 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Attack(Configured, ABC):
-    """A way to an image from the gradient that was shared for it."""
+    """A way to images from the gradients that were shared for them."""
+
+    @abstractmethod
+    def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:
+        """Where to begin; equal purpose, equal start."""
 
     @abstractmethod
     def reconstruct(
-        self, model: nn.Module, shared: Gradients, start: Start, observe: Observer
-    ) -> Reconstruction:
-        """The image that best explains `shared`, from all that an honest-but-curious server has.
+        self, cases: Iterator[Case], observe: Observer, resources: Resources
+    ) -> Iterator[tuple[int, Reconstruction]]:
+        """The image that best explains each shared gradient, in the order in which they are done.
 
         Args:
-            model: with the victim's weights.
-            shared: {parameter name: tensor}, as the victim shared it, on the model's device.
-            start: where to begin, on the model's device.
-            observe: told (outer step, dummy image) at the start and after every outer step; it
-                returns nothing, so what it knows stays on its side.
+            cases: models of one architecture and gradients of one image each; taken one by one, as
+                there is room for them.
+            observe: told (numbers, outer steps, dummy images (k, C, H, W)) at the start and after
+                every outer step; it returns nothing, so what it knows stays on its side.
+            resources: where to compute, and how much at once.
+
+        Yields:
+            (number of the case, its reconstruction).
         """

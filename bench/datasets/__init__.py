@@ -23,6 +23,10 @@ __all__ = ["DATASETS", "Dataset", "Images", "open_dataset"]
 class DatasetRegistry(Registry[Dataset]):
     """The registry of data sets, which takes `folder:PATH` for `folder(path=PATH)`."""
 
+    def parse(self, text: str) -> Dataset:
+        """See `Registry.parse`; the path of a short form may hold any character."""
+        return self.build(text, {}) if text.startswith("folder:") else super().parse(text)
+
     def build(self, name: str, settings: dict[str, Any]) -> Dataset:
         """See `Registry.build`."""
         if name.startswith("folder:"):

@@ -14,7 +14,7 @@ from bench.datasets.base import Dataset, Images, to_image
 
 @dataclass(frozen=True)
 class Embedded(Dataset):
-    """Images in a file of `bench/embedded/`; its README says where they come from."""
+    """Images in a file of `bench/embedded/`; LICENSES.md there says where they come from."""
 
     file: ClassVar[str]
     classes: ClassVar[int] = 10

@@ -59,17 +59,30 @@ class Folder(Dataset):
         return Images(shape, classes, len(files), lambda i: (self._read(files[i]), labels[i]))
 
     def _files(self) -> list[Path]:
-        found = (file for file in Path(self.path).rglob("*") if file.suffix.lower() in SUFFIXES)
-        return sorted(found, key=lambda file: (file.parent, file.name))
+        return list(pictures_below(Path(self.path)))
 
     def _read(self, file: Path) -> Tensor:
         try:
             with Image.open(file) as picture:
-                upright = ImageOps.exif_transpose(picture).convert("L" if self.grey else "RGB")
+                upright = ImageOps.exif_transpose(_eight_bits(picture)).convert("L" if self.grey else "RGB")
         except (OSError, Image.DecompressionBombError) as error:
             text = f"{file}: expected a PNG or JPEG picture: {error}"
             raise SettingError([("path", text)]) from error
         return to_image(np.asarray(ImageOps.fit(upright, (self.size, self.size))))
+
+
+@lru_cache  # a folder is looked at once a process
+def pictures_below(folder: Path) -> tuple[Path, ...]:
+    """The pictures in a folder and its sub-folders, by name."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return tuple(sorted(found, key=lambda file: (file.parent, file.name)))
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16 bits a pixel in 8: Pillow would cut it off at 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
 
 
 @lru_cache

@@ -1,7 +1,7 @@
 """The data sets of the literature, read by torchvision from the data root."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,11 +24,7 @@ class Standard(Dataset):
     classes: ClassVar[int] = 10
 
     split: Literal["train", "test"] = "train"
-    download: bool = False
-
-    def canonical(self) -> dict[str, Any]:
-        """As for all; how the data came there does not matter."""
-        return {key: value for key, value in super().canonical().items() if key != "download"}
+    download: bool = field(default=False, compare=False)  # how the data comes there
 
     def torchvision_arguments(self, data_root: Path) -> dict[str, Any]:
         """What torchvision's constructor is called with."""
@@ -36,19 +32,22 @@ class Standard(Dataset):
 
     def open(self, data_root: Path) -> Images:
         """See `Dataset.open`."""
-        construct = getattr(torchvision_datasets(), self.torchvision_class)
         try:
+            construct = getattr(torchvision_datasets(), self.torchvision_class)
             pairs = construct(**self.torchvision_arguments(data_root))
-        except (RuntimeError, OSError) as error:
-            what = "could not be downloaded" if self.download else "not found"
-            hint = "" if self.download else ", or set `download: true`"
-            text = (
-                f"{self.name}: {what}: expected {self.place} under the data root {str(data_root)!r};"
-                f" put it there, name another place with --data-root{hint}"
-                + (f" ({error})" if self.download else "")
-            )
-            raise SettingError([("", text)]) from error
+        except Exception as error:  # torchvision raises anything for files it cannot read
+            raise SettingError([("", self._unavailable(data_root, error))]) from error
         return Images(self.shape, self.classes, len(pairs), reader(pairs))
+
+    def _unavailable(self, data_root: Path, error: Exception) -> str:
+        what = "could not be downloaded" if self.download else "not found"
+        if not str(error).startswith("Dataset not found"):
+            what += f" ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"
+        hint = "" if self.download else ", or set `download: true`"
+        return (
+            f"{self.name}: {what}: expected {self.place} under the data root {str(data_root)!r};"
+            f" put it there, name another place with --data-root{hint}"
+        )
 
 
 def reader(pairs: Any, size: int | None = None) -> Callable[[int], tuple[Tensor, int]]:

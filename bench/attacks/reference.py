@@ -1,0 +1,92 @@
+"""The reference engine: `torch.optim.LBFGS` run as the DLG authors' code runs it, one trial at a time.
+
+It is what the batched engine is tested against.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Case, Observer, Reconstruction, Resources
+from bench.gradients import match_loss
+
+if TYPE_CHECKING:
+    from bench.attacks.dlg import DLG
+
+
+def run(
+    attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
+) -> Iterator[tuple[int, Reconstruction]]:
+    """See `Attack.reconstruct`; one case at a time, whatever the slots."""
+    for case in cases:
+        yield case.number, reconstruct(attack, case, observe, resources.device)
+
+
+def reconstruct(attack: "DLG", case: Case, observe: Observer, device: str) -> Reconstruction:
+    """Attack one case."""
+    began = time.perf_counter()
+    dummy = Dummy(attack, case, device)
+    optimizer = torch.optim.LBFGS(
+        [dummy.variable, dummy.label_logits],
+        lr=attack.lr,
+        max_iter=attack.max_iter,
+        max_eval=attack.max_eval,
+        history_size=attack.history,
+        tolerance_grad=attack.tolerance_grad,
+        tolerance_change=attack.tolerance_change,
+    )
+    history: list[float] = []
+    ended, stuck = None, False
+    while ended is None:
+        history.append(dummy.evaluate())
+        image = dummy.image.detach()
+        step = len(history) - 1
+        observe([case.number], [step], image[None])
+        ended = attack.ending(step, history[-1], float(image.abs().max()), stuck)
+        if ended is None:
+            before = [variable.detach().clone() for variable in dummy.variables]
+            optimizer.step(dummy.closure)
+            stuck = all(map(torch.equal, before, dummy.variables))
+    variable, label_logits, loss = dummy.best
+    image = attack.pixels(variable).cpu()
+    seconds = time.perf_counter() - began
+    return Reconstruction(image, label_logits.cpu(), loss, history, *ended, seconds)
+
+
+class Dummy:
+    """The image and label being optimised, their match loss, and the best of them so far."""
+
+    def __init__(self, attack: "DLG", case: Case, device: str):
+        self.attack = attack
+        self.model = case.model.to(device)
+        self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}
+        self.variable = case.start.image.to(device, copy=True).requires_grad_()  # (C, H, W)
+        self.label_logits = case.start.label_logits.to(device, copy=True).requires_grad_()  # (K,)
+        self.variables = (self.variable, self.label_logits)
+        self.best: tuple[Tensor, Tensor, float] = (case.start.image, case.start.label_logits, math.inf)
+
+    @property
+    def image(self) -> Tensor:
+        """The dummy image (C, H, W)."""
+        return self.attack.pixels(self.variable)
+
+    def closure(self) -> Tensor:
+        """The match loss, with its gradient left in the variables."""
+        loss = match_loss(self.model, self.shared, self.image, self.label_logits, create_graph=True)
+        self.variable.grad, self.label_logits.grad = torch.autograd.grad(loss, self.variables)
+        self._remember(float(loss.detach()))
+        return loss.detach()
+
+    def evaluate(self) -> float:
+        """The match loss alone."""
+        loss = match_loss(self.model, self.shared, self.image, self.label_logits, create_graph=False)
+        self._remember(float(loss.detach()))
+        return float(loss.detach())
+
+    def _remember(self, loss: float) -> None:
+        if loss < self.best[2]:
+            self.best = (self.variable.detach().clone(), self.label_logits.detach().clone(), loss)

@@ -1,0 +1,242 @@
+"""Reference engine against batched engine: the same trials, side by side, in one process tree.
+
+`make bench` runs this. Each worker is a process of its own on one thread, as in a sweep. Rounds of
+the two engines alternate, so that a machine that gets slower does so for both. The reference takes a
+part of the trials; speed is counted in L-BFGS iterations, of which all trials have many, and given
+as trials an hour at the mean number of iterations a trial.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice, product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+
+from bench.attacks import Resources
+from bench.attacks.batched import Batch
+from bench.trial import Conditions, Trial, prepare, run_trials
+from sweeps.executors import use_one_thread
+
+DEFENSES = [
+    "none",
+    *(f"{noise}(variance={v})" for noise in ("gaussian", "laplacian") for v in (1e-4, 1e-3, 1e-2, 1e-1)),
+    "float16",
+    "bfloat16",
+    *(f"prune(ratio={ratio})" for ratio in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7)),
+]  # Figure 7
+
+
+def trials(count: int, steps: int, engine: str, first: int = 0) -> list[Trial]:
+    """Trials on CIFAR-10 samples through Figure 7's defenses, every defense before the next image."""
+    cells = islice(product(range(20), DEFENSES), first, first + count)
+    return [
+        Trial.from_names(
+            {
+                "dataset": "cifar10-sample", "index": index, "model": "lenet", "model_seed": 0,
+                "attack": f"dlg(steps={steps}, engine={engine}, stop_loss=0, pixel_limit=1e30)",
+                "defense": defense, "start": 0,
+            }
+        )
+        for index, defense in cells
+    ]  # fmt: skip
+
+
+def run(engine: str, resources: Resources, count: int, steps: int, first: int) -> tuple[int, float]:
+    """In a worker: (outer steps taken, seconds) over some trials, what comes before them included."""
+    use_one_thread()
+    own = trials(count, steps, engine, first)
+    began = time.perf_counter()
+    results = list(run_trials(own, Conditions(resources)))
+    seconds = time.perf_counter() - began
+    failed = [result.row.reason for result in results if result.row.iterations is None]
+    assert not failed, failed[0]
+    return sum(result.row.iterations or 0 for result in results), seconds
+
+
+def compare(pool: ProcessPoolExecutor, workers: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rounds of both engines in turn; medians over the rounds."""
+    batched = Resources(arguments.device, arguments.slots, compiled=arguments.compiled)
+    work = {
+        "reference": (Resources(arguments.device), 4),
+        "batched": (batched, arguments.slots),
+    }
+    for engine, (resources, count) in work.items():  # compilation and first calls are not timed
+        _together(pool, workers, engine, resources, count, 1)
+    speeds: dict[str, list[float]] = {engine: [] for engine in work}
+    for _ in range(arguments.rounds):
+        for engine, (resources, count) in work.items():
+            speeds[engine].append(_together(pool, workers, engine, resources, count, arguments.steps))
+    ratios = [b / r for b, r in zip(speeds["batched"], speeds["reference"], strict=True)]
+    return {
+        "outer_steps_per_second": {engine: statistics.median(each) for engine, each in speeds.items()},
+        "trials_per_hour": {engine: 3600 * statistics.median(each) / 300 for engine, each in speeds.items()},
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+
+
+def _together(
+    pool: ProcessPoolExecutor, workers: int, engine: str, resources: Resources, count: int, steps: int
+) -> float:
+    """Outer steps a second of all workers, each with trials of its own."""
+    jobs = [pool.submit(run, engine, resources, count, steps, worker * count) for worker in range(workers)]
+    done = [job.result() for job in jobs]
+    return sum(taken for taken, _ in done) / max(seconds for _, seconds in done)
+
+
+def break_down(resources: Resources, steps: int) -> dict[str, float]:
+    """Milliseconds an iteration and trial: closure, recursion, and the rest of the batched engine."""
+    use_one_thread()
+    cases = [
+        prepare(trial, n, Path("data"))[0]
+        for n, trial in enumerate(trials(resources.slots, steps, "batched"))
+    ]
+    attack = trials(1, steps, "batched")[0].attack
+    batch = Batch(attack, cases[0], resources)  # type: ignore[arg-type]
+    for slot, case in enumerate(cases):
+        batch.put(slot, case)
+    spent = {"closure": 0.0, "recursion": 0.0}
+    plain_closure, plain_depart = batch.closure.evaluate, batch.optimizer.depart
+
+    def timed(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            _wait(resources.device)
+            began = time.perf_counter()
+            result = function(*arguments)
+            _wait(resources.device)
+            spent[name] += time.perf_counter() - began
+            return result
+
+        return call
+
+    batch.closure.evaluate = timed("closure", plain_closure)
+    batch.optimizer.depart = timed("recursion", plain_depart)  # type: ignore[method-assign]
+    iterations, began = 0, 0.0
+    for tick in range(140):
+        if tick == 110:  # the history is full from here on
+            spent.update(closure=0.0, recursion=0.0)
+            iterations, began = 0, time.perf_counter()
+        batch.step(lambda *_: None)
+        iterations += resources.slots
+    total = time.perf_counter() - began
+    parts = {**spent, "rest": total - sum(spent.values())}
+    return {name: 1e3 * seconds / iterations for name, seconds in parts.items()}
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def growth(pool: ProcessPoolExecutor, resources: Resources) -> dict[str, float]:
+    """Seconds for 64, 256 and 1,024 trials of one outer step on one worker."""
+    seconds = {}
+    for count in (64, 256, 1024):
+        seconds[str(count)] = pool.submit(run_many, resources, count).result()
+    return seconds
+
+
+def run_many(resources: Resources, count: int) -> float:
+    """In a worker: seconds for `count` trials of one step; images and defenses repeat with new starts."""
+    use_one_thread()
+    own = []
+    for number, trial in zip(range(count), trials(340, 1, "batched") * 4, strict=False):
+        names = trial.names() | {"start": number // 340}
+        own.append(Trial.from_names(names))
+    began = time.perf_counter()
+    assert len(list(run_trials(own, Conditions(resources)))) == count
+    return time.perf_counter() - began
+
+
+def draw(found: dict[str, Any]) -> Figure:
+    """Trials an hour of both engines, and where an iteration of the batched one goes."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    for place, (workers, cell) in enumerate(found["workers"].items()):
+        for shift, (engine, grey) in enumerate((("reference", "0.75"), ("batched", "0.25"))):
+            value = cell["trials_per_hour"][engine]
+            left.barh(
+                place + 0.38 * shift, value, height=0.36, color=grey, label=engine if place == 0 else None
+            )
+            left.annotate(f" {value:.0f}", (value, place + 0.38 * shift), va="center", fontsize=8)
+        left.annotate(f"{workers} worker(s): {cell['ratio']:.1f}x", (0, place + 0.64), fontsize=8)
+    left.set(yticks=[], xlabel="trials of 300 steps an hour")
+    left.legend(fontsize=8, frameon=False, loc="lower right")
+    bottom = 0.0
+    for (name, value), grey in zip(found["milliseconds"].items(), ("0.3", "0.6", "0.85"), strict=True):
+        right.bar(0, value, bottom=bottom, color=grey, label=f"{name} {value:.2f}")
+        bottom += value
+    right.set(xticks=[], ylabel="ms an iteration and trial, batched", xlim=(-0.6, 1.6))
+    right.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def main() -> int:
+    """Measure, print, and write RUN/engine.json and RUN/engine.png."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--slots", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=8, help="outer steps a trial (20 iterations each)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="without torch.compile")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    arguments = parser.parse_args()
+    arguments.compiled = not arguments.plain
+    arguments.slots = arguments.slots or (64 if arguments.device == "cpu" else 1024)
+    matplotlib.use("Agg")
+    resources = Resources(arguments.device, arguments.slots, arguments.compiled)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        workers = {
+            str(n): compare(pool, n, arguments) for n in ((1, 2) if arguments.device == "cpu" else (1,))
+        }
+        found = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.processor() or platform.machine()}, device {arguments.device}",
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "slots": arguments.slots,
+            "compiled": arguments.compiled,
+            "workers": workers,
+            "ratio": {n: cell["ratio"] for n, cell in workers.items()},
+            "milliseconds": pool.submit(break_down, resources, 20).result(),
+            "seconds_for_trials": growth(pool, resources),
+        }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "engine.json").write_text(json.dumps(found, indent=2) + "\n")
+    draw(found).savefig(arguments.out / "engine.png", dpi=160)
+    report(found, arguments.out)
+    return 0
+
+
+def report(found: dict[str, Any], out: Path) -> None:
+    """What a reader wants to know, in the terminal."""
+    compiled = ", compiled" if found["compiled"] else ""
+    print(f"{found['machine']}, torch {found['versions']['torch']}, {found['slots']} slots{compiled}")
+    for workers, cell in found["workers"].items():
+        speeds = cell["trials_per_hour"]
+        low, high = cell["ratio_range"]
+        print(
+            f"{workers} worker(s): reference {speeds['reference']:.0f}, batched {speeds['batched']:.0f}"
+            f" trials of 300 steps an hour: {cell['ratio']:.2f}x ({low:.2f}-{high:.2f})"
+        )
+    if len(found["workers"]) == 2:
+        one, two = (cell["trials_per_hour"]["batched"] for cell in found["workers"].values())
+        print(f"2 workers are {two / one:.2f}x of 1")
+    parts = ", ".join(f"{name} {value:.3f}" for name, value in found["milliseconds"].items())
+    print(f"ms an iteration and trial: {parts}")
+    print(f"seconds for 64, 256, 1024 trials of one step: {found['seconds_for_trials']}")
+    print(f"wrote {out / 'engine.json'} and {out / 'engine.png'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

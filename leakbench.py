@@ -116,8 +116,8 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
         conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
         console.print(describe_workers(executor, resources))
         try:
-            with show_progress(console, len(todo.pending)) as progress:
-                run(todo, store, executor, conditions, progress.advance)
+            with show_progress(console, todo.pending) as progress:
+                run(todo, store, executor, conditions, progress)
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED

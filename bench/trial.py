@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -22,6 +23,8 @@ from defenses import DEFENSES, Defense, Gradients
 from defenses.registry import Registry
 
 SCHEMA_VERSION = 1  # raised when equal settings no longer give equal results
+
+SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": DATASETS,
@@ -143,20 +146,30 @@ def group_of(trial: Trial) -> tuple[str, str, str]:
     return str(trial.dataset), str(trial.model), str(trial.attack)
 
 
-def run_trials(trials: Iterable[Trial], conditions: Conditions) -> Iterator[Result]:
+def run_trials(
+    trials: Iterable[Trial], conditions: Conditions, moved: Callable[[int], None] = lambda _steps: None
+) -> Iterator[Result]:
     """Run trials, taken one by one as there is room, and yield each result as it comes.
 
     Whatever goes wrong in a trial becomes its row.
+
+    Args:
+        trials: those that share a batch after one another.
+        conditions: what they run under.
+        moved: told now and then how many outer steps were taken; a trial that ends before its budget
+            of steps is spent counts as all of it.
     """
     for _, group in groupby(trials, key=group_of):
-        yield from _Group(conditions).run(group)
+        yield from _Group(conditions, moved).run(group)
 
 
 class _Group:
     """The trials that share a batch, and what is known of each while it runs."""
 
-    def __init__(self, conditions: Conditions):
+    def __init__(self, conditions: Conditions, moved: Callable[[int], None]):
         self.conditions = conditions
+        self.moved = moved
+        self.steps, self.told = 0, time.monotonic()  # outer steps that `moved` was not told of yet
         self.running: dict[int, tuple[Trial, Trace, int]] = {}  # {number: (trial, trace, true label)}
         self.failed: list[Result] = []
 
@@ -170,10 +183,21 @@ class _Group:
                     yield self._finish(number, reconstruction)
                     yield from self._failures()
             except Exception as error:  # noqa: BLE001  # the one place where an error becomes a row
-                self.failed += [self._failure(trial, error) for trial, _, _ in self.running.values()]
+                for trial, trace, _ in self.running.values():
+                    self.failed.append(self._failure(trial, error, len(trace.image_mse) - 1))
                 self.running.clear()
             yield from self._failures()
         yield from self._failures()
+        self._tell()
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        if time.monotonic() - self.told >= SECONDS_BETWEEN_NEWS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.moved(self.steps)
+        self.steps, self.told = 0, time.monotonic()
 
     def _cases(self, group: Iterator[Trial]) -> Iterator[Case]:
         for number, trial in enumerate(group):
@@ -188,6 +212,7 @@ class _Group:
     def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
         """See `Attack.reconstruct`."""
         traces = [self.running[number][1] for number in numbers]
+        self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
         truths = torch.stack([trace.truth for trace in traces])
         errors = (seen.double() - truths.double()).square().flatten(1).mean(1).tolist()
@@ -198,6 +223,7 @@ class _Group:
 
     def _finish(self, number: int, found: Reconstruction) -> Result:
         trial, trace, label = self.running.pop(number)
+        self._count(trial.attack.budget - found.iterations)
         trace.match_loss = found.history
         trace.reconstruction = found.image
         recovered = int(found.label_logits.argmax())
@@ -219,7 +245,8 @@ class _Group:
         while self.failed:
             yield self.failed.pop(0)
 
-    def _failure(self, trial: Trial, error: Exception) -> Result:
+    def _failure(self, trial: Trial, error: Exception, steps: int = 0) -> Result:
+        self._count(trial.attack.budget - max(steps, 0))
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         nothing = dict.fromkeys(MEASURED)
         row = self._row(trial, status=Status.ERROR.value, reason=reason, **nothing, seconds=0.0)

@@ -15,8 +15,10 @@ from bench.attacks import Resources
 from bench.trial import Result, Trial
 from defenses.errors import StoppedError, UserError
 
-Work = Callable[[Iterator[Trial], str], Iterator[Result]]  # (trials as there is room, device)
+Moved = Callable[[int], None]  # told how many outer steps were taken
+Work = Callable[[Iterator[Trial], str, Moved], Iterator[Result]]  # (trials as there is room, device, ...)
 
+News = Result | int | None  # from a worker: a result, outer steps taken, or that it is done
 QUEUED = 256  # trials and results on their way to and from the workers
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether the workers are alive
 
@@ -26,8 +28,8 @@ class Executor(Protocol):
 
     devices: list[str]  # one entry a worker
 
-    def run(self, work: Work, trials: Iterable[Trial]) -> Iterator[Result]:
-        """The results of `work(trials, device)` for all trials, in any order."""
+    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Result]:
+        """The results of `work(trials, device, moved)` for all trials, in any order."""
         ...
 
 
@@ -37,10 +39,10 @@ class Inline:
     def __init__(self, device: str):
         self.devices = [device]
 
-    def run(self, work: Work, trials: Iterable[Trial]) -> Iterator[Result]:
+    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Result]:
         """See `Executor.run`."""
         use_one_thread()
-        yield from work(iter(trials), self.devices[0])
+        yield from work(iter(trials), self.devices[0], moved)
 
 
 class Joblib:
@@ -49,7 +51,7 @@ class Joblib:
     def __init__(self, devices: list[str]):
         self.devices = devices
 
-    def run(self, work: Work, trials: Iterable[Trial]) -> Iterator[Result]:
+    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Result]:
         """See `Executor.run`.
 
         Raises:
@@ -62,7 +64,7 @@ class Joblib:
             feeder = threading.Thread(target=_feed, args=(trials, len(jobs), waiting), daemon=True)
             feeder.start()
             try:
-                yield from _collect(finished, jobs)
+                yield from _collect(finished, jobs, moved)
                 feeder.join()
             finally:
                 workers.shutdown(kill_workers=True)
@@ -79,21 +81,21 @@ def _feed(trials: Iterable[Trial], workers: int, waiting: "queue.Queue[Trial | N
 
 
 def _serve(
-    work: Work, device: str, waiting: "queue.Queue[Trial | None]", finished: "queue.Queue[Result | None]"
+    work: Work, device: str, waiting: "queue.Queue[Trial | None]", finished: "queue.Queue[News]"
 ) -> None:
     """The life of a worker."""
     use_one_thread()
-    for result in work(iter(waiting.get, None), device):
+    for result in work(iter(waiting.get, None), device, finished.put):
         finished.put(result)
     finished.put(None)
 
 
-def _collect(finished: "queue.Queue[Result | None]", jobs: list[Any]) -> Iterator[Result]:
+def _collect(finished: "queue.Queue[News]", jobs: list[Any], moved: Moved) -> Iterator[Result]:
     """Results until every worker has said that it is done."""
     working = len(jobs)
     while working:
         try:
-            result = finished.get(timeout=SECONDS_BETWEEN_LOOKS)
+            news = finished.get(timeout=SECONDS_BETWEEN_LOOKS)
         except queue.Empty:
             broken = [job.exception() for job in jobs if job.done() and job.exception()]
             if broken:
@@ -102,10 +104,12 @@ def _collect(finished: "queue.Queue[Result | None]", jobs: list[Any]) -> Iterato
                 text = f"a worker {what}; what is finished is stored: the same command runs the rest"
                 raise StoppedError(text) from broken[0]
             continue
-        if result is None:
+        if news is None:
             working -= 1
+        elif isinstance(news, int):
+            moved(news)
         else:
-            yield result
+            yield news
 
 
 def use_one_thread() -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from bench.trial import Conditions, Result, Trial, group_of, run_trials
 from sweeps.executors import Executor
 from sweeps.grid import trials
+from sweeps.progress import Progress
 from sweeps.spec import Sweep
 from sweeps.store import Store
 
@@ -35,7 +36,7 @@ def run(
     store: Store,
     executor: Executor,
     conditions: Conditions,
-    finished: Callable[[], None],
+    progress: Progress,
 ) -> None:
     """Run the trials and store every row; what is finished stays, however the run ends.
 
@@ -44,7 +45,7 @@ def run(
         store: where the rows go.
         executor: where the trials run.
         conditions: what they run under; each worker has a device of its own.
-        finished: called as each trial ends.
+        progress: told of outer steps taken and of trials that ended.
 
     Raises:
         StoppedError: a worker died.
@@ -52,14 +53,16 @@ def run(
     """
     work = partial(_work, conditions=conditions)
     with store.lock(), _Buffer(store) as buffer:
-        for result in executor.run(work, todo.pending):
+        for result in executor.run(work, todo.pending, progress.moved):
             buffer.add(result)
-            finished()
+            progress.ended()
 
 
-def _work(trials: Iterator[Trial], device: str, conditions: Conditions) -> Iterator[Result]:
+def _work(
+    trials: Iterator[Trial], device: str, moved: Callable[[int], None], conditions: Conditions
+) -> Iterator[Result]:
     resources = replace(conditions.resources, device=device)
-    return run_trials(trials, replace(conditions, resources=resources))
+    return run_trials(trials, replace(conditions, resources=resources), moved)
 
 
 class _Buffer:

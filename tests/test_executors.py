@@ -15,34 +15,34 @@ from sweeps import executors
 from sweeps.executors import Inline, Joblib, describe_workers, find_devices, make_executor
 
 
-def tell(trials, device):
+def tell(trials, device, moved):
     """Stands for the attack: says where each trial ran."""
     for trial in trials:
         yield Result((trial, device, os.getpid(), torch.get_num_threads()), None)
 
 
-def die(trials, device):
+def die(trials, device, moved):
     for trial in trials:
         if trial == 3:
             os._exit(1)
-        yield from tell([trial], device)
+        yield from tell([trial], device, moved)
 
 
-def tell_when_both_are_there(trials, device, folder):
+def tell_when_both_are_there(trials, device, moved, folder):
     (folder / str(os.getpid())).touch()
     while len(list(folder.iterdir())) < 2:
         time.sleep(0.05)
-    yield from tell(trials, device)
+    yield from tell(trials, device, moved)
 
 
 def test_inline_runs_in_this_process_on_one_thread():
-    rows = [result.row for result in Inline("cpu").run(tell, range(3))]
+    rows = [result.row for result in Inline("cpu").run(tell, range(3), print)]
     assert rows == [(i, "cpu", os.getpid(), 1) for i in range(3)]
 
 
 def test_joblib_gives_each_worker_a_device_and_one_thread(tmp_path):
     work = partial(tell_when_both_are_there, folder=tmp_path)
-    rows = [result.row for result in Joblib(["cpu", "cuda:7"]).run(work, range(1000))]
+    rows = [result.row for result in Joblib(["cpu", "cuda:7"]).run(work, range(1000), print)]
     assert sorted(row[0] for row in rows) == list(range(1000))
     assert os.getpid() not in {row[2] for row in rows}
     assert len({(row[2], row[1]) for row in rows}) <= 2  # a process keeps its device
@@ -50,13 +50,26 @@ def test_joblib_gives_each_worker_a_device_and_one_thread(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def step(trials, device, moved):
+    for trial in trials:
+        moved(trial)
+        yield from tell([trial], device, moved)
+
+
+@pytest.mark.parametrize("executor", [Inline("cpu"), Joblib(["cpu", "cpu"])], ids=["inline", "joblib"])
+def test_steps_are_told_of_on_the_way(executor):
+    steps = []
+    assert len(list(executor.run(step, range(1, 11), steps.append))) == 10
+    assert sum(steps) == 55
+
+
 def test_a_dead_worker_is_a_sentence():
     with pytest.raises(UserError, match="a worker process died .* the same command runs the rest"):
-        list(Joblib(["cpu", "cpu"]).run(die, range(6)))
+        list(Joblib(["cpu", "cpu"]).run(die, range(6), print))
 
 
 def test_a_sweep_that_is_left_early_leaves_no_worker_behind():
-    results = Joblib(["cpu", "cpu"]).run(tell, range(10_000))
+    results = Joblib(["cpu", "cpu"]).run(tell, range(10_000), print)
     workers = {next(results).row[2] for _ in range(10)}
     results.close()
     deadline = time.monotonic() + 30

@@ -154,6 +154,19 @@ def test_the_trace_tells_the_way(make_trial):
     assert trace.image_mse[3] == pytest.approx(float((trace.snapshots[3] - truth).square().mean()))
 
 
+def test_steps_add_up_to_the_budget_however_a_trial_ends(make_trial, write):
+    source = "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+    source += "class Bad(Defense):\n    def apply(self, gradients, generator):\n        raise ValueError\n"
+    trials = [
+        make_trial(attack="dlg(steps=30, stop_loss=30)", defense=defense)
+        for defense in ("none", "gaussian(variance=0.1)", f"{write('bad.py', source)}:Bad")
+    ]
+    steps = []
+    results = list(run_trials(trials, Conditions(Resources(slots=8)), steps.append))
+    assert {result.row.status for result in results} == {"converged", "budget", "error"}
+    assert sum(steps) == 3 * 30
+
+
 def test_a_trial_that_fails_is_a_row(make_trial, write):
     path = write(
         "bad.py",

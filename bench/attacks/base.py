@@ -88,6 +88,11 @@ class Reconstruction:
 class Attack(Configured, ABC):
     """A way to images from the gradients that were shared for them."""
 
+    @property
+    @abstractmethod
+    def budget(self) -> int:
+        """The most outer steps that an attack on one gradient takes."""
+
     @abstractmethod
     def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:
         """Where to begin; equal purpose, equal start."""

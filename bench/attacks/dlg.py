@@ -52,6 +52,11 @@ class DLG(Attack):
                 yield setting, f"expected a number >= 0, got {getattr(self, setting):g}"
 
     @property
+    def budget(self) -> int:
+        """See `Attack.budget`."""
+        return self.steps
+
+    @property
     def lbfgs(self) -> Settings:
         """The optimiser's settings."""
         return Settings(

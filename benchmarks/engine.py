@@ -163,22 +163,24 @@ def draw(found: dict[str, Any]) -> Figure:
     """Trials an hour of both engines, and where an iteration of the batched one goes."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
-    for place, (workers, cell) in enumerate(found["workers"].items()):
+    for place, cell in enumerate(found["workers"].values()):
         for shift, (engine, grey) in enumerate((("reference", "0.75"), ("batched", "0.25"))):
             value = cell["trials_per_hour"][engine]
             left.barh(
                 place + 0.38 * shift, value, height=0.36, color=grey, label=engine if place == 0 else None
             )
             left.annotate(f" {value:.0f}", (value, place + 0.38 * shift), va="center", fontsize=8)
-        left.annotate(f"{workers} worker(s): {cell['ratio']:.1f}x", (0, place + 0.64), fontsize=8)
-    left.set(yticks=[], xlabel="trials of 300 steps an hour")
+    labels = [f"{workers} worker(s)\n{cell['ratio']:.1f}x" for workers, cell in found["workers"].items()]
+    left.set_yticks([place + 0.19 for place in range(len(labels))], labels)
+    left.set_xlabel("trials of 300 steps an hour")
+    left.margins(x=0.15)
     left.legend(fontsize=8, frameon=False, loc="lower right")
     bottom = 0.0
     for (name, value), grey in zip(found["milliseconds"].items(), ("0.3", "0.6", "0.85"), strict=True):
         right.bar(0, value, bottom=bottom, color=grey, label=f"{name} {value:.2f}")
         bottom += value
-    right.set(xticks=[], ylabel="ms an iteration and trial, batched", xlim=(-0.6, 1.6))
-    right.legend(fontsize=8, frameon=False)
+    right.set(xticks=[], ylabel="ms an iteration and trial, batched", xlim=(-0.6, 2.6))
+    right.legend(fontsize=8, frameon=False, loc="center right")
     return figure
 
 

@@ -39,7 +39,8 @@ def test_the_defense_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys
     "line", [line for block in blocks("sh") for line in block.splitlines() if line.startswith("leakbench")]
 )
 def test_commands_of_the_readme_are_understood(line):
-    leakbench.make_parser().parse_args(shlex.split(line, comments=True)[1:])
+    options = leakbench.make_parser().parse_args(shlex.split(line, comments=True)[1:])
+    assert callable(options.command)
 
 
 def test_make_targets_of_the_documents_exist():

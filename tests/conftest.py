@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from bench.trial import Trial
 
-ROOT = Path(__file__).parent.parent
-DATA_ROOT = Path("data")
+# the same cases every time, however slow the machine
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

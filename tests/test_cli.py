@@ -194,7 +194,7 @@ def heed_interrupts():
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, stop):
     """Stopped in the middle: exit code 130, and the same command runs the rest."""
-    write("mine.yaml", SWEEP.replace("steps=3", "steps=25"))
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=60"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [
         sys.executable,

@@ -94,7 +94,7 @@ def test_strength_zero_changes_nothing(defense):
 
 
 @given(shape=st.lists(st.integers(1, 6), max_size=4), seed=st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_shape_goes_through_every_defense(shape, seed):
     gradient = {"g": torch.randn(shape, generator=torch.Generator().manual_seed(seed))}
     for defense in ALL:

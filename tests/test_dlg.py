@@ -149,9 +149,11 @@ def test_diverged_when_pixels_leave_every_range(dlg):
 def test_diverged_when_match_loss_is_not_finite(dlg):
     class Explodes(nn.Linear):
         def forward(self, x):
-            return super().forward(x.flatten(1)).mul(1e4).exp()
+            return super().forward(x.flatten(1)).mul(1e4).abs().exp()
 
     network = Explodes(3072, 10)
+    nn.init.ones_(network.weight)
+    nn.init.ones_(network.bias)
     _, _, start, (image, label) = victim()
     shared = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
     found, _ = dlg(network, shared, start, steps=5)

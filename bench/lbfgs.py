@@ -62,7 +62,6 @@ class LockStepLBFGS:
         self.iteration = zeros(dtype=torch.int64)  # within the outer step
         self.evaluations = zeros(dtype=torch.int64)  # within the outer step
         self.begun = zeros(dtype=torch.bool)  # whether a step was ever taken
-        self.fresh = ~self.begun  # not evaluated yet
 
     def restart(self, slot: int) -> None:
         """Forget the run in that slot; a new one starts from its `x`."""
@@ -70,7 +69,6 @@ class LockStepLBFGS:
         for state in (*tables, self.oldest, self.iteration, self.begun):
             state[slot] = 0
         self.gamma[slot] = 1
-        self.fresh[slot] = True
 
     def arrive(self, loss: Tensor, gradient: Tensor) -> Tensor:
         """Take note of the functions' values (B,) and gradients (B, size) at `x`.
@@ -90,7 +88,6 @@ class LockStepLBFGS:
         ended = ~within | done
         self.iteration.masked_fill_(ended, 0)
         self.evaluations.masked_fill_(ended, 1)
-        self.fresh.fill_(False)
         return ended
 
     def depart(self, loss: Tensor, gradient: Tensor) -> None:

@@ -20,6 +20,7 @@ from bench.metrics import score
 from bench.models import MODELS, Model
 from bench.randomness import generator_for
 from defenses import DEFENSES, Defense, Gradients
+from defenses.errors import one_line
 from defenses.registry import Registry
 
 SCHEMA_VERSION = 1  # raised when equal settings no longer give equal results
@@ -222,7 +223,7 @@ class _Group:
                 trace.snapshots[step] = image.clone()
 
     def _finish(self, number: int, found: Reconstruction) -> Result:
-        trial, trace, label = self.running.pop(number)
+        trial, trace, label = self.running[number]
         self._count(trial.attack.budget - found.iterations)
         trace.match_loss = found.history
         trace.reconstruction = found.image
@@ -239,6 +240,7 @@ class _Group:
             label_correct=recovered == label,
             seconds=found.seconds,
         )
+        del self.running[number]  # only now: a score that fails must not lose the trial
         return Result(row, trace)
 
     def _failures(self) -> Iterator[Result]:
@@ -247,9 +249,8 @@ class _Group:
 
     def _failure(self, trial: Trial, error: Exception, steps: int = 0) -> Result:
         self._count(trial.attack.budget - max(steps, 0))
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         nothing = dict.fromkeys(MEASURED)
-        row = self._row(trial, status=Status.ERROR.value, reason=reason, **nothing, seconds=0.0)
+        row = self._row(trial, status=Status.ERROR.value, reason=one_line(error), **nothing, seconds=0.0)
         return Result(row, None)
 
     def _row(self, trial: Trial, **measured: Any) -> Row:

@@ -1,6 +1,11 @@
 """What is shown to a user as a line, and never as a traceback."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error as `Type: what it says`, whatever line breaks are in it."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 class UserError(Exception):
     """Something that the user has to change. `problems` has a line for each reason."""
 

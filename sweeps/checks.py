@@ -19,7 +19,7 @@ from bench.models import Model
 from bench.randomness import generator_for
 from defenses import Defense
 from defenses.configured import SettingError
-from defenses.errors import UserError
+from defenses.errors import UserError, one_line
 from sweeps.spec import Choice, Sweep, read_sweep
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
@@ -222,4 +222,4 @@ def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Te
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return one_line(error)[:300]

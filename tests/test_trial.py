@@ -167,6 +167,16 @@ def test_steps_add_up_to_the_budget_however_a_trial_ends(make_trial, write):
     assert sum(steps) == 3 * 30
 
 
+def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
+    def fail(*_):
+        raise ArithmeticError("no score")
+
+    monkeypatch.setattr("bench.trial.score", fail)
+    results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=8))))
+    assert {result.row.index for result in results} == {0, 1}
+    assert {result.row.reason for result in results} == {"ArithmeticError: no score"}
+
+
 def test_a_trial_that_fails_is_a_row(make_trial, write):
     path = write(
         "bad.py",

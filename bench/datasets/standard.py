@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.datasets.base import Dataset, Images, to_image
 from bench.datasets.torchvision_import import torchvision_datasets
 from defenses.configured import SettingError
+from defenses.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Standard(Dataset):
     def _unavailable(self, data_root: Path, error: Exception) -> str:
         what = "could not be downloaded" if self.download else "not found"
         if not str(error).startswith("Dataset not found"):
-            what += f" ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"
+            what += f" ({one_line(error)[:200]})"
         hint = "" if self.download else ", or set `download: true`"
         return (
             f"{self.name}: {what}: expected {self.place} under the data root {str(data_root)!r};"

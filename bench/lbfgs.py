@@ -9,13 +9,15 @@ gamma the scale of the initial inverse Hessian,
     a = -R^-1 S^T g        c = R^-T (D a + gamma (Y^T g + Y^T Y a))
     direction = -gamma (g + Y a) + S c
 
-S^T Y and Y^T Y are kept, and grow by one row and column a step.
+R^-1 and Y^T Y are kept. A new pair gives R a last column and an old one takes away its first row and
+column; neither changes the rest of R^-1, so that one column a step is all there is to compute.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 CURVATURE = 1e-10  # pairs with less of it are skipped, as in torch.optim.LBFGS
 
@@ -47,26 +49,32 @@ class LockStepLBFGS:
 
         memory = settings.history
         self.x = zeros(size)
-        self.direction = zeros(size)  # of the last step
+        self.moved = zeros(size)  # the last step
+        self.largest_move = zeros()  # its largest entry
         self.gradient = zeros(size)  # where the last step began
         self.loss = zeros()  # likewise
-        self.t = zeros()  # length of the last step, in directions
-        self.step_size = zeros()  # largest entry of the last step
         self.gamma = zeros()
-        self.pairs = zeros(2 * memory, size)  # S above Y, each a ring
-        self.oldest = zeros(dtype=torch.int64)  # row of the ring that is written next
-        self.s_y = zeros(memory, memory)  # S^T Y, oldest pair first, the newest last
-        self.y_y = zeros(memory, memory)  # Y^T Y, likewise
+        # what follows is in the order of two rings, S and Y: the oldest pair gives its place to the new one
+        self.rows = zeros(2 * memory + 1, size)  # S, Y, and a place for what is not kept
+        self.oldest = zeros(dtype=torch.int64)
+        self.inverse = zeros(memory, memory)  # R^-1
+        self.diagonal = zeros(memory)  # D
+        self.y_y = zeros(memory, memory)  # Y^T Y
         self.s_g = zeros(memory)  # S^T g, where the last step began
         self.y_g = zeros(memory)
         self.iteration = zeros(dtype=torch.int64)  # within the outer step
         self.evaluations = zeros(dtype=torch.int64)  # within the outer step
         self.begun = zeros(dtype=torch.bool)  # whether a step was ever taken
 
+    @property
+    def pairs(self) -> Tensor:
+        """(B, 2 history, size): S above Y."""
+        return self.rows[:, :-1]
+
     def restart(self, slot: int) -> None:
         """Forget the run in that slot; a new one starts from its `x`."""
-        tables = (self.pairs, self.s_y, self.y_y, self.s_g, self.y_g)
-        for state in (*tables, self.oldest, self.iteration, self.begun):
+        tables = (self.rows, self.inverse, self.diagonal, self.y_y, self.s_g, self.y_g)
+        for state in (*tables, self.oldest, self.moved, self.iteration, self.begun):
             state[slot] = 0
         self.gamma[slot] = 1
 
@@ -81,8 +89,8 @@ class LockStepLBFGS:
         self.evaluations += within
         done = (
             (self.evaluations >= limits.max_eval)
-            | (gradient.abs().amax(1) <= limits.tolerance_grad)
-            | (self.step_size <= limits.tolerance_change)
+            | self._is_flat(gradient)
+            | (self.largest_move <= limits.tolerance_change)
             | ((loss - self.loss).abs() < limits.tolerance_change)
         )
         ended = ~within | done
@@ -94,74 +102,66 @@ class LockStepLBFGS:
         """Move every run by one iteration, from what `arrive` was told.
 
         A run whose gradient vanishes at the start of an outer step, or whose direction does not
-        descend, stays where it is: its outer step ends there.
+        descend, stays where it is, and its outer step ends there. It stays for good: nothing that
+        could move it will change.
         """
         limits = self.settings
-        at_rest = (self.iteration == 0) & (gradient.abs().amax(1) <= limits.tolerance_grad)
-        go = ~at_rest
-        self._remember(go, gradient)
+        self._remember(gradient)
         direction = self._direction(gradient)
+        descends = ~(vecdot(gradient, direction) > -limits.tolerance_change)
+        stays = ~descends | ((self.iteration == 0) & self._is_flat(gradient))
         first = limits.lr * (1 / gradient.abs().sum(1)).clamp(max=1)
-        t = torch.where(self.begun, torch.full_like(first, limits.lr), first)
-        descends = ~((gradient * direction).sum(1) > -limits.tolerance_change)
-        step = t[:, None] * direction
-        self.x.copy_(torch.where((go & descends)[:, None], self.x + step, self.x))
-        for state, value in (
-            (self.direction, direction),
-            (self.gradient, gradient),
-            (self.loss, loss),
-            (self.t, t),
-            (self.step_size, step.abs().amax(1)),
-        ):
-            state.copy_(torch.where(go[:, None] if state.ndim == 2 else go, value, state))
-        self.iteration += go
-        self.iteration.masked_fill_(go & ~descends, 0)
-        self.begun |= go
+        length = torch.where(self.begun, limits.lr, first)
+        torch.mul(length[:, None], direction, out=self.moved)
+        self.moved.masked_fill_(stays[:, None], 0)
+        self.x += self.moved
+        self.largest_move.copy_(self.moved.abs().amax(1))
+        self.gradient.copy_(gradient)
+        self.loss.copy_(loss)
+        self.iteration += 1
+        self.iteration.masked_fill_(stays, 0)
+        self.begun.fill_(True)
 
-    def _remember(self, go: Tensor, gradient: Tensor) -> None:
-        """Add the last step's pair (s, y) where it has curvature, in place of the oldest."""
-        memory = self.settings.history
-        s = self.t[:, None] * self.direction
-        y = gradient - self.gradient
-        curvature = (s * y).sum(1)
-        new = go & self.begun & (curvature > CURVATURE)
+    def _is_flat(self, gradient: Tensor) -> Tensor:
+        return gradient.abs().amax(1) <= self.settings.tolerance_grad
+
+    def _remember(self, gradient: Tensor) -> None:
+        """Put the last step's pair (s, y) in the place of the oldest, where it has curvature."""
+        memory, place = self.settings.history, self.oldest
+        s, y = self.moved, gradient - self.gradient
+        curvature, y_square = vecdot(s, y), vecdot(y, y)
+        new = curvature > CURVATURE
         slots = torch.arange(len(new), device=new.device)
-        for row, vector in ((self.oldest, s), (self.oldest + memory, y)):
-            self.pairs[slots, row] = torch.where(new[:, None], vector, self.pairs[slots, row])
-        self.oldest.copy_(torch.where(new, (self.oldest + 1) % memory, self.oldest))
-        self.gamma.copy_(torch.where(new, curvature / y.square().sum(1), self.gamma))
 
+        def write(table: Tensor, where: tuple[slice | Tensor, ...], values: Tensor) -> None:
+            table[where] = torch.where(new[:, None], values, table[where])
+
+        for row, vector in ((place, s), (place + memory, y)):
+            self.rows[slots, torch.where(new, row, 2 * memory)] = vector
         products = torch.bmm(gradient[:, None], self.pairs.mT)[:, 0]  # (B, 2 history)
-        order = self._order()
-        for table, past, ring, newest in (
-            (self.s_y, self.s_g, products[:, :memory], curvature),
-            (self.y_y, self.y_g, products[:, memory:], y.square().sum(1)),
-        ):
-            now = ring.gather(1, order)
-            # s^T y of an older s is s^T g now less s^T g then: no third pass over the history
-            column = torch.cat([now[:, :-1] - past[:, 1:], newest[:, None]], 1)
-            moved = torch.where(new[:, None, None], table[:, 1:, 1:], table[:, :-1, :-1])
-            table[:, :-1, :-1] = moved
-            table[:, :, -1] = torch.where(new[:, None], column, table[:, :, -1])
-            past.copy_(now)
-        self.y_y[:, -1, :] = self.y_y[:, :, -1]
-
-    def _order(self) -> Tensor:
-        """(B, history): the rows of the ring, oldest pair first; what was never written counts as old."""
-        memory = self.settings.history
-        return (self.oldest[:, None] + torch.arange(memory, device=self.oldest.device)) % memory
+        s_g, y_g = products.split(memory, 1)
+        # s^T y of an older s is s^T g now less s^T g then: no third pass over the history
+        s_y, y_y = s_g - self.s_g, y_g - self.y_g
+        s_y[slots, place] = 0
+        y_y[slots, place] = y_square
+        write(self.y_y, (slots, place), y_y)
+        write(self.y_y, (slots, slice(None), place), y_y)
+        write(self.inverse, (slots, place), torch.zeros_like(s_y))
+        column = torch.bmm(s_y[:, None], self.inverse.mT)[:, 0]
+        column[slots, place] = -1
+        write(self.inverse, (slots, slice(None), place), column / -curvature[:, None])
+        self.diagonal[slots, place] = torch.where(new, curvature, self.diagonal[slots, place])
+        self.gamma.copy_(torch.where(new, curvature / y_square, self.gamma))
+        self.s_g.copy_(s_g)
+        self.y_g.copy_(y_g)
+        self.oldest.copy_(torch.where(new, (place + 1) % memory, place))
 
     def _direction(self, gradient: Tensor) -> Tensor:
         """(B, size): minus the inverse Hessian times the gradient."""
-        diagonal = self.s_y.diagonal(dim1=1, dim2=2)
-        # a row never written is all zero: a one on its diagonal gives it the coefficient 0
-        upper = self.s_y.triu() + torch.diag_embed((diagonal == 0).to(diagonal.dtype))
         gamma = self.gamma[:, None]
-        a = torch.linalg.solve_triangular(upper, -self.s_g[..., None], upper=True)  # (B, history, 1)
-        right = diagonal * a[..., 0] + gamma * (self.y_g + (self.y_y @ a)[..., 0])
-        c = torch.linalg.solve_triangular(upper.mT, right[..., None], upper=False)[..., 0]
-        order, memory = self._order(), self.settings.history
-        coefficients = torch.zeros_like(self.pairs[..., 0])  # (B, 2 history), in the order of the ring
-        coefficients.scatter_(1, order, c)
-        coefficients.scatter_(1, order + memory, -gamma * a[..., 0])
+        # one row times a matrix, never a matrix times one column: five times faster in MKL
+        a = -torch.bmm(self.s_g[:, None], self.inverse.mT)[:, 0]
+        right = self.diagonal * a + gamma * (self.y_g + torch.bmm(a[:, None], self.y_y)[:, 0])
+        c = torch.bmm(right[:, None], self.inverse)[:, 0]
+        coefficients = torch.cat([c, -gamma * a], 1)
         return torch.bmm(coefficients[:, None], self.pairs)[:, 0] - gamma * gradient

@@ -205,14 +205,27 @@ def batch_problems(model: Model, images: Images, image: Tensor, label: int, seed
     try:
         closure = BatchClosure(case, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
         x = torch.cat([case.start.image.flatten(), case.start.label_logits])
-        losses, _ = closure(x.repeat(2, 1))
+        (loss, _), (gradient, _) = closure(x.repeat(2, 1))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
         return
-    alone = match_loss(network, case.shared, case.start.image, case.start.label_logits, create_graph=False)
-    if not torch.allclose(losses, alone.detach(), rtol=1e-3):
-        text = f"a match loss of {losses[0]:g} in it and of {alone.detach():g} alone"
-        yield f"expected a model that gives the same in a batch, got {text}; {hint}"
+    alone, slope = _alone(case)
+    text = "expected a model that gives the same in a batch, got a match loss"
+    if not torch.allclose(loss, alone, rtol=1e-3):
+        yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"
+    elif not (gradient - slope).norm() <= WORST_SLOPE_ERROR * slope.norm():
+        off = float((gradient - slope).norm() / slope.norm())
+        yield f"{text} whose gradient is {off:.1%} off what it is alone; {hint}"
+
+
+def _alone(case: Case) -> tuple[Tensor, Tensor]:
+    """The match loss at the start, and its gradient, without a batch."""
+    image, label_logits = (
+        each.clone().requires_grad_() for each in (case.start.image, case.start.label_logits)
+    )
+    loss = match_loss(case.model, case.shared, image, label_logits, create_graph=True)
+    slopes = torch.autograd.grad(loss, [image, label_logits])
+    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
 
 
 def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:

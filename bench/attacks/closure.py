@@ -1,17 +1,27 @@
-"""The match loss of many dummies at once, and its gradient: one call for a whole batch."""
+"""The match loss of many dummies at once, and its gradient: one call for a whole batch.
+
+torch.func vectorises the mathematics over slots; the result is recorded once as a flat list of
+operations, because the machinery of torch.func costs as much as the arithmetic of small models.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import NotImplementedType
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, grad_and_value, vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bench.attacks.base import Case
 from bench.gradients import trained_parameters
+from defenses.errors import one_line
 
 log = logging.getLogger("leakbench")
-Evaluate = Callable[..., tuple[Tensor, Tensor]]
+aten = torch.ops.aten
+Held = dict[str, Tensor]  # {parameter name: (B, *shape)}
+Evaluate = Callable[[Tensor, Held, Held, Held], tuple[Tensor, Tensor]]
 
 
 class BatchClosure:
@@ -20,25 +30,39 @@ class BatchClosure:
     The same mathematics as `bench.gradients.match_loss`, vectorised over slots by torch.func.
     """
 
-    def __init__(self, example: Case, pixels: Callable[[Tensor], Tensor], slots: int, device: torch.device):
+    def __init__(
+        self,
+        example: Case,
+        pixels: Callable[[Tensor], Tensor],
+        slots: int,
+        device: torch.device,
+        compiled: bool = False,
+    ):
         self.network = example.model.to(device)
         self.shape = example.start.image.shape
         self.pixels = pixels
-        self.image = slice(0, example.start.image.numel())
-        self.label = slice(self.image.stop, self.image.stop + example.start.label_logits.numel())
-        trained: dict[str, Tensor] = dict(trained_parameters(self.network))
+        self.device = device
+        self.channels_last = uses_onednn(example.start.image, device)
+        trained = dict(trained_parameters(self.network))
         others = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        self.weights = self._room(trained, slots)
+        self.constants = self._room({n: t for n, t in others.items() if n not in trained}, slots)
+        self.shared = self._room({name: example.shared[name] for name in trained}, slots)
+        self.compiled = compiled
+        self.recorded: dict[int, Evaluate] = {}  # {width: operations}
 
-        def room(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {
-                name: tensor.detach()[None].expand(slots, *tensor.shape).clone()
-                for name, tensor in tensors.items()
-            }
+    def _room(self, tensors: Mapping[str, Tensor], slots: int) -> Held:
+        """As many copies of each."""
 
-        self.weights = room(trained)
-        self.constants = room({name: tensor for name, tensor in others.items() if name not in trained})
-        self.shared = room({name: example.shared[name].to(device) for name in trained})
-        self.evaluate: Evaluate = vmap(grad_and_value(self._match_loss))
+        def copies(tensor: Tensor) -> Tensor:
+            return tensor.detach().to(self.device).repeat(slots, *[1] * tensor.ndim)
+
+        return {
+            name: copies(tensor.permute(0, 2, 3, 1)).permute(0, 1, 4, 2, 3)
+            if self.channels_last and is_kernel(tensor)
+            else copies(tensor)
+            for name, tensor in tensors.items()
+        }
 
     def put(self, slot: int, case: Case) -> None:
         """Hold another victim's weights and shared gradient in that slot."""
@@ -53,58 +77,61 @@ class BatchClosure:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Match losses (B,) and their gradients (B, size) at x (B, size)."""
-        gradients, losses = self.evaluate(x, *self._held())
-        return losses, gradients
+        return self._evaluate(x, *self._held())
 
-    def compile(self, x: Tensor) -> None:
-        """Compile the evaluation, if that works here and keeps slots independent of their place."""
-        plain = self.evaluate
+    def _held(self) -> tuple[Held, Held, Held]:
+        return self.weights, self.constants, self.shared
+
+    def _evaluate(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
+        if len(x) not in self.recorded:
+            self.recorded[len(x)] = self._record(x, *held)
+        return self.recorded[len(x)](x, *held)
+
+    def _record(self, x: Tensor, *held: Held) -> Evaluate:
+        plain = record(self._vectorised, x, *held)
+        compiled = self._compile(plain, x, *held) if self.compiled else None
+        if compiled is not None:
+            return compiled
+        if not _place_is_nothing(plain, x, *held):
+            log.warning("results of this model depend, in their last digits, on what shares the batch")
+        return plain
+
+    def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate | None:
+        """Compiled, if that works here and keeps slots independent of their place."""
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        compiled: Evaluate = torch.compile(plain, dynamic=False, mode=mode)
         try:
-            self.evaluate = torch.compile(plain, dynamic=False)
-            independent = self._place_is_nothing(x)
+            if _place_is_nothing(compiled, x, *held):
+                return compiled
+            why = "slots would depend on their place"
         except Exception as error:  # noqa: BLE001  # no compiler, no headers, an operator it cannot do
-            log.warning("torch.compile does not work here, going on without: %s", first_line(error))
-            independent = False
-        if not independent:
-            self.evaluate = plain
-
-    def _place_is_nothing(self, x: Tensor) -> bool:
-        """Whether the same problems give the same numbers in other slots."""
-        points = self._points(x)
-        turn = torch.arange(len(x), device=x.device).roll(1)
-        straight = self.evaluate(points, *self._held())
-        turned = self.evaluate(
-            points[turn], *({k: t[turn] for k, t in held.items()} for held in self._held())
-        )
-        return all(torch.equal(a[turn], b) for a, b in zip(straight, turned, strict=True))
-
-    def _points(self, x: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            why = one_line(error)
+        log.warning("torch.compile does not work here, going on without: %s", why)
+        self.compiled = False
+        return None
 
     def same_bits(self, x: Tensor, width: int) -> bool:
         """Whether the first `width` slots alone give the very same numbers at random points."""
-        points = self._points(x)
-        whole = self.evaluate(points, *self._held())
-        first = [{name: t[:width] for name, t in held.items()} for held in self._held()]
-        part = self.evaluate(points[:width], *first)
-        return all(torch.equal(a[:width], b) for a, b in zip(whole, part, strict=True))
+        return _equal(self._evaluate, x, torch.arange(width), *self._held())
 
-    def _held(self) -> tuple[dict[str, Tensor], ...]:
-        return self.weights, self.constants, self.shared
+    def _vectorised(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
+        images, label_logits = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
+        images = images.view(-1, *self.shape)
+        if self.channels_last:  # as one convolution of all slots wants it
+            images = images.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+        gradients, losses = vmap(grad_and_value(self._match_loss, argnums=(0, 1)))(
+            images, label_logits, *held
+        )
+        return losses, torch.cat([gradients[0].flatten(1), gradients[1]], 1)
 
     def _match_loss(
-        self,
-        x: Tensor,
-        weights: dict[str, Tensor],
-        constants: dict[str, Tensor],
-        shared: dict[str, Tensor],
+        self, image: Tensor, label_logits: Tensor, weights: Held, constants: Held, shared: Held
     ) -> Tensor:
         """Of one slot: see `bench.gradients.match_loss`."""
-        image, label_logits = self.pixels(x[self.image]).view(self.shape), x[self.label]
 
-        def loss(weights: dict[str, Tensor]) -> Tensor:
-            scores: Tensor = functional_call(self.network, {**weights, **constants}, (image[None],))
+        def loss(weights: Held) -> Tensor:
+            inputs = (self.pixels(image)[None],)
+            scores: Tensor = functional_call(self.network, {**weights, **constants}, inputs)
             return -(label_logits.softmax(-1) * scores.log_softmax(-1)).sum()
 
         dummy = grad(loss)(weights)
@@ -112,6 +139,63 @@ class BatchClosure:
         return torch.stack(squared).sum()
 
 
-def first_line(error: Exception) -> str:
-    """An error in a line."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+def record(function: Evaluate, x: Tensor, *held: Held) -> GraphModule:
+    """The operations that `function` does with tensors of these shapes, without those it does in vain."""
+    rules = {aten.convolution.default: _input_gradient} if uses_onednn(x, x.device) else {}
+    operations = make_fx(function, decomposition_table=rules)(x, *held)
+    for node in operations.graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default  # strides may be others than while recording
+    operations.graph.eliminate_dead_code()
+    operations.recompile()
+    return operations
+
+
+def uses_onednn(example: Tensor, device: torch.device) -> bool:
+    """Whether convolutions are oneDNN's, which is fastest where channels lie side by side.
+
+    PyTorch's own ones, such as those in float64, give wrong gradients of the weights there.
+    """
+    return device.type == "cpu" and example.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def is_kernel(tensor: Tensor) -> bool:
+    """Whether it is the weight of a convolution over more than one pixel; others need not be oneDNN's."""
+    return tensor.ndim == 4 and tensor.dtype == torch.float32 and min(tensor.shape[2:]) > 1
+
+
+def _input_gradient(  # the arguments of aten::convolution
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Tensor | NotImplementedType:
+    """A transposed convolution as the gradient that it is: oneDNN takes half the time for it."""
+    if not transposed or bias is not None:
+        return NotImplemented
+    steps = zip(image.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, d, more in steps]
+    like = image.new_empty(image.shape[0], weight.shape[1] * groups, *size)
+    rest = (stride, padding, dilation, False, [0] * len(size), groups, [True, False, False])
+    gradients: tuple[Tensor, ...] = aten.convolution_backward(image, like, weight, None, *rest)
+    return gradients[0]
+
+
+def _place_is_nothing(evaluate: Evaluate, x: Tensor, *held: Held) -> bool:
+    """Whether the same problems give the same numbers in other slots."""
+    return _equal(evaluate, x, torch.arange(len(x)).roll(1), *held)
+
+
+def _equal(evaluate: Evaluate, x: Tensor, chosen: Tensor, *held: Held) -> bool:
+    """Whether the chosen slots alone give the very same numbers as they do among all, at random points."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    chosen = chosen.to(x.device)
+    whole = [each[chosen] for each in evaluate(points, *held)]
+    part = evaluate(points[chosen], *({name: t[chosen] for name, t in each.items()} for each in held))
+    return all(torch.equal(a, b) for a, b in zip(whole, part, strict=True))

@@ -111,10 +111,10 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         return show_plan(todo.pending, console)
     if todo.pending:
-        devices = executor.devices
-        resources = choose(sweep, len(todo.pending), len(devices), devices[0], options.slots)
+        asked = (executor.devices, options.slots, options.data_root)
+        resources, memory = choose(sweep, todo.pending, *asked)
         conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
-        console.print(describe_workers(executor, resources))
+        console.print(describe_workers(executor, resources, str(memory)))
         try:
             with show_progress(console, todo.pending) as progress:
                 run(todo, store, executor, conditions, progress)

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
-from bench.datasets import DATASETS, Dataset, open_dataset
+from bench.datasets import DATASETS, Dataset, Images, open_dataset
 from bench.gradients import shared_gradient
 from bench.metrics import score
 from bench.models import MODELS, Model
@@ -218,6 +218,9 @@ class _Group:
         truths = torch.stack([trace.truth for trace in traces])
         errors = (seen.double() - truths.double()).square().flatten(1).mean(1).tolist()
         for trace, step, image, error in zip(traces, steps, seen, errors, strict=True):
+            if step == 0:  # once more where an attack had to start again
+                trace.image_mse.clear()
+                trace.snapshots.clear()
             trace.image_mse.append(error)
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
@@ -267,20 +270,36 @@ class _Group:
 
 def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, int]:
     """What the attacker gets of a trial, and apart from it the image and label that it is after."""
-    images = open_dataset(trial.dataset, data_root)
-    image, label = images[trial.index]
-    model = trial.model.build(images.shape, images.classes, trial.model_seed)
-    shared = victim_gradient(trial, model, image, label)
+    victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
     purpose = (str(trial.dataset), trial.index, trial.start)
-    start = trial.attack.draw_start(images.shape, images.classes, *purpose)
-    return Case(number, model, shared, start), image, label
+    start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
+    return Case(number, victim.network, victim.share(trial), start), victim.image, victim.label
 
 
-def victim_gradient(trial: Trial, model: torch.nn.Module, image: Tensor, label: int) -> Gradients:
-    """What the victim shares, on the CPU.
+@dataclass(frozen=True)
+class Victim:
+    """A client with one labelled image, and the gradient that it has for it."""
 
-    The random draws of a defense are addressed by its name and not by its settings, nor by the
-    start: noise of two strengths is the same noise scaled, and all restarts see one gradient.
-    """
-    purpose = (trial.defense.name, str(trial.dataset), trial.index, str(trial.model), trial.model_seed)
-    return trial.defense(shared_gradient(model, image, label), generator_for("defense", *purpose))
+    images: Images
+    image: Tensor  # (C, H, W)
+    label: int
+    network: torch.nn.Module
+    gradient: Gradients
+
+    def share(self, trial: Trial) -> Gradients:
+        """What it shares under the trial's defense, on the CPU.
+
+        The random draws of a defense are addressed by its name and not by its settings, nor by the
+        start: noise of two strengths is the same noise scaled, and all restarts see one gradient.
+        """
+        purpose = (trial.defense.name, str(trial.dataset), trial.index, str(trial.model), trial.model_seed)
+        return trial.defense(self.gradient, generator_for("defense", *purpose))
+
+
+@lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
+def find_victim(dataset: Dataset, index: int, model: Model, model_seed: int, data_root: Path) -> Victim:
+    """The client of a trial, whatever its defense and its attacker."""
+    images = open_dataset(dataset, data_root)
+    image, label = images[index]
+    network = model.build(images.shape, images.classes, model_seed)
+    return Victim(images, image, label, network, shared_gradient(network, image, label))

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from bench.attacks import Resources
 from bench.attacks.batched import Batch
 from bench.trial import Conditions, Trial, prepare, run_trials
-from sweeps.executors import use_one_thread
+from sweeps.executors import prepare_worker
 
 DEFENSES = [
     "none",
@@ -54,7 +54,7 @@ def trials(count: int, steps: int, engine: str, first: int = 0) -> list[Trial]:
 
 def run(engine: str, resources: Resources, count: int, steps: int, first: int) -> tuple[int, float]:
     """In a worker: (outer steps taken, seconds) over some trials, what comes before them included."""
-    use_one_thread()
+    prepare_worker()
     own = trials(count, steps, engine, first)
     began = time.perf_counter()
     results = list(run_trials(own, Conditions(resources)))
@@ -97,7 +97,7 @@ def _together(
 
 def break_down(resources: Resources, steps: int) -> dict[str, float]:
     """Milliseconds an iteration and trial: closure, recursion, and the rest of the batched engine."""
-    use_one_thread()
+    prepare_worker()
     cases = [
         prepare(trial, n, Path("data"))[0]
         for n, trial in enumerate(trials(resources.slots, steps, "batched"))
@@ -149,7 +149,7 @@ def growth(pool: ProcessPoolExecutor, resources: Resources) -> dict[str, float]:
 
 def run_many(resources: Resources, count: int) -> float:
     """In a worker: seconds for `count` trials of one step; images and defenses repeat with new starts."""
-    use_one_thread()
+    prepare_worker()
     own = []
     for number, trial in zip(range(count), trials(340, 1, "batched") * 4, strict=False):
         names = trial.names() | {"start": number // 340}

@@ -41,7 +41,7 @@ class Inline:
 
     def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Result]:
         """See `Executor.run`."""
-        use_one_thread()
+        prepare_worker()
         yield from work(iter(trials), self.devices[0], moved)
 
 
@@ -84,7 +84,7 @@ def _serve(
     work: Work, device: str, waiting: "queue.Queue[Trial | None]", finished: "queue.Queue[News]"
 ) -> None:
     """The life of a worker."""
-    use_one_thread()
+    prepare_worker()
     for result in work(iter(waiting.get, None), device, finished.put):
         finished.put(result)
     finished.put(None)
@@ -112,9 +112,15 @@ def _collect(finished: "queue.Queue[News]", jobs: list[Any], moved: Moved) -> It
             yield news
 
 
-def use_one_thread() -> None:
-    """One thread a worker: they do not fight for cores, and sums come out the same however many."""
+def prepare_worker() -> None:
+    """Settings of a worker's process.
+
+    One thread: workers do not fight for cores, and sums come out the same however many there are.
+    No TF32, which PyTorch uses in convolutions on a GPU: its ten bits are no float32.
+    """
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def make_executor(devices: list[str], jobs: int | None) -> Executor:
@@ -153,10 +159,14 @@ def find_devices(asked: str) -> list[str]:
     return list(dict.fromkeys(devices))
 
 
-def describe_workers(executor: Executor, resources: Resources) -> str:
-    """What will be used, in a line: `cpu: 2 workers x 1 thread, 64 slots each (no GPU found)`."""
+def describe_workers(executor: Executor, resources: Resources, memory: str) -> str:
+    """What will be used, in a line: `cpu: 2 workers x 1 thread, 64 slots each (MEMORY), no GPU found`."""
     counts = {device: executor.devices.count(device) for device in executor.devices}
     parts = [f"{device}: {count} worker{'s' * (count > 1)} x 1 thread" for device, count in counts.items()]
-    found = "" if torch.cuda.is_available() else " (no GPU found)"
-    compiled = ", compiled" if resources.compiled else ""
-    return f"{'; '.join(parts)}, {resources.slots} slots each{compiled}{found}"
+    notes = [
+        f"{resources.slots} slots each ({memory})" if memory else "one trial at a time each",
+        "compiled" if resources.compiled else "",
+        "TF32 off" if any(device != "cpu" for device in counts) else "",
+        "" if torch.cuda.is_available() else "no GPU found",
+    ]
+    return ", ".join(["; ".join(parts), *filter(None, notes)])

@@ -1,38 +1,109 @@
 """How wide a batch is, and whether it is compiled: decided before the start, and announced."""
 
 import math
+import resource
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import torch
 
-from bench.attacks import Attack, Resources
-from bench.attacks.batched import GRAIN
+from bench.attacks import Attack, Case, Resources, Start
+from bench.attacks.batched import GRAIN, bytes_per_slot
 from bench.attacks.dlg import DLG
+from bench.trial import Trial, find_victim, group_of
 from sweeps.checks import is_batched
 from sweeps.spec import Sweep
 
 WIDEST = {"cpu": 64, "cuda": 1024}  # slots: wider batches gain little (docs/LOG.md)
 WORTH_COMPILING = 2_000_000  # iterations of the whole sweep; below, compiling costs more than it saves
+USABLE = 0.8  # of what is free: predictions are that good
+GIB = 2**30
 
 
-def choose(sweep: Sweep, pending: int, workers: int, device: str, slots: int | None) -> Resources:
-    """The width that suits what there is to do, and whether to compile.
+@dataclass(frozen=True)
+class Memory:
+    """What the batches will take, and what there is."""
+
+    needed: int  # bytes of each worker's batch; 0 where no attack is batched
+    free: int | None  # bytes that are free for it; None where this machine does not tell
+
+    def __str__(self) -> str:
+        if not self.needed:
+            return ""
+        needed = f"{self.needed / GIB:.2f} GiB"
+        return needed if self.free is None else f"{needed} of {max(self.free, 0) / GIB:.2f} free"
+
+
+def choose(
+    sweep: Sweep, pending: list[Trial], devices: list[str], slots: int | None, data_root: Path
+) -> tuple[Resources, Memory]:
+    """The width that suits what there is to do and the memory there is, and whether to compile.
 
     Args:
         sweep: all of it: a resumed sweep is compiled if and only if the whole one was.
-        pending: how many trials are to be run.
-        workers: among which they are shared.
-        device: of the workers, such as `cpu` or `cuda:0`.
+        pending: the trials to be run, those that share a batch after one another.
+        devices: of each worker, such as `cpu` or `cuda:0`.
         slots: the width that was asked for, if any.
+        data_root: where data sets lie that do not come with the project.
     """
+    kind = torch.device(devices[0]).type
+    each = max((bytes_per_slot(*case) for case in examples(pending, data_root)), default=0)
+    free = free_for_each(devices)
     if slots is None:
-        kind = torch.device(device).type
-        share = GRAIN * math.ceil(pending / workers / GRAIN)
-        slots = max(GRAIN, min(WIDEST[kind], share))
-    each = len(sweep) // len(sweep.attacks)
-    iterations = sum(each * longest(choice.value) for choice in sweep.attacks)
-    return Resources(device, slots, compiled=iterations >= WORTH_COMPILING)
+        share = GRAIN * math.ceil(len(pending) / len(devices) / GRAIN)
+        fitting = WIDEST[kind] if free is None or not each else int(USABLE * free / each)
+        slots = max(1, min(WIDEST[kind], share, fitting))
+        slots = slots // GRAIN * GRAIN or slots
+    runs = len(sweep) // len(sweep.attacks)
+    iterations = sum(runs * longest(choice.value) for choice in sweep.attacks)
+    compiled = iterations >= WORTH_COMPILING
+    return Resources(devices[0], slots, compiled), Memory(slots * each, free)
 
 
 def longest(attack: Attack) -> int:
     """The most iterations that one trial of an attack can take in a batch."""
     return attack.steps * attack.max_iter if isinstance(attack, DLG) and is_batched(attack) else 0
+
+
+def examples(pending: list[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
+    """An attack and a case for it from every group of trials that share batches."""
+    found = []
+    for _, group in groupby(pending, key=group_of):
+        trial = next(group)
+        if isinstance(trial.attack, DLG) and is_batched(trial.attack):
+            victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
+            start = Start.draw(victim.images.shape, victim.images.classes, "example")
+            found.append((trial.attack, Case(0, victim.network, victim.gradient, start)))
+    return found
+
+
+def free_for_each(devices: list[str]) -> int | None:
+    """Bytes that the batch of each worker may take, where the workers are on these devices."""
+    shares = []
+    for device in set(devices):
+        free = free_memory(device)
+        if free is None:
+            return None
+        # a worker on the CPU starts with what this process has loaded as well
+        loaded = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if device == "cpu" else 0
+        shares.append(free // devices.count(device) - loaded)
+    return min(shares)
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that are free on the device; None where this machine does not tell."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo, limits = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    found = []
+    if meminfo.is_file():
+        entries = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        found.append(1024 * int(entries["MemAvailable"].split()[0]))
+    for limit, used in (
+        (limits / "memory.max", limits / "memory.current"),
+        (limits / "memory/memory.limit_in_bytes", limits / "memory/memory.usage_in_bytes"),
+    ):
+        if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
+            found.append(int(limit.read_text()) - int(used.read_text()))
+    return min(found, default=None)

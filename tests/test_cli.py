@@ -19,6 +19,12 @@ defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
 attacks: [dlg(steps=3)]
 restarts: 2
 """
+TURNED = """
+datasets: [{name: cifar10-sample, indices: [1, 0]}]
+defenses: [prune(ratio=0.5), none, gaussian(variance=0.01)]
+attacks: [dlg(steps=3)]
+restarts: 2
+"""
 
 
 def command(*arguments, **options):
@@ -193,7 +199,10 @@ def heed_interrupts():
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, stop):
-    """Stopped in the middle: exit code 130, and the same command runs the rest."""
+    """Stopped in the middle: exit code 130; the rest is run by more workers, and no bit is another.
+
+    Another sweep of the same trials, in another order and never stopped, is what it is held against.
+    """
     write("mine.yaml", SWEEP.replace("steps=3", "steps=60"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [
@@ -207,7 +216,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, stop):
         "--jobs",
         "1",
         "--slots",
-        "2",
+        "8",
     ]
     running = subprocess.Popen(
         arguments,
@@ -230,7 +239,17 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, stop):
     kept = len(pd.read_parquet(parts))
     assert 0 < kept < 12
     write("out/.keep", "")
-    again = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=tmp_path)
+    again = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", "--slots", "8", cwd=tmp_path)
     assert f"{kept} trials are there already, {12 - kept} to run" in again.stdout
     rows = pd.read_parquet(parts)
     assert len(rows) == rows["key"].nunique() == 12
+    write("turned.yaml", TURNED.replace("steps=3", "steps=60"))
+    whole = command("sweep", "turned.yaml", "--out", "whole", "--jobs", "1", "--slots", "8", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    expected = pd.read_parquet(tmp_path / "whole" / "trials.parquet")
+    pd.testing.assert_frame_equal(*(by_key(each) for each in (rows, expected)), check_exact=True)
+
+
+def by_key(rows):
+    """The rows in an order of their own, without the time."""
+    return rows.drop(columns="seconds").sort_values("key", ignore_index=True)

@@ -113,10 +113,24 @@ def test_devices_that_are_not_there(monkeypatch, asked):
 
 def test_what_is_used_is_announced(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert describe_workers(Joblib(["cpu"] * 2), Resources(slots=64)) == (
-        "cpu: 2 workers x 1 thread, 64 slots each (no GPU found)"
+    assert describe_workers(Joblib(["cpu"] * 2), Resources(slots=64), "0.18 GiB of 11.00 free") == (
+        "cpu: 2 workers x 1 thread, 64 slots each (0.18 GiB of 11.00 free), no GPU found"
+    )
+    assert describe_workers(Joblib(["cpu"]), Resources(), "") == (
+        "cpu: 1 worker x 1 thread, one trial at a time each, no GPU found"
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert describe_workers(Joblib(["cuda:0", "cuda:1"]), Resources(slots=8, compiled=True)) == (
-        "cuda:0: 1 worker x 1 thread; cuda:1: 1 worker x 1 thread, 8 slots each, compiled"
+    workers = Joblib(["cuda:0", "cuda:1"])
+    assert describe_workers(workers, Resources(slots=8, compiled=True), "0.02 GiB") == (
+        "cuda:0: 1 worker x 1 thread; cuda:1: 1 worker x 1 thread, 8 slots each (0.02 GiB),"
+        " compiled, TF32 off"
     )
+
+
+def test_a_worker_computes_in_float32_on_one_thread():
+    torch.set_num_threads(2)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    list(Inline("cpu").run(lambda trials, *_: trials, [], print))
+    assert torch.get_num_threads() == 1
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -1,35 +1,85 @@
-"""How wide batches are, and when they are compiled."""
+"""How wide batches are, what memory they take, and when they are compiled."""
+
+from pathlib import Path
 
 import pytest
+import torch
 
-from sweeps.resources import choose
+from bench.attacks.batched import bytes_per_slot
+from sweeps import resources
+from sweeps.grid import trials
+from sweeps.resources import GIB, Memory, choose, examples, free_for_each, free_memory
 from sweeps.spec import read_sweep
+
+TEXT = "datasets: [{name: mnist-5k, indices: 0-99}]\ndefenses: [none]\nattacks: [%s]\nrestarts: 10\n"
 
 
 @pytest.fixture
 def sweep(write):
-    text = "datasets: [{name: mnist-5k, indices: 0-99}]\ndefenses: [none]\nattacks: [dlg(steps=%s)]\n"
-    return lambda steps=300: read_sweep(write("mine.yaml", text % steps))[0]
+    return lambda attack="dlg(steps=30)": read_sweep(write("mine.yaml", TEXT % f"'{attack}'"))[0]
+
+
+def chosen(sweep, pending=1000, workers=2, slots=None):
+    return choose(sweep, list(trials(sweep))[:pending], ["cpu"] * workers, slots, Path("data"))
 
 
 @pytest.mark.parametrize(
     ("pending", "workers", "slots"), [(18, 2, 16), (1, 2, 8), (60, 2, 32), (1000, 2, 64), (100, 1, 64)]
 )
 def test_a_batch_holds_a_workers_share(sweep, pending, workers, slots):
-    assert choose(sweep(), pending, workers, "cpu", None).slots == slots
+    assert chosen(sweep(), pending, workers)[0].slots == slots
 
 
 def test_a_width_that_was_asked_for_is_taken(sweep):
-    assert choose(sweep(), 1000, 2, "cpu", 5).slots == 5
+    found, memory = chosen(sweep(), slots=5)
+    assert found.slots == 5
+    assert memory.needed == 5 * bytes_per_slot(*examples(list(trials(sweep())), Path("data"))[0])
+
+
+@pytest.mark.parametrize(("free", "slots"), [(40.1, 32), (10.1, 8), (9, 7), (0.5, 1), (-3, 1)])
+def test_a_batch_fits_into_the_memory_that_is_free(sweep, monkeypatch, free, slots):
+    """Given in slots, one fifth of which is not counted on."""
+    _, memory = chosen(sweep(), slots=1)
+    monkeypatch.setattr(resources, "free_for_each", lambda _devices: int(free * memory.needed))
+    assert chosen(sweep())[0].slots == slots
+
+
+def test_a_machine_that_does_not_tell_its_memory_gets_the_usual_width(sweep, monkeypatch):
+    monkeypatch.setattr(resources, "free_for_each", lambda _devices: None)
+    assert chosen(sweep())[0].slots == 64
+
+
+def test_free_memory_is_shared_by_the_workers():
+    physical = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+    assert 0 < free_memory("cpu") < physical
+    one, two = free_for_each(["cpu"]), free_for_each(["cpu"] * 2)
+    assert two < 0.6 * one
+
+
+def test_a_machine_that_does_not_tell_its_memory(monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda _path: False)
+    assert free_memory("cpu") is None
+    assert free_for_each(["cpu"]) is None
+
+
+def test_memory_is_announced():
+    assert str(Memory(GIB // 4, 8 * GIB)) == "0.25 GiB of 8.00 free"
+    assert str(Memory(GIB // 4, None)) == "0.25 GiB"
+    assert str(Memory(0, 8 * GIB)) == ""
 
 
 def test_only_long_sweeps_are_compiled_however_much_of_them_is_left(sweep):
-    assert not choose(sweep(300), 100, 2, "cpu", None).compiled  # 600,000 iterations
-    assert choose(sweep(1200), 100, 2, "cpu", None).compiled  # 2,400,000
-    assert choose(sweep(1200), 1, 2, "cpu", None).compiled
+    assert not chosen(sweep("dlg(steps=90)"))[0].compiled  # 1,800,000 iterations
+    assert chosen(sweep("dlg(steps=110)"))[0].compiled  # 2,200,000
+    assert chosen(sweep("dlg(steps=110)"), pending=1)[0].compiled
 
 
-def test_the_reference_engine_is_never_compiled(write):
-    text = "datasets: [mnist-sample]\ndefenses: [none]\nattacks: ['dlg(steps=9999999, engine=reference)']\n"
-    sweep, _ = read_sweep(write("mine.yaml", text))
-    assert not choose(sweep, 1, 1, "cpu", None).compiled
+def test_the_reference_engine_has_no_batches(sweep):
+    found, memory = chosen(sweep("dlg(steps=9999999, engine=reference)"))
+    assert not found.compiled
+    assert memory.needed == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_free_memory_of_a_gpu():
+    assert 0 < free_memory("cuda:0") <= torch.cuda.get_device_properties(0).total_memory

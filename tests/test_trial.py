@@ -10,7 +10,7 @@ import torch
 
 from bench.attacks import Resources
 from bench.datasets import open_dataset
-from bench.trial import MEASURED, Conditions, Row, Trial, run_trials, victim_gradient
+from bench.trial import MEASURED, Conditions, Row, Trial, find_victim, run_trials
 
 DATA = Path("data")
 
@@ -106,9 +106,7 @@ def test_a_changed_file_is_another_trial(make_trial, write):
 
 
 def shared(trial):
-    images = open_dataset(trial.dataset, DATA)
-    image, label = images[trial.index]
-    return victim_gradient(trial, trial.model.build(images.shape, images.classes, 0), image, label)
+    return find_victim(trial.dataset, trial.index, trial.model, 0, DATA).share(trial)
 
 
 def test_all_restarts_see_one_gradient(make_trial):

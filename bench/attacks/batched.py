@@ -4,11 +4,12 @@ A slot whose trial has ended takes the next case, so no step waits for the slowe
 not change, and the arithmetic of a slot does not depend on what is in the others.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,31 +17,61 @@ from torch import Tensor
 
 from bench.attacks.base import Case, Observer, Reconstruction, Resources, Status
 from bench.attacks.closure import BatchClosure
+from bench.attacks.memory import held_bytes
 from bench.lbfgs import LockStepLBFGS
 
 if TYPE_CHECKING:
     from bench.attacks.dlg import DLG
 
+log = logging.getLogger("leakbench")
 GRAIN = 8  # slots: no batch is made narrower than this
 
 
 def run(
     attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
 ) -> Iterator[tuple[int, Reconstruction]]:
-    """See `Attack.reconstruct`."""
-    first = list(islice(cases, resources.slots))
-    if not first:
-        return
+    """See `Attack.reconstruct`; out of memory, it starts what is unfinished again in half the slots."""
+    while first := list(islice(cases, resources.slots)):
+        unfinished = {case.number: case for case in first}
+        try:
+            for number, found in _run(attack, first, cases, unfinished, observe, resources):
+                del unfinished[number]
+                yield number, found
+            return
+        except Exception as error:
+            if not is_out_of_memory(error) or resources.slots == 1:
+                raise
+        # beyond the handler, where the error and the tensors in its traceback are gone
+        slots = resources.slots // 2
+        log.warning("out of memory with %d slots, going on with %d", resources.slots, slots)
+        resources = replace(resources, slots=slots)
+        cases = chain(unfinished.values(), cases)
+        torch.cuda.empty_cache()
+
+
+def _run(  # a batch, from its first cases until no case is left
+    attack: "DLG",
+    first: list[Case],
+    cases: Iterator[Case],
+    unfinished: dict[int, Case],
+    observe: Observer,
+    resources: Resources,
+) -> Iterator[tuple[int, Reconstruction]]:
     batch = Batch(attack, first[0], resources)
     for slot, case in enumerate(first):
         batch.put(slot, case)
-    del first
     while batch.live:
         for slot, number, found in batch.step(observe):
             yield number, found
             for case in islice(cases, 1):
+                unfinished[case.number] = case
                 batch.put(slot, case)
         batch.narrow()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU, or of this process."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @dataclass
@@ -70,7 +101,7 @@ class Batch:
         self.boundary = self.optimizer.x.clone()  # `x` at the end of the last outer step
         self.clock = 0.0  # seconds, each divided by the trials that shared it
         self.exact: dict[int, bool] = {}  # {narrower batch: whether it computes the same bits}
-        self.closure(self.optimizer.x)  # what is done once is not in the time of any trial
+        self.closure.check(self.optimizer.x)
 
     def put(self, slot: int, case: Case) -> None:
         """Start a case in that slot."""
@@ -161,3 +192,10 @@ def take_slots(owner: object, keep: list[int]) -> None:
             setattr(owner, name, value[keep])
         elif isinstance(value, dict) and all(isinstance(each, Tensor) for each in value.values()):
             setattr(owner, name, {key: each[keep] for key, each in value.items()})
+
+
+def bytes_per_slot(attack: "DLG", example: Case) -> int:
+    """The memory that each slot of a batch takes: what it holds, and what a step needs besides."""
+    batch = Batch(attack, example, Resources(slots=GRAIN))
+    held = held_bytes(batch, batch.optimizer, batch.closure)
+    return math.ceil((held + batch.closure.intermediate_bytes) / GRAIN)

@@ -6,7 +6,8 @@ operations, because the machinery of torch.func costs as much as the arithmetic 
 
 import logging
 from collections.abc import Callable, Mapping
-from types import NotImplementedType
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bench.attacks.base import Case
+from bench.attacks.memory import peak_bytes
 from bench.gradients import trained_parameters
 from defenses.errors import one_line
 
@@ -38,7 +40,7 @@ class BatchClosure:
         device: torch.device,
         compiled: bool = False,
     ):
-        self.network = example.model.to(device)
+        self.network = deepcopy(example.model).to(device)
         self.shape = example.start.image.shape
         self.pixels = pixels
         self.device = device
@@ -50,6 +52,7 @@ class BatchClosure:
         self.shared = self._room({name: example.shared[name] for name in trained}, slots)
         self.compiled = compiled
         self.recorded: dict[int, Evaluate] = {}  # {width: operations}
+        self.intermediate_bytes = 0  # of the results on the way, at the last width
 
     def _room(self, tensors: Mapping[str, Tensor], slots: int) -> Held:
         """As many copies of each."""
@@ -89,30 +92,41 @@ class BatchClosure:
 
     def _record(self, x: Tensor, *held: Held) -> Evaluate:
         plain = record(self._vectorised, x, *held)
-        compiled = self._compile(plain, x, *held) if self.compiled else None
-        if compiled is not None:
-            return compiled
-        if not _place_is_nothing(plain, x, *held):
-            log.warning("results of this model depend, in their last digits, on what shares the batch")
-        return plain
+        self.intermediate_bytes = peak_bytes(plain)
+        return self._compile(plain, x, *held) if self.compiled else plain
 
-    def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate | None:
-        """Compiled, if that works here and keeps slots independent of their place."""
+    def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate:
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         compiled: Evaluate = torch.compile(plain, dynamic=False, mode=mode)
         try:
-            if _place_is_nothing(compiled, x, *held):
-                return compiled
-            why = "slots would depend on their place"
+            compiled(x, *held)
         except Exception as error:  # noqa: BLE001  # no compiler, no headers, an operator it cannot do
-            why = one_line(error)
-        log.warning("torch.compile does not work here, going on without: %s", why)
-        self.compiled = False
-        return None
+            self.compiled = False
+            log.warning("torch.compile does not work here, going on without: %s", one_line(error))
+            return plain
+        return compiled
+
+    def check(self, x: Tensor) -> None:
+        """See whether slots depend on their place, before any case is put in: all hold the example."""
+        points, turn = _points(x), torch.arange(len(x), device=x.device).roll(1)
+        straight = [each[turn] for each in self(points)]
+        if all(torch.equal(a, b) for a, b in zip(straight, self(points[turn]), strict=True)):
+            return
+        if self.compiled:
+            self.compiled = False
+            self.recorded.clear()
+            log.warning("compiled slots would depend on their place, going on without torch.compile")
+            self.check(x)
+        else:
+            log.warning("results of this model depend, in their last digits, on what shares the batch")
 
     def same_bits(self, x: Tensor, width: int) -> bool:
         """Whether the first `width` slots alone give the very same numbers at random points."""
-        return _equal(self._evaluate, x, torch.arange(width), *self._held())
+        points = _points(x)
+        whole = [each[:width] for each in self(points)]
+        first = ({name: t[:width] for name, t in held.items()} for held in self._held())
+        part = self._evaluate(points[:width], *first)
+        return all(torch.equal(a, b) for a, b in zip(whole, part, strict=True))
 
     def _vectorised(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
         images, label_logits = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
@@ -142,7 +156,9 @@ class BatchClosure:
 def record(function: Evaluate, x: Tensor, *held: Held) -> GraphModule:
     """The operations that `function` does with tensors of these shapes, without those it does in vain."""
     rules = {aten.convolution.default: _input_gradient} if uses_onednn(x, x.device) else {}
-    operations = make_fx(function, decomposition_table=rules)(x, *held)
+    # without values: those of all slots at once would take more memory than the attack does
+    tracer = make_fx(function, rules, tracing_mode="fake", _allow_non_fake_inputs=True)
+    operations = tracer(x, *held)
     for node in operations.graph.nodes:
         if node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # strides may be others than while recording
@@ -174,7 +190,7 @@ def _input_gradient(  # the arguments of aten::convolution
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Tensor | NotImplementedType:
+) -> Any:  # the tensor, or NotImplemented where it is not one of these
     """A transposed convolution as the gradient that it is: oneDNN takes half the time for it."""
     if not transposed or bias is not None:
         return NotImplemented
@@ -186,16 +202,7 @@ def _input_gradient(  # the arguments of aten::convolution
     return gradients[0]
 
 
-def _place_is_nothing(evaluate: Evaluate, x: Tensor, *held: Held) -> bool:
-    """Whether the same problems give the same numbers in other slots."""
-    return _equal(evaluate, x, torch.arange(len(x)).roll(1), *held)
-
-
-def _equal(evaluate: Evaluate, x: Tensor, chosen: Tensor, *held: Held) -> bool:
-    """Whether the chosen slots alone give the very same numbers as they do among all, at random points."""
+def _points(x: Tensor) -> Tensor:
+    """Random ones, as many as there are slots."""
     generator = torch.Generator().manual_seed(0)
-    points = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    chosen = chosen.to(x.device)
-    whole = [each[chosen] for each in evaluate(points, *held)]
-    part = evaluate(points[chosen], *({name: t[chosen] for name, t in each.items()} for each in held))
-    return all(torch.equal(a, b) for a, b in zip(whole, part, strict=True))
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

@@ -6,6 +6,7 @@ It is what the batched engine is tested against.
 import math
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,7 +63,7 @@ class Dummy:
 
     def __init__(self, attack: "DLG", case: Case, device: str):
         self.attack = attack
-        self.model = case.model.to(device)
+        self.model = deepcopy(case.model).to(device)
         self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}
         self.variable = case.start.image.to(device, copy=True).requires_grad_()  # (C, H, W)
         self.label_logits = case.start.label_logits.to(device, copy=True).requires_grad_()  # (K,)

@@ -1,0 +1,45 @@
+"""How much memory a batch takes, known before it is made."""
+
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+
+def held_bytes(*owners: object) -> int:
+    """Of every tensor that the owners hold, alone or in a dict."""
+    total = 0
+    for owner in owners:
+        for value in vars(owner).values():
+            for each in value.values() if isinstance(value, dict) else [value]:
+                total += each.nbytes if isinstance(each, Tensor) else 0
+    return total
+
+
+def peak_bytes(operations: GraphModule) -> int:
+    """The most that the intermediate results of recorded operations take at once."""
+    nodes = [node for node in operations.graph.nodes if node.op != "placeholder"]
+    source = {node: _storage(node) for node in nodes}
+    last_use = {source[used]: node for node in nodes for used in node.all_input_nodes if used in source}
+    alive: dict[Node, int] = {}
+    peak = 0
+    for node in nodes:
+        if source[node] is node and node.op == "call_function":
+            alive[node] = _bytes(node)
+            peak = max(peak, sum(alive.values()))
+        for used in [each for each in alive if last_use.get(each) is node]:
+            del alive[used]
+    return peak
+
+
+def _storage(node: Node) -> Node:
+    """The node whose result this one's is a view of, or itself."""
+    while node.op == "call_function" and (
+        getattr(node.target, "is_view", False) or node.target.__name__ == "getitem"  # type: ignore[union-attr]
+    ):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _bytes(node: Node) -> int:
+    value = node.meta["val"]
+    tensors = value if isinstance(value, tuple | list) else [value]
+    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))

@@ -29,15 +29,16 @@ class Net(nn.Module):
 """  # noqa: E501
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from bench.attacks import Resources
 from bench.attacks.batched import Batch, bytes_per_slot
 from bench.trial import Trial, prepare
 
-def used():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 torch.set_num_threads(1)
 slots = int(sys.argv[2])
@@ -45,13 +46,13 @@ trial = Trial.from_names(dict(dataset="cifar10-sample", index=0, model=sys.argv[
                               attack="dlg(stop_loss=0)", defense="none", start=0))
 case = prepare(trial, 0, Path("data"))[0]
 predicted = slots * bytes_per_slot(trial.attack, case)
-before = used()
+before = status("VmRSS")
 batch = Batch(trial.attack, case, Resources(slots=slots))
 for slot in range(slots):
     batch.put(slot, case)
 for _ in range(20):
     batch.step(lambda *_: None)
-print(predicted, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(predicted, status("VmHWM") - before)
 """
 
 

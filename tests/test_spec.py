@@ -1,5 +1,6 @@
 """Sweep files: what they mean, and what bad ones are answered."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -337,24 +338,75 @@ def test_a_model_that_cannot_be_attacked(write, model, problem):
     assert f"models[0]: {path}:{model}(weights=default) on cifar10-sample: {problem}" in line
 
 
-BRANCHES = """
+UNFIT = """
+import torch
 from torch import nn
+from torch.autograd import Function
+from torch.nn.functional import batch_norm
 
-class Net(nn.Linear):
-    def __init__(self):
-        super().__init__(3072, 10)
+class Branches(nn.Linear):
+    def __init__(self): super().__init__(3072, 10)
     def forward(self, x):
         return super().forward(x.flatten(1)) if float(x.detach().sum()) < 1e9 else x
+
+class Counts(nn.Linear):
+    def __init__(self):
+        super().__init__(3072, 10)
+        self.register_buffer("total", torch.zeros(()))
+    def forward(self, x):
+        self.total += x.detach().mean()
+        return super().forward(x.flatten(1))
+
+class Learns(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 10))
+    def eval(self): return self.train()
+
+class Other(Function):
+    generate_vmap_rule = False
+    @staticmethod
+    def forward(x): return x.clone()
+    @staticmethod
+    def setup_context(ctx, inputs, output): pass
+    @staticmethod
+    def backward(ctx, slope): return Steeper.apply(slope)
+    @staticmethod
+    def vmap(info, dims, x): return x.clone(), dims[0]
+
+class Steeper(Other):
+    @staticmethod
+    def vmap(info, dims, x): return 1.5 * x, dims[0]
+
+class OtherSlope(nn.Linear):  # in the image, where no weight comes before
+    def __init__(self): super().__init__(3072, 10)
+    def forward(self, x): return super().forward(Other.apply(x.flatten(1)))
+
+class OtherLoss(nn.Linear):
+    def __init__(self): super().__init__(3072, 10)
+    def forward(self, x): return super().forward(Steeper.apply(x.flatten(1)))
 """
 
 
-def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write):
-    path = write("net.py", BRANCHES)
-    text = SMALL + f"defenses: [none]\nmodels: ['{path}:Net(weights=default)']\nattacks: [%s]\n"
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("Branches", "expected a model that torch.func can run in a batch, got RuntimeError: vmap: "),
+        ("Counts", "a batch, got RuntimeError: .* attempted to call in-place operation"),
+        ("Learns", "a batch, got RuntimeError: .* attempted to call in-place operation"),
+        (
+            "OtherLoss",
+            "gives the same in a batch, got a match loss of .* in it and of .* alone",
+        ),
+        ("OtherSlope", "gives the same in a batch, got a match loss whose gradient is .*% off what it"),
+    ],
+)
+def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write, name, problem):
+    path = write("net.py", UNFIT)
+    text = SMALL + f"defenses: [none]\nmodels: ['{path}:{name}(weights=default)']\nattacks: [%s]\n"
     with pytest.raises(UserError) as caught:
         load(write, text % "dlg")
     (line,) = caught.value.problems
-    assert "expected a model that torch.func can run in a batch, got RuntimeError: vmap: " in line
+    assert re.search(problem, line)
     assert line.endswith("or set `engine: reference` on the attack")
     assert load(write, text % "dlg(engine=reference)")
 

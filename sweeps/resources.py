@@ -1,7 +1,7 @@
 """How wide a batch is, and whether it is compiled: decided before the start, and announced."""
 
 import math
-import resource
+import os
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -86,9 +86,15 @@ def free_for_each(devices: list[str]) -> int | None:
         if free is None:
             return None
         # a worker on the CPU starts with what this process has loaded as well
-        loaded = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if device == "cpu" else 0
+        loaded = resident_memory() if device == "cpu" else 0
         shares.append(free // devices.count(device) - loaded)
     return min(shares)
+
+
+def resident_memory() -> int:
+    """Bytes of this process; 0 where this machine does not tell."""
+    counts = Path("/proc/self/statm")
+    return int(counts.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if counts.is_file() else 0
 
 
 def free_memory(device: str) -> int | None:

@@ -23,7 +23,7 @@ from defenses import DEFENSES, Defense, Gradients
 from defenses.errors import one_line
 from defenses.registry import Registry
 
-SCHEMA_VERSION = 1  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 2  # raised when equal settings no longer give equal results
 
 SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 

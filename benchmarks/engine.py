@@ -134,6 +134,25 @@ def break_down(resources: Resources, steps: int) -> dict[str, float]:
     return {name: 1e3 * seconds / iterations for name, seconds in parts.items()}
 
 
+def memory_limit(resources: Resources, milliseconds: float) -> dict[str, float]:
+    """How near an iteration of `milliseconds` comes to what reading the history twice takes at least."""
+    prepare_worker()
+    attack = trials(1, 1, "batched")[0].attack
+    variables = 3 * 32 * 32 + 10
+    traffic = 2 * 2 * attack.lbfgs.history * variables * 4  # type: ignore[attr-defined]  # bytes, S and Y twice
+    room = torch.ones(2**28 // 4, device=resources.device)  # 256 MiB: in no cache
+    seconds = []
+    for _ in range(7):
+        _wait(resources.device)
+        began = time.perf_counter()
+        room.sum()
+        _wait(resources.device)
+        seconds.append(time.perf_counter() - began)
+    bandwidth = room.nbytes / statistics.median(seconds)
+    least = 1e3 * traffic / bandwidth
+    return {"gigabytes_per_second": bandwidth / 1e9, "milliseconds": least, "fraction": least / milliseconds}
+
+
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -225,6 +244,8 @@ def main() -> int:
             "milliseconds": pool.submit(break_down, resources, 20).result(),
             **growth(pool, resources),
         }
+        whole = sum(found["milliseconds"].values())
+        found["memory_limit"] = pool.submit(memory_limit, resources, whole).result()
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "engine.json").write_text(json.dumps(found, indent=2) + "\n")
     draw(found).savefig(arguments.out / "engine.png", dpi=160)
@@ -247,7 +268,12 @@ def report(found: dict[str, Any], out: Path) -> None:
         one, two = (cell["trials_per_hour"]["batched"] for cell in found["workers"].values())
         print(f"2 workers are {two / one:.2f}x of 1")
     parts = ", ".join(f"{name} {value:.3f}" for name, value in found["milliseconds"].items())
+    limit = found["memory_limit"]
     print(f"ms an iteration and trial: {parts}")
+    print(
+        f"reading the history twice takes {limit['milliseconds']:.3g} ms"
+        f" at {limit['gigabytes_per_second']:.0f} GB/s: {limit['fraction']:.0%} of the limit are reached"
+    )
     seconds = ", ".join(f"{value:.1f}" for value in found["seconds_for_trials"].values())
     print(f"seconds for 64, 256, 1024 trials of one step: {seconds}")
     print(f"ms a trial outside the attack: {found['milliseconds_outside_the_attack']:.2f}")

@@ -11,7 +11,7 @@ import torch
 
 from bench.attacks import Resources, batched
 from bench.attacks.batched import Batch
-from bench.trial import Conditions, run_trials
+from bench.trial import Conditions, prepare, run_trials
 
 ROOT = Path(__file__).parent.parent
 DEEP = """
@@ -146,3 +146,18 @@ def test_memory_stays_flat_over_ten_thousand_trials(make_trial):
             peaks.append(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert count == 10_000
     assert peaks[1] - peaks[0] < 10 * 2**20  # a kept image alone would be 25 MB
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_prediction_holds_on_a_gpu(make_trial):
+    trial = make_trial()
+    case = prepare(trial, 0, Path("data"))[0]
+    predicted = 256 * batched.bytes_per_slot(trial.attack, case)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    batch = Batch(trial.attack, case, Resources("cuda:0", slots=256))
+    for slot in range(256):
+        batch.put(slot, case)
+    for _ in range(20):
+        batch.step(lambda *_: None)
+    assert predicted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.2)

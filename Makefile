@@ -30,7 +30,7 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-bench: $(READY)  ## measure the batched engine against the reference (DEVICE=cuda on a GPU); 3 minutes
+bench: $(READY)  ## measure the batched engine against the reference (DEVICE=cuda on a GPU); 7 minutes
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(ARGS)
 
 clean:  ## remove the virtual environment and the caches of the tools; runs/ stays

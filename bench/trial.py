@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, lru_cache
 from itertools import chain, groupby
@@ -283,7 +284,7 @@ class Victim:
     images: Images
     image: Tensor  # (C, H, W)
     label: int
-    network: torch.nn.Module
+    network: torch.nn.Module  # as it was built: nothing passed through it
     gradient: Gradients
 
     def share(self, trial: Trial) -> Gradients:
@@ -302,4 +303,5 @@ def find_victim(dataset: Dataset, index: int, model: Model, model_seed: int, dat
     images = open_dataset(dataset, data_root)
     image, label = images[index]
     network = model.build(images.shape, images.classes, model_seed)
-    return Victim(images, image, label, network, shared_gradient(network, image, label))
+    gradient = shared_gradient(deepcopy(network), image, label)  # a model may keep what passed through it
+    return Victim(images, image, label, network, gradient)

@@ -123,7 +123,7 @@ def model_problems(model: Model, images: Images, image: Tensor, label: int, seed
     """Why the model cannot be attacked through its gradients on such images."""
     try:
         network = model.build(images.shape, images.classes, seed)
-        scores = network(image[None])
+        scores = deepcopy(network)(image[None])  # a model may keep what passed through it
     except SettingError as error:
         yield error.problems[0][1]
         return
@@ -198,7 +198,7 @@ def batch_problems(model: Model, images: Images, image: Tensor, label: int, seed
     case = Case(
         0,
         network,
-        shared_gradient(network, image, label),
+        shared_gradient(deepcopy(network), image, label),
         Start.draw(images.shape, images.classes, "check"),
     )
     hint = "or set `engine: reference` on the attack"

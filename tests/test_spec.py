@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.trial import Conditions, run_trials
 from defenses.errors import UserError
 from sweeps.checks import load_sweep
 from sweeps.grid import trials
@@ -409,6 +410,25 @@ def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write, n
     assert re.search(problem, line)
     assert line.endswith("or set `engine: reference` on the attack")
     assert load(write, text % "dlg(engine=reference)")
+
+
+KEEPS = """
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self): super().__init__(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(3600, 10))
+    def forward(self, x):
+        self.features = self[1](self[0](x))
+        return self[3](self[2](self.features))
+"""
+
+
+def test_a_model_that_keeps_its_features_is_taken_and_attacked(write):
+    path = write("net.py", KEEPS)
+    attacks = "attacks: [dlg(steps=1), 'dlg(steps=1, engine=reference)']\n"
+    sweep = load(write, SMALL + f"defenses: [none, int8]\nmodels: ['{path}:Net']\n" + attacks)
+    assert [result.row.reason for result in run_trials(trials(sweep), Conditions())] == [
+        "stopped at the limit of 1 steps"
+    ] * len(sweep)
 
 
 def test_a_model_made_for_float32_is_taken(write):

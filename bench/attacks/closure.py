@@ -40,7 +40,7 @@ class BatchClosure:
         device: torch.device,
         compiled: bool = False,
     ):
-        self.network = deepcopy(example.model).to(device)
+        self.network = deepcopy(example.model)  # a model may keep what passed through it
         self.shape = example.start.image.shape
         self.pixels = pixels
         self.device = device

@@ -1,0 +1,134 @@
+"""A batch against `torch.optim.LBFGS`, iterate by iterate, in float64: the same algorithm in every slot."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from bench.attacks import Case, Resources, Start
+from bench.attacks.batched import Batch
+from bench.attacks.dlg import DLG
+from bench.datasets import DATASETS
+from bench.gradients import match_loss, shared_gradient
+from bench.lbfgs import CURVATURE, LockStepLBFGS, Settings
+from bench.models import MODELS
+from bench.randomness import generator_for
+from defenses import DEFENSES
+
+ITERATIONS = 40
+
+
+def victims(model, dataset):
+    """Cases in float64: every defense from a usual start, and starts beside the image and far from it."""
+    images = DATASETS.parse(dataset).open(None)
+    image, label = images[1]
+    network = MODELS.parse(model).build(images.shape, images.classes, 0).double()
+    gradient = shared_gradient(network, image.double(), label)
+    usual = Start.draw(images.shape, images.classes, "row for row")
+    known = torch.full((images.classes,), -9.0, dtype=torch.float64)
+    known[label] = 9
+    starts = [
+        *((defense, usual.image.double(), usual.label_logits.double()) for defense in
+          ("none", "gaussian(variance=0.01)", "float16", "prune(ratio=0.5)")),
+        ("none", image.double() + 1e-4 * usual.image.double(), known),
+        ("none", image.double() + 1e-6 * usual.image.double(), known),
+        ("none", 20 * usual.image.double(), usual.label_logits.double()),
+        ("laplacian(variance=10)", 5 * usual.image.double(), usual.label_logits.double()),
+    ]  # fmt: skip
+    for number, (defense, dummy, label_logits) in enumerate(starts):
+        shared = DEFENSES.parse(defense)(gradient, generator_for("row for row", defense))
+        yield Case(number, network, shared, Start(dummy, label_logits))
+
+
+def by_pytorch(case, off=0.0):
+    """[(point, match loss, gradient)], each point once; from a start that is so far off, relatively."""
+    image, label_logits = (
+        each.clone().mul_(1 + off).requires_grad_() for each in (case.start.image, case.start.label_logits)
+    )
+    optimizer = torch.optim.LBFGS([image, label_logits])
+    seen = []
+
+    def closure():
+        loss = match_loss(case.model, case.shared, image, label_logits, create_graph=True)
+        image.grad, label_logits.grad = torch.autograd.grad(loss, [image, label_logits])
+        point, slope = (
+            torch.cat([pair[0].detach().flatten(), pair[1].detach()])
+            for pair in ((image, label_logits), (image.grad, label_logits.grad))
+        )
+        if not (seen and torch.equal(point, seen[-1][0])):
+            seen.append((point, loss.detach(), slope))
+        return loss.detach()
+
+    for _ in range(ITERATIONS):
+        optimizer.step(closure)
+        if len(seen) > ITERATIONS:
+            break
+    return seen[: ITERATIONS + 1]
+
+
+def error(point, expected):
+    """Relative."""
+    return float((point - expected).norm() / expected.norm())
+
+
+MODELS_AND_DATA = [
+    ("lenet", "cifar10-sample"),
+    ("lenet(activation=tanh, weights=default)", "mnist-sample"),
+    ("lenet(activation=relu, weights=default)", "cifar100-sample"),
+    ("mlp(hidden=[40])", "lfw-subset"),
+]
+
+
+@pytest.mark.parametrize(("model", "dataset"), MODELS_AND_DATA)
+def test_every_step_is_the_one_of_pytorch(model, dataset):
+    """From PyTorch's own points, so that no error is carried on: each step of each row to 1e-8."""
+    rows = [by_pytorch(case) for case in victims(model, dataset)]
+    size = len(rows[0][0][0])
+    optimizer = LockStepLBFGS(len(rows), size, Settings(), torch.device("cpu"), torch.float64)
+    for slot in range(len(rows)):
+        optimizer.restart(slot)
+    for iteration in range(ITERATIONS):
+        # a row that PyTorch does not move any more stays at its last point
+        points, losses, slopes = (
+            torch.stack(each)
+            for each in zip(*(row[min(iteration, len(row) - 1)] for row in rows), strict=True)
+        )
+        optimizer.x.copy_(points)
+        optimizer.arrive(losses, slopes)
+        optimizer.depart(losses, slopes)
+        for row, point in zip(rows, optimizer.x, strict=True):
+            assert error(point, row[min(iteration + 1, len(row) - 1)][0]) <= 1e-8
+
+
+@pytest.mark.parametrize(("model", "dataset"), MODELS_AND_DATA)
+def test_every_iterate_is_the_one_of_pytorch(model, dataset):
+    """To 1e-8; where PyTorch itself loses that by a start that is off in its last bit, as far as that."""
+    cases = list(victims(model, dataset))
+    attack = DLG(stop_loss=0, pixel_limit=1e300)
+    batch = Batch(attack, cases[0], Resources(slots=len(cases)))
+    for slot, case in enumerate(cases):
+        batch.put(slot, case)
+    rows = [list(zip(by_pytorch(case), by_pytorch(case, 2.0**-52), strict=False)) for case in cases]
+    lost = [0.0] * len(cases)
+    for iteration in range(ITERATIONS):
+        for slot, row in enumerate(rows):
+            (expected, *_), (other, *_) = row[min(iteration, len(row) - 1)]
+            lost[slot] = max(lost[slot], error(other, expected))
+            assert error(batch.optimizer.x[slot], expected) <= max(1e-8, 1e4 * lost[slot])
+        batch.step(lambda *_: None)
+    assert sum(each < 1e-12 for each in lost) >= 3  # held to 1e-8
+
+
+def test_rows_of_every_kind_are_among_them():
+    """That converge, diverge, skip an update of the history, and go on."""
+    kinds = set()
+    for model, dataset in MODELS_AND_DATA:
+        for case in victims(model, dataset):
+            row = by_pytorch(case)
+            kinds.add("converges" if row[-1][1] < 1e-6 else "goes on")
+            if row[-1][0].abs().max() > 1e3:
+                kinds.add("diverges")
+            pairs = ((b[0] - a[0]) @ (b[2] - a[2]) for a, b in pairwise(row))
+            if any(curvature <= CURVATURE for curvature in pairs):
+                kinds.add("skips")
+    assert kinds == {"converges", "goes on", "diverges", "skips"}

@@ -88,11 +88,11 @@ def test_a_batch_gets_narrower_when_slots_stay_empty():
 
 
 def test_narrowing_changes_no_bit(make_trial):
-    """Nine trials of other lengths in 32 slots: the batch is narrowed on the way."""
+    """Four trials of other lengths in 32 slots: the batch is narrowed on the way."""
     trials = [
         make_trial(index=index, attack="dlg(steps=6, stop_loss=10)", defense=defense)
-        for index in range(3)
-        for defense in ("none", "int8", "gaussian(std=0.1)")
+        for index in range(2)
+        for defense in ("none", "gaussian(std=0.1)")
     ]
     assert rows(trials, 32) == {key: row for trial in trials for key, row in rows([trial], 32).items()}
 

@@ -19,7 +19,7 @@ sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: swee
 	@$(BIN)/leakbench sweep $(SWEEP) --out $(OUT) $(ARGS)
 
 test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -43,6 +43,16 @@ def match_loss(
     return torch.stack(squared).sum()
 
 
+def match_loss_slope(
+    model: nn.Module, shared: Gradients, image: Tensor, label_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The match loss and its gradient (C*H*W + K,) in the dummy image and label, in that order."""
+    pixels, label = (each.clone().requires_grad_() for each in (image, label_logits))
+    loss = match_loss(model, shared, pixels, label, create_graph=True)
+    slopes = torch.autograd.grad(loss, [pixels, label])
+    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
+
+
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """The (name, parameter) pairs that a gradient is shared for."""
     return [pair for pair in model.named_parameters() if pair[1].requires_grad]

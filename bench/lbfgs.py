@@ -29,7 +29,7 @@ class Settings:
     lr: float = 1.0
     max_iter: int = 20
     max_eval: int = 25
-    history: int = 100
+    history_size: int = 100
     tolerance_grad: float = 1e-7
     tolerance_change: float = 1e-9
 
@@ -47,7 +47,7 @@ class LockStepLBFGS:
         def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros(slots, *shape, dtype=dtype, device=device)
 
-        memory = settings.history
+        memory = settings.history_size
         self.x = zeros(size)
         self.moved = zeros(size)  # the last step
         self.largest_move = zeros()  # its largest entry
@@ -127,7 +127,7 @@ class LockStepLBFGS:
 
     def _remember(self, gradient: Tensor) -> None:
         """Put the last step's pair (s, y) in the place of the oldest, where it has curvature."""
-        memory, place = self.settings.history, self.oldest
+        memory, place = self.settings.history_size, self.oldest
         s, y = self.moved, gradient - self.gradient
         curvature, y_square = vecdot(s, y), vecdot(y, y)
         new = curvature > CURVATURE

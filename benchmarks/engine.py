@@ -139,7 +139,7 @@ def memory_limit(resources: Resources, milliseconds: float) -> dict[str, float]:
     prepare_worker()
     attack = trials(1, 1, "batched")[0].attack
     variables = 3 * 32 * 32 + 10
-    traffic = 2 * 2 * attack.lbfgs.history * variables * 4  # type: ignore[attr-defined]  # bytes, S and Y twice
+    traffic = 2 * 2 * attack.lbfgs.history_size * variables * 4  # type: ignore[attr-defined]  # bytes, S and Y twice
     room = torch.ones(2**28 // 4, device=resources.device)  # 256 MiB: in no cache
     seconds = []
     for _ in range(7):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from bench.attacks.closure import BatchClosure
 from bench.attacks.dlg import DLG
 from bench.datasets import Dataset, Images, open_dataset
 from bench.datasets.standard import Standard
-from bench.gradients import match_loss, shared_gradient, trained_parameters
+from bench.gradients import match_loss, match_loss_slope, shared_gradient, trained_parameters
 from bench.metrics import SSIM_WINDOW
 from bench.models import Model
 from bench.randomness import generator_for
@@ -187,7 +188,7 @@ def slope_error(
     )
 
 
-def is_batched(attack: Attack) -> bool:
+def is_batched(attack: Attack) -> TypeGuard[DLG]:
     """Whether an attack runs many trials at once."""
     return isinstance(attack, DLG) and attack.engine == "batched"
 
@@ -209,23 +210,13 @@ def batch_problems(model: Model, images: Images, image: Tensor, label: int, seed
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
         return
-    alone, slope = _alone(case)
+    alone, slope = match_loss_slope(network, case.shared, case.start.image, case.start.label_logits)
     text = "expected a model that gives the same in a batch, got a match loss"
     if not torch.allclose(loss, alone, rtol=1e-3):
         yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"
     elif not (gradient - slope).norm() <= WORST_SLOPE_ERROR * slope.norm():
         off = float((gradient - slope).norm() / slope.norm())
         yield f"{text} whose gradient is {off:.1%} off what it is alone; {hint}"
-
-
-def _alone(case: Case) -> tuple[Tensor, Tensor]:
-    """The match loss at the start, and its gradient, without a batch."""
-    image, label_logits = (
-        each.clone().requires_grad_() for each in (case.start.image, case.start.label_logits)
-    )
-    loss = match_loss(case.model, case.shared, image, label_logits, create_graph=True)
-    slopes = torch.autograd.grad(loss, [image, label_logits])
-    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
 
 
 def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:

@@ -63,7 +63,7 @@ def choose(
 
 def longest(attack: Attack) -> int:
     """The most iterations that one trial of an attack can take in a batch."""
-    return attack.steps * attack.max_iter if isinstance(attack, DLG) and is_batched(attack) else 0
+    return attack.steps * attack.max_iter if is_batched(attack) else 0
 
 
 def examples(pending: list[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
@@ -71,7 +71,7 @@ def examples(pending: list[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
     found = []
     for _, group in groupby(pending, key=group_of):
         trial = next(group)
-        if isinstance(trial.attack, DLG) and is_batched(trial.attack):
+        if is_batched(trial.attack):
             victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
             start = Start.draw(victim.images.shape, victim.images.classes, "example")
             found.append((trial.attack, Case(0, victim.network, victim.gradient, start)))

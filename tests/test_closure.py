@@ -9,7 +9,7 @@ from torch import nn
 from bench.attacks import Case, Start
 from bench.attacks import closure as module
 from bench.attacks.closure import BatchClosure
-from bench.gradients import match_loss, shared_gradient
+from bench.gradients import match_loss_slope, shared_gradient
 
 SHAPE, CLASSES = (3, 12, 12), 5
 
@@ -73,16 +73,6 @@ def victims(name, dtype):
         yield Case(number, network, shared_gradient(network, image, number), start)
 
 
-def alone(case):
-    """The match loss at the start, and its gradient."""
-    image, label_logits = (
-        each.clone().requires_grad_() for each in (case.start.image, case.start.label_logits)
-    )
-    loss = match_loss(case.model, case.shared, image, label_logits, create_graph=True)
-    slopes = torch.autograd.grad(loss, [image, label_logits])
-    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype):
@@ -95,7 +85,7 @@ def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype):
     losses, gradients = batch(x)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-4
     for case, loss, gradient in zip(cases, losses, gradients, strict=True):
-        expected, slope = alone(case)
+        expected, slope = match_loss_slope(case.model, case.shared, case.start.image, case.start.label_logits)
         torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0)
         assert (gradient - slope).norm() <= tolerance * slope.norm()
 

@@ -1,5 +1,7 @@
 """Lock-step L-BFGS against `torch.optim.LBFGS`, run by run, on functions whose end is known."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -41,15 +43,7 @@ START = torch.linspace(-1, 0.7, SIZE, dtype=torch.float64)
 def reference(function, settings, outer_steps):
     """[(x, loss)] at every evaluation of an outer step's end."""
     x = START.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [x],
-        lr=settings.lr,
-        max_iter=settings.max_iter,
-        max_eval=settings.max_eval,
-        history_size=settings.history,
-        tolerance_grad=settings.tolerance_grad,
-        tolerance_change=settings.tolerance_change,
-    )
+    optimizer = torch.optim.LBFGS([x], **asdict(settings))
 
     def closure():
         optimizer.zero_grad()
@@ -85,7 +79,7 @@ def lock_step(functions, settings, outer_steps):
     "settings",
     [
         Settings(),
-        Settings(history=3),
+        Settings(history_size=3),
         Settings(max_iter=4, max_eval=3),
         Settings(lr=0.1, max_iter=7),
         Settings(max_iter=1),

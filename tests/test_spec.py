@@ -343,7 +343,6 @@ UNFIT = """
 import torch
 from torch import nn
 from torch.autograd import Function
-from torch.nn.functional import batch_norm
 
 class Branches(nn.Linear):
     def __init__(self): super().__init__(3072, 10)

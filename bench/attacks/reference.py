@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,15 +32,7 @@ def reconstruct(attack: "DLG", case: Case, observe: Observer, device: str) -> Re
     """Attack one case."""
     began = time.perf_counter()
     dummy = Dummy(attack, case, device)
-    optimizer = torch.optim.LBFGS(
-        [dummy.variable, dummy.label_logits],
-        lr=attack.lr,
-        max_iter=attack.max_iter,
-        max_eval=attack.max_eval,
-        history_size=attack.history,
-        tolerance_grad=attack.tolerance_grad,
-        tolerance_change=attack.tolerance_change,
-    )
+    optimizer = torch.optim.LBFGS([dummy.variable, dummy.label_logits], **asdict(attack.lbfgs))
     history: list[float] = []
     ended, stuck = None, False
     while ended is None:

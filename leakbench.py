@@ -3,20 +3,23 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from bench.trial import Trial
+    from sweeps.plan import Plan
+    from sweeps.spec import Sweep
     from sweeps.store import Store
 
 USER_ERROR = 2  # exit status: nothing was run, the input has to change
 TRIALS_FAILED = 1  # exit status: the sweep is done, and some of its rows are errors
 STOPPED = 3  # exit status: the sweep broke off; what is finished is stored
 INTERRUPTED = 130  # exit status: as shells report Ctrl-C
+LISTED = 20  # trials that a dry run names
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print("\n".join(error.problems), file=sys.stderr)
         return STOPPED if isinstance(error, StoppedError) else USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -43,14 +48,26 @@ def make_parser() -> argparse.ArgumentParser:
     sweep = verbs.add_parser("sweep", help="run the attacks that a sweep file describes")
     sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
+    sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
     sweep.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
     sweep.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    sweep.add_argument(
+        "--executor",
+        choices=["joblib", "inline"],
+        default="joblib",
+        help="joblib: a process a worker (default); inline: all in this one, for debugging",
+    )
     add_data_root(sweep)
-    sweep.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="show what would run and what it would take; run nothing"
+    )
+    sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: on a machine with so many")
     sweep.set_defaults(command=run_sweep)
 
     for name, command, text in (
+        ("status", show_status, "how far a run is, from another terminal or later"),
         ("figures", draw_figures, "draw the figures of a run"),
         ("csv", write_table, "write the rows of a run as CSV"),
     ):
@@ -90,50 +107,101 @@ def positive(text: str) -> int:
 
 def run_sweep(options: argparse.Namespace, console: Console) -> int:
     """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
-    from bench.trial import Conditions
+    from defenses.errors import UserError
     from sweeps.checks import load_sweep
-    from sweeps.executors import describe_workers, find_devices, make_executor
-    from sweeps.progress import show_progress
-    from sweeps.resources import choose
-    from sweeps.runner import plan, run
+    from sweeps.devices import find_devices
+    from sweeps.rehearsal import rehearse
     from sweeps.store import Store
 
-    sweep = load_sweep(options.file, options.data_root, download=not options.dry_run)
-    executor = make_executor(find_devices(options.device), options.jobs)
+    if options.plan and not options.dry_run:
+        raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
+    download = not options.dry_run
+    rehearse(options.file, options.data_root, download)
+    sweep = load_sweep(options.file, options.data_root, download)
+    devices = find_devices(options.device)
     folder = options.out or Path("runs") / options.file.stem
-    store = Store.open_for(folder, sweep, create=not options.dry_run)
-    todo = plan(sweep, store)
+    store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
     console.print(f"{options.file}: {sweep.describe()}")
     for notice in sweep.notices:
         console.print(f"note: {notice}")
-    if todo.kept:
-        console.print(f"{folder}: {todo.kept} trials are there already, {len(todo.pending)} to run")
     if options.dry_run:
-        return show_plan(todo.pending, console)
-    if todo.pending:
-        asked = (executor.devices, options.slots, options.data_root)
-        resources, memory = choose(sweep, todo.pending, *asked)
-        conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
-        console.print(describe_workers(executor, resources, str(memory)))
+        return show_forecast(options, sweep, store, devices, console)
+    with store.lock():
         try:
-            with show_progress(console, todo.pending) as progress:
-                run(todo, store, executor, conditions, progress)
+            run_missing(options, sweep, store, devices, console)
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED
-    return show_results(store, console)
+        return show_results(store, console)
 
 
-def show_plan(pending: "list[Trial]", console: Console) -> int:
-    """What a dry run prints: a line a trial."""
-    for trial in pending:
-        names = trial.names()
+def run_missing(
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", devices: list[str], console: Console
+) -> None:
+    """Run what has no row yet, and say what is done with what."""
+    from bench.trial import Conditions
+    from sweeps.devices import describe_workers, make_executor
+    from sweeps.plan import plan
+    from sweeps.progress import show_progress
+    from sweeps.resources import choose
+    from sweeps.runner import run
+
+    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
+    for line in describe_plan(todo, store):
+        console.print(line)
+    executor = make_executor(options.executor, devices, options.jobs, sweep.trial_timeout)
+    if not todo:
+        store.begin(sweep, [], todo.kept, todo.left_out)
+        return
+    resources, memory = choose(todo, executor.devices, options.slots, options.data_root)
+    conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
+    console.print(describe_workers(executor, resources, str(memory)))
+    store.begin(sweep, executor.devices, todo.kept, todo.left_out)
+    with show_progress(console, todo) as progress:
+        run(todo, store, executor, conditions, progress)
+
+
+def describe_plan(todo: "Plan", store: "Store") -> Iterator[str]:
+    """What is there already, a line a fact; nothing for a new folder."""
+    from sweeps.manifest import other_versions
+
+    if todo.kept or todo.retried:
+        again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
+        yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}"
+    if todo.left_out:
+        text = "of before that the file no longer asks for: kept, but in no table"
+        yield f"note: {len(todo.left_out)} row{'s' * (len(todo.left_out) > 1)} {text}"
+    for package in other_versions(store.manifest()) if todo and todo.kept else []:
+        yield f"note: {package}: rows of two versions may differ in their last digits"
+
+
+def show_forecast(
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", devices: list[str], console: Console
+) -> int:
+    """`leakbench sweep --dry-run`: what would run, and what it would take."""
+    from sweeps.devices import worker_devices
+    from sweeps.forecast import forecast, workers_of
+    from sweeps.plan import plan
+    from sweeps.resources import choose
+
+    workers = worker_devices(devices, options.jobs)
+    if options.plan:
+        workers = devices[:1] * workers_of(options.plan, devices)
+    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
+    if todo.kept:
+        console.print(f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run")
+    for trial in islice(todo, LISTED):
         console.print(
             "{dataset} {index}  {model} weights {model_seed}  {attack}  start {start}  {defense}".format(
-                **names
+                **trial.names()
             )
         )
-    console.print(f"{len(pending)} trials would run; nothing was run or written")
+    if len(todo) > LISTED:
+        console.print(f"... and {len(todo) - LISTED} more")
+    if todo:
+        resources, memory = choose(todo, workers, options.slots, options.data_root)
+        console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
+    console.print(f"{len(todo)} trials would run; nothing was run or written")
     return 0
 
 
@@ -173,6 +241,16 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
 
     store = Store.existing(options.folder)
     console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+    return 0
+
+
+def show_status(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench status`."""
+    from reports.status import status
+    from sweeps.store import Store
+
+    for line in status(Store.existing(options.folder)):
+        console.print(line)
     return 0
 
 

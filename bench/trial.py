@@ -148,8 +148,22 @@ def group_of(trial: Trial) -> tuple[str, str, str]:
     return str(trial.dataset), str(trial.model), str(trial.attack)
 
 
+def _ignore(_news: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Told how trials get on while they run."""
+
+    preparing: Callable[[Trial | None], None] = _ignore  # what is a trial's alone begins; None: it is over
+    moved: Callable[[int], None] = _ignore  # outer steps taken; those a trial did not need count as taken
+
+
 def run_trials(
-    trials: Iterable[Trial], conditions: Conditions, moved: Callable[[int], None] = lambda _steps: None
+    trials: Iterable[Trial],
+    conditions: Conditions,
+    watcher: Watcher = Watcher(),  # frozen
 ) -> Iterator[Result]:
     """Run trials, taken one by one as there is room, and yield each result as it comes.
 
@@ -158,20 +172,19 @@ def run_trials(
     Args:
         trials: those that share a batch after one another.
         conditions: what they run under.
-        moved: told now and then how many outer steps were taken; a trial that ends before its budget
-            of steps is spent counts as all of it.
+        watcher: told what happens on the way.
     """
     for _, group in groupby(trials, key=group_of):
-        yield from _Group(conditions, moved).run(group)
+        yield from _Group(conditions, watcher).run(group)
 
 
 class _Group:
     """The trials that share a batch, and what is known of each while it runs."""
 
-    def __init__(self, conditions: Conditions, moved: Callable[[int], None]):
+    def __init__(self, conditions: Conditions, watcher: Watcher):
         self.conditions = conditions
-        self.moved = moved
-        self.steps, self.told = 0, time.monotonic()  # outer steps that `moved` was not told of yet
+        self.watcher = watcher
+        self.steps, self.told = 0, time.monotonic()  # outer steps that the watcher was not told of yet
         self.running: dict[int, tuple[Trial, Trace, int]] = {}  # {number: (trial, trace, true label)}
         self.failed: list[Result] = []
 
@@ -198,16 +211,19 @@ class _Group:
             self._tell()
 
     def _tell(self) -> None:
-        self.moved(self.steps)
+        self.watcher.moved(self.steps)
         self.steps, self.told = 0, time.monotonic()
 
     def _cases(self, group: Iterator[Trial]) -> Iterator[Case]:
         for number, trial in enumerate(group):
+            self.watcher.preparing(trial)
             try:
                 case, image, label = prepare(trial, number, self.conditions.data_root)
             except Exception as error:  # noqa: BLE001  # likewise, for what comes before the attack
                 self.failed.append(self._failure(trial, error))
                 continue
+            finally:
+                self.watcher.preparing(None)
             self.running[number] = (trial, Trace(image), label)
             yield case
 
@@ -232,8 +248,9 @@ class _Group:
         trace.match_loss = found.history
         trace.reconstruction = found.image
         recovered = int(found.label_logits.argmax())
-        row = self._row(
+        row = make_row(
             trial,
+            self.conditions.resources.device,
             status=found.status.value,
             reason=found.reason,
             iterations=found.iterations,
@@ -253,20 +270,27 @@ class _Group:
 
     def _failure(self, trial: Trial, error: Exception, steps: int = 0) -> Result:
         self._count(trial.attack.budget - max(steps, 0))
-        nothing = dict.fromkeys(MEASURED)
-        row = self._row(trial, status=Status.ERROR.value, reason=one_line(error), **nothing, seconds=0.0)
-        return Result(row, None)
+        return failure(trial, one_line(error), self.conditions.resources.device)
 
-    def _row(self, trial: Trial, **measured: Any) -> Row:
-        return Row(
-            key=trial.key,
-            **trial.names(),
-            family=trial.defense.family or trial.defense.name,
-            strength=trial.defense.strength,
-            **measured,
-            device=self.conditions.resources.device,
-            torch_version=torch.__version__,
-        )
+
+def failure(trial: Trial, reason: str, device: str) -> Result:
+    """The result of a trial that has none, and why."""
+    nothing = dict.fromkeys(MEASURED)
+    row = make_row(trial, device, status=Status.ERROR.value, reason=reason, **nothing, seconds=0.0)
+    return Result(row, None)
+
+
+def make_row(trial: Trial, device: str, **measured: Any) -> Row:
+    """The row of a trial, with what was measured of it."""
+    return Row(
+        key=trial.key,
+        **trial.names(),
+        family=trial.defense.family or trial.defense.name,
+        strength=trial.defense.strength,
+        **measured,
+        device=device,
+        torch_version=torch.__version__,
+    )
 
 
 def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, int]:

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from reports.style import BASELINE_STYLE, caption, member_style
 from reports.summary import BASELINE, best_of_restarts, defense_order
-from sweeps.store import Store, StoredTrace
+from sweeps.records import StoredTrace
+from sweeps.store import Store
 
 QUANTITIES = {"match_loss": "match loss", "image_mse": "image MSE (raw pixels)"}
 

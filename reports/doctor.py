@@ -10,8 +10,8 @@ from bench.datasets import DATASETS
 from bench.datasets.folder import Folder
 from bench.datasets.torchvision_import import torchvision_datasets
 from defenses.configured import SettingError
-from sweeps.executors import usable_cores
-from sweeps.store import package_versions
+from sweeps.devices import usable_cores
+from sweeps.manifest import package_versions
 
 
 def diagnosis(data_root: Path) -> Iterator[str]:

@@ -34,7 +34,7 @@ def draw_strip(store: Store, rows: pd.DataFrame) -> Figure:
         traces = store.traces(of_victim["key"])
         for defense, key, ssim in zip(*(of_victim[name] for name in ("defense", "key", "ssim")), strict=True):
             panel = cells.flat[1 + order.index(defense)]
-            _show(panel, traces[key].reconstruction, two_lines(defense))
+            _show(panel, traces[key].reconstruction if key in traces else None, two_lines(defense))
             panel.set_xlabel(f"SSIM {ssim:.2f}", fontsize=7, labelpad=2)
     figure.suptitle(caption(best), fontsize=9)
     return figure
@@ -53,7 +53,8 @@ def draw_film(store: Store, rows: pd.DataFrame) -> Figure | None:
     order = defense_order(first)
     traces = store.traces(first["key"])
     films = {
-        defense: traces[key].snapshots for defense, key in zip(first["defense"], first["key"], strict=True)
+        defense: traces[key].snapshots if key in traces else {}
+        for defense, key in zip(first["defense"], first["key"], strict=True)
     }
     steps = _spread(sorted({step for film in films.values() for step in film}))
     if not steps:
@@ -85,8 +86,9 @@ def _grid(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
     return figure, panels
 
 
-def _show(panel: Axes, image: np.ndarray, title: str) -> None:
-    """An image (C, H, W) in [0, 1], grey where it has one channel."""
-    pixels = image.transpose(1, 2, 0)
-    panel.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+def _show(panel: Axes, image: np.ndarray | None, title: str) -> None:
+    """An image (C, H, W) in [0, 1], grey where it has one channel; nothing where it was torn."""
     panel.set_title(title, fontsize=7, pad=3)
+    if image is not None:
+        pixels = image.transpose(1, 2, 0)
+        panel.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=1)

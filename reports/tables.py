@@ -9,7 +9,7 @@ from rich.box import Box
 from rich.table import Table
 
 from reports.summary import LEAK_SSIM, SETTING, summarize
-from sweeps.store import ROW_DTYPES
+from sweeps.records import ROW_DTYPES
 
 # a line under the heads and nothing else: defenses have long names, and terminals 80 columns
 HEADS = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)

@@ -8,15 +8,10 @@ from sweeps.spec import Sweep
 
 
 def trials(sweep: Sweep) -> Iterator[Trial]:
-    """Every trial of the sweep, all defenses of one image and start after one another."""
-    for data in sweep.datasets:
-        for index, model, model_seed, attack, start, defense in product(
-            data.indices,
-            sweep.models,
-            sweep.model_seeds,
-            sweep.attacks,
-            range(sweep.restarts),
-            sweep.defenses,
+    """Every trial of the sweep: those that can share a batch, then all defenses of one image and start."""
+    for data, model, attack in product(sweep.datasets, sweep.models, sweep.attacks):
+        for index, model_seed, start, defense in product(
+            data.indices, sweep.model_seeds, range(sweep.restarts), sweep.defenses
         ):
             yield Trial(
                 dataset=data.value,

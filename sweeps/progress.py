@@ -1,43 +1,63 @@
 """What a running sweep shows: a bar with the time left, or plain lines where the output is a file."""
 
+import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from types import TracebackType
+from array import array
+from collections import Counter
+from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as RichProgress,
-)
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
 
-from bench.trial import Trial
+from sweeps.plan import Plan
 
-SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_LINES = 15.0  # at the beginning
+SHARE_BETWEEN_LINES = 0.02  # of the time that has passed, later: a log of days stays readable
 
 
 class Progress(ABC):
-    """Counts outer steps, for many trials end at once, and trials. A context manager."""
+    """Counts outer steps, for many trials end at once, and trials. A context manager.
 
-    def __init__(self, console: Console, pending: Sequence[Trial]):
+    Prints a line when the last trial of a defense has ended.
+    """
+
+    def __init__(self, console: Console, todo: Plan):
         self.console = console
-        self.steps, self.all_steps = 0, sum(trial.attack.budget for trial in pending)
-        self.trials, self.all_trials = 0, len(pending)
+        self.steps, self.all_steps = 0, sum(kind.steps for kind in todo.kinds)
+        self.all_trials = len(todo)
+        self.statuses: Counter[str] = Counter()
+        self.missing = Counter(todo.by_defense)
+        self.unfinished = {defense: _Defense() for defense in todo.by_defense}
+        self.began = time.monotonic()
 
     def moved(self, steps: int) -> None:
         """So many more outer steps were taken."""
         self.steps += steps
         self.show()
 
-    def ended(self) -> None:
+    def ended(self, row: dict[str, Any]) -> None:
         """One more trial has ended."""
-        self.trials += 1
+        self.statuses[row["status"]] += 1
+        defense = row["defense"]
+        of_defense = self.unfinished[defense]
+        of_defense.statuses[row["status"]] += 1
+        if row["ssim"] is not None:
+            of_defense.scores.append(row["ssim"])
+        self.missing[defense] -= 1
+        if not self.missing[defense]:
+            self.console.print(f"{defense}: {self.unfinished.pop(defense)}")
         self.show()
+
+    def counts(self) -> str:
+        """`388/2700 trials, 34.1/min: 200 budget, 180 converged, 8 error`."""
+        trials = self.statuses.total()
+        minutes = max(time.monotonic() - self.began, 1e-9) / 60
+        text = f"{trials}/{self.all_trials} trials, {trials / minutes:.3g}/min"
+        return f"{text}: {by_status(self.statuses)}" if trials else text
 
     @abstractmethod
     def show(self) -> None:
@@ -47,58 +67,77 @@ class Progress(ABC):
     def __enter__(self) -> "Progress": ...
 
     @abstractmethod
-    def __exit__(
-        self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
+
+
+def by_status(statuses: Counter[str]) -> str:
+    """`200 budget, 180 converged`, the most frequent first."""
+    return ", ".join(f"{count} {status}" for status, count in statuses.most_common() if count)
+
+
+class _Defense:
+    """What has come in of one defense."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.scores = array("f")  # SSIM, of every start
+
+    def __str__(self) -> str:
+        median = f"; median SSIM of all starts {statistics.median(self.scores):.3f}" if self.scores else ""
+        return by_status(self.statuses) + median
 
 
 class Bar(Progress):
     """For a terminal."""
 
-    def __init__(self, console: Console, pending: Sequence[Trial]):
-        super().__init__(console, pending)
+    def __init__(self, console: Console, todo: Plan):
+        super().__init__(console, todo)
         self.bar = RichProgress(
             BarColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.percentage:.0f} %,"),
             TimeElapsedColumn(),
             TextColumn("elapsed,"),
             TimeRemainingColumn(),
             TextColumn("left"),
-            console=console,
             speed_estimate_period=3600,  # the whole run: its speed is that of all workers together
         )
-        self.task = self.bar.add_task(f"0/{self.all_trials} trials", total=self.all_steps)
+        self.task = self.bar.add_task("", total=self.all_steps)
+        self.live = Live(get_renderable=self._display, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "Bar":
-        self.bar.start()
+        self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        self.bar.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.live.stop()
 
     def show(self) -> None:
         """See `Progress.show`."""
-        text = f"{self.trials}/{self.all_trials} trials"
-        self.bar.update(self.task, completed=self.steps, description=text)
+        self.bar.update(self.task, completed=self.steps)
+
+    def _display(self) -> Group:
+        return Group(self.bar, Text(self.counts()))
 
 
 class Lines(Progress):
     """For a log: a line now and then."""
 
-    def __init__(self, console: Console, pending: Sequence[Trial]):
-        super().__init__(console, pending)
-        self.began = self.printed = time.monotonic()
+    def __init__(self, console: Console, todo: Plan):
+        super().__init__(console, todo)
+        self.printed = self.began
 
     def __enter__(self) -> "Lines":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._print()
 
     def show(self) -> None:
         """See `Progress.show`."""
-        if time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+        now = time.monotonic()
+        pause = max(SECONDS_BETWEEN_LINES, SHARE_BETWEEN_LINES * (now - self.began))
+        if now - self.printed >= pause:
             self._print()
 
     def _print(self) -> None:
@@ -106,11 +145,9 @@ class Lines(Progress):
         elapsed = self.printed - self.began
         left = elapsed / max(self.steps, 1) * (self.all_steps - self.steps)
         done = self.steps / self.all_steps
-        self.console.print(
-            f"{done:.0%}, {self.trials}/{self.all_trials} trials, {elapsed:.0f} s elapsed, {left:.0f} s left"
-        )
+        self.console.print(f"{done:.0%}, {elapsed:.0f} s elapsed, {left:.0f} s left, {self.counts()}")
 
 
-def show_progress(console: Console, pending: Sequence[Trial]) -> Progress:
+def show_progress(console: Console, todo: Plan) -> Progress:
     """The display that suits the console."""
-    return Bar(console, pending) if console.is_terminal else Lines(console, pending)
+    return Bar(console, todo) if console.is_terminal else Lines(console, todo)

@@ -2,8 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -11,9 +11,9 @@ import torch
 from bench.attacks import Attack, Case, Resources, Start
 from bench.attacks.batched import GRAIN, bytes_per_slot
 from bench.attacks.dlg import DLG
-from bench.trial import Trial, find_victim, group_of
+from bench.trial import Trial, find_victim
 from sweeps.checks import is_batched
-from sweeps.spec import Sweep
+from sweeps.plan import Plan
 
 WIDEST = {"cpu": 64, "cuda": 1024}  # slots: wider batches gain little (docs/LOG.md)
 WORTH_COMPILING = 2_000_000  # iterations of the whole sweep; below, compiling costs more than it saves
@@ -35,28 +35,26 @@ class Memory:
         return needed if self.free is None else f"{needed} of {max(self.free, 0) / GIB:.2f} free"
 
 
-def choose(
-    sweep: Sweep, pending: list[Trial], devices: list[str], slots: int | None, data_root: Path
-) -> tuple[Resources, Memory]:
+def choose(todo: Plan, devices: list[str], slots: int | None, data_root: Path) -> tuple[Resources, Memory]:
     """The width that suits what there is to do and the memory there is, and whether to compile.
 
     Args:
-        sweep: all of it: a resumed sweep is compiled if and only if the whole one was.
-        pending: the trials to be run, those that share a batch after one another.
+        todo: what is to be run, and of which sweep: a resumed one is compiled if and only if the whole was.
         devices: of each worker, such as `cpu` or `cuda:0`.
         slots: the width that was asked for, if any.
         data_root: where data sets lie that do not come with the project.
     """
     kind = torch.device(devices[0]).type
-    each = max((bytes_per_slot(*case) for case in examples(pending, data_root)), default=0)
+    cases = examples((kind.example for kind in todo.kinds), data_root)
+    each = max((bytes_per_slot(*case) for case in cases), default=0)
     free = free_for_each(devices)
     if slots is None:
-        share = GRAIN * math.ceil(len(pending) / len(devices) / GRAIN)
+        share = GRAIN * math.ceil(len(todo) / len(devices) / GRAIN)
         fitting = WIDEST[kind] if free is None or not each else int(USABLE * free / each)
         slots = max(1, min(WIDEST[kind], share, fitting))
         slots = slots // GRAIN * GRAIN or slots
-    runs = len(sweep) // len(sweep.attacks)
-    iterations = sum(runs * longest(choice.value) for choice in sweep.attacks)
+    attacks = todo.sweep.attacks
+    iterations = sum(len(todo.sweep) // len(attacks) * longest(choice.value) for choice in attacks)
     compiled = iterations >= WORTH_COMPILING
     return Resources(devices[0], slots, compiled), Memory(slots * each, free)
 
@@ -66,11 +64,10 @@ def longest(attack: Attack) -> int:
     return attack.steps * attack.max_iter if is_batched(attack) else 0
 
 
-def examples(pending: list[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
-    """An attack and a case for it from every group of trials that share batches."""
+def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
+    """An attack and a case for it from each of the trials whose attack is batched."""
     found = []
-    for _, group in groupby(pending, key=group_of):
-        trial = next(group)
+    for trial in trials:
         if is_batched(trial.attack):
             victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
             start = Start.draw(victim.images.shape, victim.images.classes, "example")

@@ -1,9 +1,10 @@
 """A sweep file, checked: YAML in, a `Sweep` out, or every problem of the file at once."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_origin
@@ -14,7 +15,7 @@ from bench.models import MODELS, Model
 from defenses import DEFENSES, Defense, NoDefense
 from defenses.configured import Configured, SettingError, setting_types
 from defenses.errors import UserError
-from defenses.registry import Registry, unknown_text
+from defenses.registry import USER_CLASS, Registry, unknown_text
 from sweeps.yaml_file import UnreadableFileError, read_yaml
 
 T = TypeVar("T", bound=Configured)
@@ -41,6 +42,7 @@ class Sweep:
     model_seeds: tuple[int, ...] = (0,)
     restarts: int = 1
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
+    trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -74,7 +76,9 @@ class Sweep:
         }
 
 
-KEYS = ("datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every")
+KEYS = (
+    "datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every", "trial_timeout",
+)  # fmt: skip
 
 
 def read_sweep(file: Path) -> tuple[Sweep, list[str]]:
@@ -107,7 +111,7 @@ class _Reader:
             if key not in KEYS:
                 self.report("", unknown_text("key", key, KEYS))
         defenses, notices = with_baseline(self.choices(DEFENSES, content, "defenses"))
-        return Sweep(
+        sweep = Sweep(
             file=file,
             datasets=self.choices(DATASETS, content, "datasets"),
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
@@ -116,8 +120,9 @@ class _Reader:
             model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),
             restarts=self.count("restarts", content.get("restarts", 1), least=1),
             snapshot_every=self.count("snapshot_every", content.get("snapshot_every", 30), least=0),
-            notices=notices,
+            trial_timeout=self.seconds("trial_timeout", content.get("trial_timeout", 0)),
         )
+        return replace(sweep, notices=notices + imports(sweep))
 
     def report(self, place: str, text: str) -> None:
         self.problems.append(f"{place}: {text}" if place else text)
@@ -127,6 +132,12 @@ class _Reader:
             self.report(place, f"expected a whole number >= {least}, got {_shown(value)}")
             return least
         return value
+
+    def seconds(self, place: str, value: Any) -> float:
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            self.report(place, f"expected seconds, a number >= 0, got {_shown(value)}")
+            return 0
+        return float(value)
 
     def whole_numbers(self, place: str, value: Any) -> tuple[int, ...]:
         try:
@@ -218,6 +229,17 @@ def with_baseline(
         return defenses, ()
     notice = "defense 'none' added: every defense is judged beside the undefended attack"
     return (Choice("defenses", NoDefense()), *defenses), (notice,)
+
+
+def imports(sweep: Sweep) -> tuple[str, ...]:
+    """A notice for each file of the user's that was imported, which runs it."""
+    files: dict[str, str] = {}
+    choices: tuple[Choice[Any], ...] = (*sweep.datasets, *sweep.models, *sweep.attacks, *sweep.defenses)
+    for choice in choices:
+        match = USER_CLASS.fullmatch(choice.value.name)
+        if match:
+            files.setdefault(match["file"], choice.place)
+    return tuple(f"{file} is imported, as {place} names it" for file, place in files.items())
 
 
 LARGEST = 9_999_999  # of an index or a seed

@@ -60,7 +60,7 @@ def test_a_sweep_ends_with_a_table_and_its_paths(finished):
 
 def test_rows_are_the_same_in_this_process(finished, tmp_path):
     folder, _ = finished
-    done = command("sweep", "mine.yaml", "--out", tmp_path / "inline", "--jobs", "1", cwd=folder)
+    done = command("sweep", "mine.yaml", "--out", tmp_path / "inline", "--executor", "inline", cwd=folder)
     assert done.returncode == 0, done.stderr
     parallel, inline = (
         pd.read_csv(path / "trials.csv").drop(columns="seconds")
@@ -157,7 +157,27 @@ def test_another_sweep_does_not_get_the_folder_of_one(finished, write, tmp_path,
     folder, _ = finished
     other = write("other.yaml", SWEEP.replace("restarts: 2", "restarts: 1"))
     assert leakbench.main(["sweep", str(other), "--out", str(folder / "out")]) == 2
-    assert "holds another sweep; choose another with --out, or remove it" in capsys.readouterr().err
+    assert "holds the run of another sweep, mine.yaml; choose another with --out" in capsys.readouterr().err
+
+
+def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path):
+    """In the same folder; what it no longer asks for stays there, and out of the tables."""
+    text = "datasets: [mnist-sample]\ndefenses: [none, {}]\nattacks: [dlg(steps=1)]\n"
+    write("mine.yaml", text.format("float16"))
+    assert command("sweep", "mine.yaml", cwd=tmp_path).returncode == 0
+    write("mine.yaml", text.format("bfloat16"))
+    changed = command("sweep", "mine.yaml", cwd=tmp_path)
+    assert "runs/mine: 1 trials are there already, 1 to run" in changed.stdout
+    assert "note: 1 row of before that the file no longer asks for: kept, but in no table" in changed.stdout
+    table = tmp_path / "runs" / "mine" / "trials.csv"
+    assert sorted(pd.read_csv(table)["defense"]) == ["bfloat16", "none"]
+    write("mine.yaml", text.format("float16"))
+    back = command("sweep", "mine.yaml", cwd=tmp_path)
+    assert "2 trials are there already, 0 to run" in back.stdout
+    assert sorted(pd.read_csv(table)["defense"]) == ["float16", "none"]
+    fresh = command("sweep", "mine.yaml", "--fresh", cwd=tmp_path)
+    assert fresh.returncode == 2
+    assert "runs/mine: expected an empty folder, as --fresh asks for, found files" in fresh.stderr
 
 
 def test_list_shows_everything_with_its_settings(capsys):

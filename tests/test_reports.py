@@ -13,7 +13,8 @@ from reports.figures import write_figures
 from reports.pictures import two_lines
 from reports.summary import best_of_restarts, defense_order, summarize, wilson_interval
 from reports.tables import terminal_tables
-from sweeps.store import ROW_DTYPES, Store
+from sweeps.records import ROW_DTYPES
+from sweeps.store import Store
 
 
 def table(*cells):

@@ -8,6 +8,7 @@ import torch
 from bench.attacks.batched import bytes_per_slot
 from sweeps import resources
 from sweeps.grid import trials
+from sweeps.plan import plan
 from sweeps.resources import GIB, Memory, choose, examples, free_for_each, free_memory
 from sweeps.spec import read_sweep
 
@@ -20,7 +21,9 @@ def sweep(write):
 
 
 def chosen(sweep, pending=1000, workers=2, slots=None):
-    return choose(sweep, list(trials(sweep))[:pending], ["cpu"] * workers, slots, Path("data"))
+    keys = [trial.key for trial in trials(sweep)]
+    todo = plan(sweep, dict.fromkeys(keys[pending:], "budget"))
+    return choose(todo, ["cpu"] * workers, slots, Path("data"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 """Rows on disk: whole, in order, and equal when read back."""
 
 import dataclasses
+import errno
+import hashlib
 import json
 import math
+import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,10 +15,13 @@ import pytest
 import torch
 
 from bench.trial import Result, Row, Trace
-from defenses.errors import UserError
+from defenses.errors import StoppedError, UserError
 from reports.tables import read_csv, write_csv
+from sweeps import store as module
+from sweeps.manifest import other_versions
+from sweeps.records import ROW_DTYPES, to_record
 from sweeps.spec import read_sweep
-from sweeps.store import ROW_DTYPES, Store
+from sweeps.store import Store
 
 
 @pytest.fixture
@@ -28,6 +36,10 @@ def store(sweep, tmp_path):
 
 
 def result(key="a", **changes):
+    return to_record(plain_result(key, **changes))
+
+
+def plain_result(key="a", **changes):
     row = Row(
         key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, attack="dlg",
         defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0, status="budget",
@@ -45,19 +57,16 @@ def failed(key="b"):
         ["iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "label_true", "label_recovered",
          "label_correct", "strength"]
     )  # fmt: skip
-    return Result(
-        dataclasses.replace(
-            result(key).row, status="error", reason='RuntimeError: "no", NA\tway', defense="none", **nothing
-        ),
-        None,
-    )
+    reason = 'RuntimeError: "no", NA\tway'
+    row = dataclasses.replace(plain_result(key).row, status="error", reason=reason, defense="none", **nothing)
+    return to_record(Result(row, None))
 
 
 def test_rows_come_back_as_they_were(store):
     store.append([result("a"), failed("b")])
     rows = store.rows().set_index("key")
     assert rows.loc["a"].to_dict() == {
-        name: value for name, value in dataclasses.asdict(result("a").row).items() if name != "key"
+        name: value for name, value in result("a").row.items() if name != "key"
     }
     assert rows.loc["b", "status"] == "error"
     assert rows.loc["b", ["match_loss", "ssim", "label_true", "label_correct"]].isna().all()
@@ -99,7 +108,7 @@ def test_traces_and_originals_are_there_when_asked_for(store):
     trace = traces["a"]
     np.testing.assert_array_equal(trace.match_loss, [9, 3, 1])
     np.testing.assert_allclose(trace.image_mse, [0.1, 0.2, 0.3], rtol=1e-6)
-    picture = result().trace.reconstruction.clamp(0, 1).numpy()
+    picture = plain_result().trace.reconstruction.clamp(0, 1).numpy()
     np.testing.assert_allclose(trace.reconstruction, picture, atol=2**-11)
     assert list(trace.snapshots) == [0, 2]
     np.testing.assert_allclose(trace.snapshots[0], picture, atol=2**-11)
@@ -108,69 +117,164 @@ def test_traces_and_originals_are_there_when_asked_for(store):
 
 
 def test_a_picture_that_is_not_finite_is_stored_all_the_same(store):
-    broken = result("a")
+    broken = plain_result("a")
     broken.trace.reconstruction = torch.full((3, 4, 4), math.nan)
-    store.append([broken])
+    store.append([to_record(broken)])
     assert np.isfinite(store.traces(["a"])["a"].reconstruction).all()
 
 
 def test_an_empty_run_has_an_empty_table(store):
-    assert store.keys() == set()
+    assert store.statuses() == {}
     assert len(store.rows()) == 0
     assert list(store.rows().columns) == list(ROW_DTYPES)
     assert store.traces(["a"]) == {}
 
 
-def test_a_reader_never_sees_half_a_part(store):
-    """A writer that died left a draft: it is not part of the table."""
-    store.append([result("a")])
-    (store.folder / "trials.parquet" / ".part-000002.parquet.tmp").write_bytes(b"PAR1 torn")
-    assert store.keys() == {"a"}
-    assert len(pd.read_parquet(store.folder / "trials.parquet")) == 1
-    store.append([result("b")])
-    assert store.keys() == {"a", "b"}
-
-
-def test_the_manifest_says_what_was_asked_for(store, sweep):
+def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep):
+    store.begin(sweep, ["cpu", "cpu"], 0, [])
+    store.begin(sweep, ["cuda:0"], 1, [])
     manifest = json.loads((store.folder / "sweep.json").read_text())
     assert manifest["text"] == sweep.file.read_text()
+    assert manifest["sha256"] == hashlib.sha256(sweep.file.read_bytes()).hexdigest()
     assert manifest["trials"] == 2
-    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["defenses"] == ["none", "int8"]
+    first, second = manifest["sessions"]
+    assert first["versions"]["torch"] == torch.__version__
+    assert (first["devices"], first["kept"]) == (["cpu", "cpu"], 0)
+    assert (second["devices"], second["kept"]) == (["cuda:0"], 1)
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    commit = subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert first["commit"] == (commit.stdout.strip() or None)
+
+
+def test_other_versions_than_at_the_beginning_are_noticed(store, sweep):
+    assert other_versions(store.manifest()) == []
+    store.begin(sweep, ["cpu"], 0, [])
+    assert other_versions(store.manifest()) == []
+    manifest = store.manifest()
+    manifest["sessions"][0]["versions"] |= {"torch": "1.0", "gone": "3"}
+    assert other_versions(manifest) == [f"torch {torch.__version__} (begun with 1.0)"]
 
 
 def test_the_same_sweep_goes_on_in_its_folder(store, sweep, tmp_path):
     store.append([result("a")])
-    assert Store.open_for(tmp_path / "run", sweep).keys() == {"a"}
+    assert Store.open_for(tmp_path / "run", sweep).statuses() == {"a": "budget"}
 
 
 def test_another_sweep_does_not_get_the_folder(store, write, tmp_path):
     other, _ = read_sweep(write("other.yaml", "datasets: [cifar10-sample]\ndefenses: [none]\n"))
-    with pytest.raises(UserError, match="run: holds another sweep; choose another with --out"):
+    with pytest.raises(UserError, match=r"run: holds the run of another sweep, .*mine.yaml; choose another"):
         Store.open_for(tmp_path / "run", other)
+    same, _ = read_sweep(write("renamed.yaml", sweep_text(store)))
+    Store.open_for(tmp_path / "run", same)
 
 
-def test_rows_of_another_schema_are_not_mixed_in(store, sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeps.store.SCHEMA_VERSION", 99)
-    with pytest.raises(UserError, match="holds another sweep"):
-        Store.open_for(tmp_path / "run", sweep)
+def sweep_text(store):
+    return store.manifest()["text"]
+
+
+def test_a_sweep_file_that_was_changed_keeps_its_folder(store, write, tmp_path):
+    changed, _ = read_sweep(write("mine.yaml", "datasets: [cifar10-sample]\ndefenses: [none, float16]\n"))
+    again = Store.open_for(tmp_path / "run", changed)
+    again.begin(changed, ["cpu"], 0, [])
+    assert store.manifest()["defenses"] == ["none", "float16"]
+
+
+def test_a_fresh_run_wants_an_empty_folder(store, sweep, tmp_path):
+    with pytest.raises(UserError, match="run: expected an empty folder, as --fresh asks for, found files"):
+        Store.open_for(tmp_path / "run", sweep, fresh=True)
+    (tmp_path / "empty").mkdir()
+    Store.open_for(tmp_path / "empty", sweep, fresh=True)
+    Store.open_for(tmp_path / "new", sweep, fresh=True)
+
+
+def test_rows_that_are_no_longer_asked_for_are_in_no_table_and_may_return(store, sweep):
+    store.append([result("a"), result("b")])
+    store.begin(sweep, ["cpu"], 1, ["b"])
+    assert list(store.rows()["key"]) == ["a"]
+    assert store.statuses().keys() == {"a", "b"}
+    store.begin(sweep, ["cpu"], 2, [])
+    assert list(store.rows()["key"]) == ["a", "b"]
+
+
+def test_failed_rows_are_forgotten_to_run_again(store):
+    store.append([result("a"), failed("b")])
+    store.forget({"b"})
+    assert store.statuses() == {"a": "budget"}
+    store.append([result("b")])
+    assert store.statuses() == {"a": "budget", "b": "budget"}
+
+
+@pytest.mark.parametrize("table", ["trials", "traces", "originals"])
+def test_what_a_torn_part_held_is_to_run_again(store, caplog, table):
+    """Also a row whose trace or picture is gone; an error has neither, and stays."""
+    store.append([result("a"), failed("b")])
+    store.append([result("c", index=1), failed("d")])
+    torn = store.folder / f"{table}.parquet" / "part-000002.parquet"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    fresh = Store(store.folder)
+    with fresh.lock():
+        pass
+    assert fresh.statuses().keys() == {"a", "b"} | ({"d"} if table != "trials" else set())
+    assert f"{table}.parquet/part-000002.parquet: torn" in caplog.text
+    (aside,) = (store.folder / "set-aside").iterdir()
+    assert aside.name == f"{table}-part-000002.parquet"
+    with fresh.lock():
+        fresh.append([result("c", index=1)])
+    assert fresh.traces(["c"]).keys() == {"c"}
+    assert fresh.original("cifar10-sample", 1) is not None
+
+
+def test_rows_of_another_schema_run_again(store, monkeypatch):
+    store.append([result("a")])
+    for table in ("ROW_SCHEMA", "TRACE_SCHEMA", "ORIGINAL_SCHEMA"):
+        schema = getattr(module, table).with_metadata({"leakbench": "format 2, schema 99"})
+        monkeypatch.setattr(module, table, schema)
+    later = Store(store.folder)
+    with later.lock():
+        assert later.statuses() == {}
+    assert len(list((store.folder / "set-aside").iterdir())) == 3
 
 
 def test_one_writer_a_folder(store, tmp_path):
-    with (
-        store.lock(),
-        pytest.raises(UserError, match="run: another process is running a sweep in it"),
-        Store(tmp_path / "run").lock(),
-    ):
-        pass
+    assert store.runner() == ""
+    with store.lock():
+        this = f"process {os.getpid()} on {os.uname().nodename}"
+        assert Store(tmp_path / "run").runner() == this
+        with (
+            pytest.raises(UserError, match=f"run: {this} is running a sweep in it"),
+            Store(tmp_path / "run").lock(),
+        ):
+            pass
+    assert store.runner() == ""
     with store.lock():
         pass
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}'])
+def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
+    store.append([result("a")])
+    real = os.fsync
+
+    def full(descriptor):
+        if store.folder.name in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    text = "run: cannot be written to: No space left on device; 2 finished trials could not be stored"
+    with pytest.raises(StoppedError, match=text):
+        store.append([result("b"), result("c")])
+    monkeypatch.undo()
+    assert store.statuses().keys() == {"a"}
+    store.append([result("b")])
+    assert store.statuses().keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 2}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 1, got"):
-        Store.existing(tmp_path / "odd").manifest()
+    with pytest.raises(UserError, match="expected format 2, got"):
+        Store.existing(tmp_path / "odd")
 
 
 def test_folders_that_are_no_run(sweep, tmp_path, write):
@@ -185,8 +289,8 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 1, got 0; it is from another version"):
-        Store.existing(tmp_path / "old").manifest()
+    with pytest.raises(UserError, match="expected format 2, got 0; it is from another version"):
+        Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):
-        Store.existing(tmp_path / "torn").manifest()
+        Store.existing(tmp_path / "torn")

@@ -10,7 +10,7 @@ import torch
 
 from bench.attacks import Resources
 from bench.datasets import open_dataset
-from bench.trial import MEASURED, Conditions, Row, Trial, find_victim, run_trials
+from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, find_victim, run_trials
 
 DATA = Path("data")
 
@@ -160,9 +160,18 @@ def test_steps_add_up_to_the_budget_however_a_trial_ends(make_trial, write):
         for defense in ("none", "gaussian(variance=0.1)", f"{write('bad.py', source)}:Bad")
     ]
     steps = []
-    results = list(run_trials(trials, Conditions(Resources(slots=8)), steps.append))
+    watcher = Watcher(moved=steps.append)
+    results = list(run_trials(trials, Conditions(Resources(slots=8)), watcher))
     assert {result.row.status for result in results} == {"converged", "budget", "error"}
     assert sum(steps) == 3 * 30
+
+
+def test_what_is_a_trials_alone_is_announced(make_trial):
+    """So that whoever watches knows whose code was running when a worker died."""
+    trials = [make_trial(), make_trial(index=1)]
+    told = []
+    list(run_trials(trials, Conditions(Resources(slots=8)), Watcher(preparing=told.append)))
+    assert told == [trials[0], None, trials[1], None]
 
 
 def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):

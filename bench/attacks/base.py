@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,10 @@ class Attack(Configured, ABC):
     @abstractmethod
     def budget(self) -> int:
         """The most outer steps that an attack on one gradient takes."""
+
+    @abstractmethod
+    def with_budget(self, steps: int) -> Self:
+        """The same attack with another limit of outer steps."""
 
     @abstractmethod
     def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:

@@ -5,8 +5,8 @@ Symbols of the paper: x' is the dummy image, y' the softmax of `label_logits`, D
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -55,6 +55,10 @@ class DLG(Attack):
     def budget(self) -> int:
         """See `Attack.budget`."""
         return self.steps
+
+    def with_budget(self, steps: int) -> Self:
+        """See `Attack.with_budget`."""
+        return replace(self, steps=steps)
 
     @property
     def lbfgs(self) -> Settings:

@@ -1,0 +1,56 @@
+"""`leakbench status`: how far a run is, from what it has stored."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from reports.tables import HEADS
+from sweeps.forecast import in_words
+from sweeps.progress import by_status
+from sweeps.store import Store
+
+
+def status(store: Store) -> Iterator[str | Table]:
+    """A line a fact, then a table of the defenses."""
+    manifest, rows, runner = store.manifest(), store.rows(), store.runner()
+    of_all = manifest["trials"]
+    yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
+    counts = by_status(Counter(rows["status"]))
+    yield f"{len(rows)} of {of_all} trials, {len(rows) / of_all:.0%}{counts and ': '}{counts}"
+    written = store.last_written()
+    if manifest["sessions"] and written:
+        yield from _pace(manifest["sessions"], len(rows), of_all, written, bool(runner))
+    yield _table(rows, manifest["defenses"], of_all // len(manifest["defenses"]))
+
+
+def _pace(
+    sessions: list[dict[str, Any]], done: int, of_all: int, written: float, running: bool
+) -> Iterator[str]:
+    """How fast the latest session is or was, and what is left at that pace."""
+    latest = sessions[-1]
+    began = datetime.fromisoformat(latest["began"]).timestamp()
+    seconds = max(written - began, 1e-9)
+    new = done - latest["kept"]
+    what = f"session {len(sessions)}, begun {latest['began']} on {', '.join(latest['devices']) or 'nothing'}"
+    yield f"{what}: {new} trials in {in_words(seconds)}, {60 * new / seconds:.3g}/min"
+    yield f"last written {in_words(time.time() - written)} ago"
+    if running and new > 0 and done < of_all:
+        yield f"about {in_words((of_all - done) * seconds / new)} left at this pace"
+
+
+def _table(rows: pd.DataFrame, defenses: list[str], each: int) -> Table:
+    statuses = sorted(rows["status"].unique())
+    table = Table(box=HEADS, padding=(0, 1, 0, 0))
+    table.add_column("defense", overflow="fold")
+    for name in ("done", "of", *statuses):
+        table.add_column(name, justify="right", no_wrap=True)
+    counts = rows.groupby(["defense", "status"]).size()
+    for defense in defenses:
+        own = [int(counts.get((defense, name), 0)) for name in statuses]
+        table.add_row(defense, *(str(count) for count in (sum(own), each, *own)))
+    return table

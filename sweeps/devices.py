@@ -1,0 +1,66 @@
+"""Which workers run on which devices."""
+
+import os
+
+import torch
+
+from bench.attacks import Resources
+from defenses.errors import UserError
+from sweeps.executors import Executor, Inline
+from sweeps.processes import Joblib
+
+
+def worker_devices(devices: list[str], jobs: int | None) -> list[str]:
+    """The device of each worker: `jobs` workers over the devices in turn, or as many as fit.
+
+    Without `jobs`: one worker a GPU, or one a core.
+    """
+    if jobs is None:
+        jobs = len(devices) if devices != ["cpu"] else usable_cores()
+    return [devices[worker % len(devices)] for worker in range(jobs)]
+
+
+def make_executor(name: str, devices: list[str], jobs: int | None, trial_timeout: float) -> Executor:
+    """The executor of that name; `jobs` and `devices` as for `worker_devices`."""
+    if name == "inline":
+        return Inline(devices[0])
+    return Joblib(worker_devices(devices, jobs), trial_timeout)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_devices(asked: str) -> list[str]:
+    """The devices that `auto`, `cpu` or `cuda:0,cuda:2` stands for.
+
+    Raises:
+        UserError: a device that is not there, or CPU and GPU together: their rows differ.
+    """
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if asked == "auto":
+        return gpus or ["cpu"]
+    if asked == "cuda" and gpus:
+        return gpus
+    devices = [device.strip() for device in asked.split(",")]
+    known = ["cpu", *gpus]
+    for device in devices:
+        if device not in known:
+            raise UserError(f"--device: expected auto or some of {', '.join(known)}, got {device!r}")
+    if "cpu" in devices and set(devices) != {"cpu"}:
+        raise UserError(f"--device: expected cpu or GPUs, whose last digits differ, got both: {asked!r}")
+    return list(dict.fromkeys(devices))
+
+
+def describe_workers(executor: Executor, resources: Resources, memory: str) -> str:
+    """What will be used, in a line: `cpu: 2 workers x 1 thread, 64 slots each (MEMORY), no GPU found`."""
+    counts = {device: executor.devices.count(device) for device in executor.devices}
+    parts = [f"{device}: {count} worker{'s' * (count > 1)} x 1 thread" for device, count in counts.items()]
+    notes = [
+        f"{resources.slots} slots each ({memory})" if memory else "one trial at a time each",
+        "compiled" if resources.compiled else "",
+        "TF32 off" if any(device != "cpu" for device in counts) else "",
+        "" if torch.cuda.is_available() else "no GPU found",
+    ]
+    return ", ".join(["; ".join(parts), *filter(None, notes)])

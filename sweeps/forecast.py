@@ -1,0 +1,106 @@
+"""How long a sweep takes, and how much room: predicted from a short measured probe."""
+
+import time
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from bench.attacks import Resources
+from bench.datasets import open_dataset
+from bench.trial import Conditions, run_trials
+from defenses.errors import UserError
+from sweeps.executors import prepare_worker
+from sweeps.plan import Kind, Plan
+from sweeps.resources import GIB, Memory
+
+PROBE_STEPS = 3  # outer steps that every kind of batch takes to be measured
+ROW_BYTES = 400  # of a row, a trace's key and their share of a file
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep takes at most: if every trial takes all its steps."""
+
+    seconds: float
+    workers: int
+    memory: int  # bytes, of all batches together
+    disk: int  # bytes
+
+    def __str__(self) -> str:
+        return (
+            f"time     {in_words(self.seconds)} at most: {self.workers} worker{'s' * (self.workers > 1)},"
+            " every trial with all its steps\n"
+            f"memory   {self.memory / GIB:.2f} GiB for the batches, besides what each worker loads\n"
+            f"disk     {self.disk / 2**20:.0f} MiB at most"
+        )
+
+
+def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, data_root: Path) -> Forecast:
+    """Measure a few steps of every kind of batch on this machine, and add up.
+
+    Args:
+        todo: what is to be run.
+        resources: of each worker; the probe runs on its device.
+        memory: of each worker's batch.
+        workers: how many share the trials, each as fast as the one that is measured.
+        data_root: where data sets lie that do not come with the project.
+    """
+    prepare_worker()
+    conditions = Conditions(resources, data_root, todo.sweep.snapshot_every)
+    seconds = sum(_seconds(kind, conditions) for kind in todo.kinds)
+    disk = sum(_disk(kind, conditions) for kind in todo.kinds)
+    return Forecast(seconds / workers, workers, workers * memory.needed, disk)
+
+
+def _seconds(kind: Kind, conditions: Conditions) -> float:
+    """Of one worker for all trials of a kind."""
+    attack = kind.example.attack.with_budget(PROBE_STEPS)
+    trials = [
+        replace(kind.example, attack=attack, start=start)
+        for start in range(min(conditions.resources.slots, kind.trials))
+    ]
+    began = time.perf_counter()
+    rows = [result.row for result in run_trials(trials, conditions)]
+    whole = time.perf_counter() - began
+    failed = [row.reason for row in rows if row.iterations is None]
+    if failed:
+        where = f"{kind.example.dataset} {kind.example.index}, {kind.example.defense}"
+        raise UserError(f"{where}: nothing can be predicted, as its probe failed: {failed[0]}")
+    attacking = sum(row.seconds for row in rows)
+    each_step = attacking / sum(row.iterations or 0 for row in rows)
+    return kind.steps * each_step + kind.trials * (whole - attacking) / len(rows)
+
+
+def _disk(kind: Kind, conditions: Conditions) -> int:
+    channels, height, width = open_dataset(kind.example.dataset, conditions.data_root).shape
+    budget, every = kind.example.attack.budget, conditions.snapshot_every
+    pictures = 1 + (ceil(budget / every) + 1 if every else 0)
+    return kind.trials * (ROW_BYTES + 2 * pictures * channels * height * width + 8 * (budget + 1))
+
+
+def workers_of(text: str, devices: list[str]) -> int:
+    """How many workers `gpus=8` or `cores=64` stands for.
+
+    Raises:
+        UserError: not of that form, or of a kind of device that cannot be measured here.
+    """
+    kind, _, number = text.partition("=")
+    if kind not in ("gpus", "cores") or not number.isdecimal() or int(number) < 1:
+        raise UserError(f"--plan: expected gpus=N or cores=N, got {text!r}")
+    here = "cores" if devices[0] == "cpu" else "gpus"
+    if kind != here:
+        option = "--device cpu" if kind == "cores" else "a machine with one"
+        text = f"--plan {text}: the probe runs on {devices[0]}, and says nothing of {kind}"
+        raise UserError(f"{text}; it takes {option}")
+    return int(number)
+
+
+def in_words(seconds: float) -> str:
+    """`1 h 52 min`, `3 min 20 s`, `45 s`."""
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

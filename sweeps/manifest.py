@@ -1,0 +1,120 @@
+"""RUN/sweep.json: what was asked for, and with what it was run."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.trial import SCHEMA_VERSION
+from defenses.errors import UserError
+from sweeps.parts import write_whole
+from sweeps.records import FORMAT
+from sweeps.spec import Sweep
+
+MANIFEST = "sweep.json"
+PACKAGES = ("leakbench", "torch", "torchvision", "numpy", "pandas", "scikit-image", "pyarrow")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `sweep.json` holds.
+
+    Raises:
+        UserError: unreadable, or of another version of the program.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT or not {"file", "sweep", "trials", "sessions"} <= manifest.keys():
+        text = f"{path}: expected format {FORMAT}, got {found!r}"
+        raise UserError(f"{text}; it is from another version of leakbench: choose another folder with --out")
+    return manifest
+
+
+def new_manifest(sweep: Sweep) -> dict[str, Any]:
+    """The manifest of a sweep that has not been run yet."""
+    return {"format": FORMAT, "created": _now(), "sessions": [], **_request(sweep)}
+
+
+def with_session(manifest: dict[str, Any], sweep: Sweep, devices: list[str], kept: int) -> dict[str, Any]:
+    """The manifest with one more session of running: when, what, how much was there, where, with what."""
+    session = {
+        "began": _now(),
+        "sha256": _request(sweep)["sha256"],
+        "kept": kept,
+        "devices": devices,
+        "host": platform.node(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "commit": _commit(),
+    }
+    return {**manifest, **_request(sweep), "sessions": [*manifest["sessions"], session]}
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Put the manifest in its place, whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = json.dumps(manifest, indent=2).encode()
+    write_whole(folder / MANIFEST, lambda file: file.write(content))
+
+
+def other_versions(manifest: dict[str, Any]) -> list[str]:
+    """`torch 2.6.0 (begun with 2.5.1)` for each package that is another than at the run's beginning."""
+    if not manifest["sessions"]:
+        return []
+    begun = manifest["sessions"][0]["versions"]
+    return [
+        f"{package} {version} (begun with {begun[package]})"
+        for package, version in package_versions().items()
+        if begun.get(package, version) != version
+    ]
+
+
+def asked_for(sweep: Sweep) -> Any:
+    """What decides the rows, as JSON gives it back: tuples and lists compare equal."""
+    return json.loads(json.dumps({"schema": SCHEMA_VERSION, **sweep.canonical()}))
+
+
+def package_versions() -> dict[str, str]:
+    """{package: its version} of the installed ones among PACKAGES."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _request(sweep: Sweep) -> dict[str, Any]:
+    text = sweep.file.read_text(encoding="utf-8")
+    return {
+        "file": str(sweep.file),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "text": text,
+        "sweep": asked_for(sweep),
+        "defenses": [str(choice.value) for choice in sweep.defenses],
+        "trials": len(sweep),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The git commit that the program runs from, `-dirty` where files were changed; None outside git."""
+    arguments = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

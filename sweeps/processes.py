@@ -1,0 +1,231 @@
+"""One process a core or GPU on this machine; whatever becomes of one, the sweep goes on."""
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from typing import Any
+
+from joblib.externals.loky.backend.context import get_context
+
+from bench.trial import Trial, failure
+from defenses.errors import StoppedError
+from sweeps.executors import Moved, Work
+from sweeps.records import Record, to_record
+from sweeps.suspects import Suspects
+from sweeps.worker import serve
+
+SECONDS_BETWEEN_LOOKS = 0.5  # where no worker has news
+SECONDS_TO_END = 10.0  # for a process that no longer answers, before it is killed
+MOST_STILLBORN = 3  # workers in a row that end before their first trial
+
+
+class Joblib:
+    """A process of joblib's loky for each entry of `devices`; all take trials from one queue.
+
+    A worker that dies is replaced, and what it had is run again: the trials that may have been the
+    reason apart from the others, until the one is found.
+
+    Args:
+        devices: of each worker, such as `cpu` or `cuda:0`.
+        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
+    """
+
+    def __init__(self, devices: list[str], trial_timeout: float = 0):
+        self.devices = devices
+        self.trial_timeout = trial_timeout
+
+    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Record | None]:
+        """See `Executor.run`.
+
+        Raises:
+            StoppedError: workers cannot start at all.
+        """
+        pool = _Pool(work, iter(trials), moved, self)
+        try:
+            yield from pool.records()
+        finally:
+            pool.end()
+
+
+@dataclass
+class _Worker:
+    """A process, as it is known here."""
+
+    device: str
+    process: Any = None  # None before its start and after its end
+    connection: Any = None
+    lifeline: Any = None  # closed with this process, which tells the other one
+    idle: bool = True
+    bundle: deque[Trial] | None = None  # what alone it is given; None where that is the common queue
+    held: dict[str, Trial] = field(default_factory=dict)  # {key: trial} that it took and has no result of
+    since: dict[str, float] = field(default_factory=dict)  # {key: when it began with it}
+    preparing: str | None = None  # the key of the trial whose own part is being done
+
+    def overdue(self, limit: float) -> list[Trial]:
+        """The trials that have used up their time; while one is prepared, all others wait for it."""
+        clocks = [self.preparing] if self.preparing else list(self.since)
+        return [self.held[key] for key in clocks if time.monotonic() - self.since[key] > limit]
+
+    def suspects(self) -> tuple[list[Trial], str]:
+        """The trials that may be the reason of its death, and what was done with them."""
+        if self.preparing:
+            return [self.held[self.preparing]], "preparing"
+        return [self.held[key] for key in self.since], "running"
+
+
+class _Pool:
+    """The workers of one sweep, and the trials that are not done."""
+
+    def __init__(self, work: Work, trials: Iterator[Trial], moved: Moved, settings: Joblib):
+        self.work, self.moved, self.timeout = work, moved, settings.trial_timeout
+        self.workers = [_Worker(device) for device in settings.devices]
+        self.fresh = trials
+        self.ahead = next(trials, None)  # of them: None where all were given out
+        self.bundles: deque[deque[Trial]] = deque()  # to be run again, each without other company
+        self.seen = Suspects()
+        self.stillborn = 0
+
+    def records(self) -> Iterator[Record | None]:
+        """Until no trial is left."""
+        while self._give_work():
+            workers = {worker.connection: worker for worker in self.workers if worker.process}
+            for ready in connection.wait(list(workers), SECONDS_BETWEEN_LOOKS):
+                yield from self._hear(workers[ready])
+            for worker in self.workers:
+                yield from self._stop_overdue(worker)
+            yield None
+
+    def end(self) -> None:
+        """End every worker, whatever it does."""
+        running = [worker for worker in self.workers if worker.process]
+        for worker in running:
+            kill(worker.process)
+        for worker in running:
+            self._bury(worker)
+
+    def _give_work(self) -> bool:
+        """Set idle workers to work where there is some; False where all is done."""
+        for worker in self.workers:
+            if worker.idle and (self.bundles or self.ahead):
+                if not worker.process:
+                    self._start(worker)
+                worker.bundle = self.bundles.popleft() if self.bundles else None
+                worker.idle = False
+                with suppress(OSError):  # where it has just died: that is heard of soon
+                    worker.connection.send(True)
+        return not all(worker.idle for worker in self.workers)
+
+    def _start(self, worker: _Worker) -> None:
+        context = get_context("loky")
+        worker.connection, far_end = context.Pipe()
+        far_lifeline, worker.lifeline = context.Pipe(duplex=False)
+        arguments = (self.work, worker.device, far_end, far_lifeline)
+        worker.process = context.Process(target=serve, args=arguments, daemon=True)
+        worker.process.start()
+        far_end.close()
+        far_lifeline.close()
+
+    def _hear(self, worker: _Worker) -> Iterator[Record]:
+        """Take one piece of news, or that there will be none any more."""
+        try:
+            kind, news = worker.connection.recv()
+            if kind == "next":
+                worker.connection.send(self._hand_out(worker))
+        except (EOFError, OSError):
+            yield from self._lost(worker)
+            return
+        if kind == "preparing":
+            worker.preparing = news
+            if news:
+                worker.since[news] = time.monotonic()
+                self.stillborn = 0
+        elif kind == "moved":
+            self.moved(news)
+        elif kind == "done":
+            self._forget(worker, news.row["key"])
+            yield news
+        elif kind == "refused":
+            key, reason = news
+            yield self._failed(self._forget(worker, key), reason, worker)
+        elif kind == "failed":
+            raise StoppedError(f"a worker failed: {news}; what is finished is stored")
+        elif kind == "idle":
+            worker.idle = True
+            for key in list(worker.held):  # no trial is silently missing
+                yield self._failed(self._forget(worker, key), "the attack gave no result for it", worker)
+
+    def _hand_out(self, worker: _Worker) -> tuple[str, dict[str, Any]] | None:
+        """The next trial for a worker, by its names: a user's file is imported where it is used."""
+        if worker.bundle is not None:
+            trial = worker.bundle.popleft() if worker.bundle else None
+        else:
+            trial, self.ahead = self.ahead, self.ahead and next(self.fresh, None)
+        if trial is None:
+            return None
+        worker.held[trial.key] = trial
+        return trial.key, trial.names()
+
+    def _forget(self, worker: _Worker, key: str) -> Trial:
+        worker.since.pop(key, None)
+        return worker.held.pop(key)
+
+    def _failed(self, trial: Trial, reason: str, worker: _Worker) -> Record:
+        self.moved(trial.attack.budget)
+        return to_record(failure(trial, reason, worker.device))
+
+    def _lost(self, worker: _Worker) -> Iterator[Record]:
+        """A worker has died: what it had runs again; what ended it twice is an error."""
+        suspects, during = worker.suspects()
+        apart, guilty = self.seen.after_death(suspects, during)
+        others = [trial for trial in worker.held.values() if trial not in suspects]
+        how = self._bury(worker, *apart, others)
+        if guilty:
+            yield self._failed(guilty, f"worker died ({how}) twice while {during} this trial", worker)
+        elif not suspects:
+            self.stillborn += 1
+            if self.stillborn >= MOST_STILLBORN * len(self.workers):
+                text = f"workers end before they begin a trial ({how})"
+                raise StoppedError(f"{text}; what is finished is stored: the same command runs the rest")
+
+    def _stop_overdue(self, worker: _Worker) -> Iterator[Record]:
+        if not (self.timeout and worker.process) or worker.connection.poll():
+            return
+        late = worker.overdue(self.timeout)
+        if late:
+            kill(worker.process)
+            self._bury(worker, [trial for trial in worker.held.values() if trial not in late])
+        for trial in late:
+            yield self._failed(trial, f"no result after {self.timeout:g} s (trial_timeout)", worker)
+
+    def _bury(self, worker: _Worker, *returned: list[Trial]) -> str:
+        """Forget a process, keep what is to be run again of what it had; returns how it ended."""
+        worker.process.join(SECONDS_TO_END)
+        kill(worker.process)
+        worker.process.join()
+        how = how_it_ended(worker.process.exitcode)
+        worker.connection.close()
+        worker.lifeline.close()
+        self.bundles.extend(deque(bundle) for bundle in [*returned, worker.bundle] if bundle)
+        worker.process, worker.bundle, worker.idle, worker.preparing = None, None, True, None
+        worker.held.clear()
+        worker.since.clear()
+        return how
+
+
+def kill(process: Any) -> None:
+    """End a process of loky's, whatever it does."""
+    if process.exitcode is None:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """`exit code 3`, `SIGSEGV`."""
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
+    return f"{name}, as when memory runs out" if name == "SIGKILL" else name

@@ -1,0 +1,105 @@
+"""What is stored of a finished trial: its row, its trace, its original, as plain values."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from bench.trial import SCHEMA_VERSION, Result, Row, Trace
+from defenses.configured import setting_types
+
+FORMAT = 2  # of a run's folder
+_VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_PANDAS = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
+_KINDS = {name: kind if kind in _ARROW else get_args(kind)[0] for name, kind in setting_types(Row).items()}
+ROW_DTYPES = {name: _PANDAS[kind] for name, kind in _KINDS.items()}  # of the table in pandas
+ROW_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in _KINDS.items()], metadata=_VERSION)
+TRACE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("match_loss", pa.list_(pa.float32())),
+        ("image_mse", pa.list_(pa.float32())),
+        ("shape", pa.list_(pa.int32())),
+        ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
+        ("snapshot_steps", pa.list_(pa.int32())),
+        ("snapshots", pa.binary()),  # likewise, one picture after the other
+    ],
+    metadata=_VERSION,
+)
+ORIGINAL_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("index", pa.int64()),
+        ("shape", pa.list_(pa.int32())),
+        ("image", pa.binary()),  # float16
+    ],
+    metadata=_VERSION,
+)
+
+
+class Record(NamedTuple):
+    """A finished trial on its way from a worker to the disk."""
+
+    row: dict[str, Any]
+    trace: dict[str, Any] | None  # None where the trial failed
+    original: dict[str, Any] | None  # likewise
+
+
+@dataclass(frozen=True)
+class StoredTrace:
+    """The way of one trial, as it was kept."""
+
+    match_loss: np.ndarray  # at the start and after each outer step
+    image_mse: np.ndarray  # likewise, of the raw pixels
+    reconstruction: np.ndarray  # (C, H, W) float32, clipped to [0, 1]
+    snapshots: dict[int, np.ndarray]  # {outer step: (C, H, W)}, clipped likewise
+
+
+def to_record(result: Result) -> Record:
+    """A result as it is stored."""
+    row, trace = result.row, result.trace
+    if trace is None:
+        return Record(asdict(row), None, None)
+    original = {"dataset": row.dataset, "index": row.index, **_pixels("image", trace.truth)}
+    return Record(asdict(row), _trace_record(row.key, trace), original)
+
+
+def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
+    assert trace.reconstruction is not None
+    return {
+        "key": key,
+        "match_loss": trace.match_loss,
+        "image_mse": trace.image_mse,
+        **_pixels("reconstruction", trace.reconstruction),
+        "snapshot_steps": list(trace.snapshots),
+        "snapshots": b"".join(_half_bytes(image) for image in trace.snapshots.values()),
+    }
+
+
+def stored_trace(record: dict[str, Any]) -> StoredTrace:
+    """A trace as it was read back."""
+    steps, shape = record["snapshot_steps"], record["shape"]
+    return StoredTrace(
+        np.array(record["match_loss"], dtype=np.float32),
+        np.array(record["image_mse"], dtype=np.float32),
+        picture(record["reconstruction"], shape),
+        dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
+    )
+
+
+def _pixels(name: str, image: Tensor) -> dict[str, Any]:
+    return {"shape": list(image.shape), name: _half_bytes(image)}
+
+
+def _half_bytes(image: Tensor) -> bytes:
+    return image.nan_to_num().clamp(0, 1).numpy().astype("<f2").tobytes()
+
+
+def picture(content: bytes, shape: Sequence[int]) -> np.ndarray:
+    """Stored pixels as float32, of that shape."""
+    return np.frombuffer(content, dtype="<f2").reshape(shape).astype(np.float32)

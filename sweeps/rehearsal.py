@@ -1,0 +1,53 @@
+"""What a user's own code does to a process is found out in another one first."""
+
+import re
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from joblib.externals.loky.backend.context import get_context
+
+from defenses.errors import UserError
+from sweeps.checks import load_sweep
+from sweeps.plan import plan
+from sweeps.processes import how_it_ended, kill
+from sweeps.resources import choose
+
+_NAMES_CODE = re.compile(r"[\w./~-]+\.py(?=:\w)")
+
+
+def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
+    """Check a sweep that names a user's code in a process of its own, which that code may end.
+
+    Raises:
+        UserError: it does, or the sweep has problems (see `load_sweep`).
+    """
+    named = _NAMES_CODE.findall(file.read_text(errors="replace")) if file.is_file() else []
+    if not named:
+        return
+    context = get_context("loky")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_rehearse, args=(file, data_root, download, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        problems = here.recv()
+    except EOFError:
+        process.join()
+        how, files = how_it_ended(process.exitcode), ", ".join(sorted(set(named)))
+        text = f"{file}: expected code that can be checked, found that it ends its process"
+        raise UserError(f"{text} ({how}); look at {files}") from None
+    finally:
+        kill(process)
+    if problems:
+        raise UserError(*problems)
+
+
+def _rehearse(file: Path, data_root: Path, download: bool, there: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to heed
+    try:
+        choose(plan(load_sweep(file, data_root, download), {}), ["cpu"], None, data_root)
+    except UserError as error:
+        there.send(error.problems)
+    else:
+        there.send([])

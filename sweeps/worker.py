@@ -1,0 +1,76 @@
+"""The life of a worker's process: it asks for trials, and tells what becomes of them.
+
+It sends pairs (kind, news):
+    next        it has room for a trial; the answer is (key, names), or None where there is no more
+    preparing   key of the trial whose own part begins, or None where that is over
+    moved       outer steps taken
+    done        the record of a trial
+    refused     (key, reason): a trial that cannot be made here
+    failed      why the work broke off, other than for a trial
+    idle        the stream of trials has ended; the answer is True once there is another
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+from bench.trial import Trial, Watcher
+from defenses.errors import one_line
+from sweeps.executors import Work, prepare_worker
+
+
+def serve(work: Work, device: str, runner: Connection, lifeline: Connection) -> None:
+    """Run what the runner gives, until it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the runner ends this one
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    prepare_worker()
+    watcher = Watcher(
+        preparing=lambda trial: runner.send(("preparing", trial and trial.key)),
+        moved=lambda steps: runner.send(("moved", steps)),
+    )
+    try:
+        while runner.recv():
+            _work_off(work, device, runner, watcher)
+    except (EOFError, ConnectionError):  # the runner is gone
+        os._exit(1)
+
+
+def _work_off(work: Work, device: str, runner: Connection, watcher: Watcher) -> None:
+    """One stream of trials."""
+    try:
+        for record in work(_trials(runner), device, watcher):
+            runner.send(("done", record))
+    except (EOFError, ConnectionError):
+        raise
+    except Exception as error:  # noqa: BLE001  # what trials throw are rows: this is another error
+        runner.send(("failed", one_line(error)))
+    runner.send(("idle", None))
+
+
+def _trials(runner: Connection) -> Iterator[Trial]:
+    while True:
+        runner.send(("next", None))
+        answer = runner.recv()
+        if answer is None:
+            return
+        key, names = answer
+        try:
+            trial = Trial.from_names(names)
+            changed = trial.key != key
+        except Exception as error:  # noqa: BLE001  # a user's file may do anything on import
+            runner.send(("refused", (key, one_line(error))))
+            continue
+        if changed:
+            runner.send(("refused", (key, "a file that it names was changed while the sweep ran")))
+            continue
+        yield trial
+
+
+def _end_with(lifeline: Connection) -> None:
+    """End this process when the runner is gone, even in the middle of a trial that hangs."""
+    try:
+        lifeline.recv()
+    finally:
+        os._exit(1)

@@ -1,0 +1,266 @@
+"""Workers that live, die, hang and are replaced: real processes, really killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.trial import Trial
+from defenses.errors import StoppedError
+from sweeps.executors import Inline
+from sweeps.processes import Joblib
+from sweeps.records import Record
+from sweeps.suspects import Suspects
+
+PLAIN = {"dataset": "mnist-5k", "model": "mlp", "model_seed": 0, "attack": "dlg(steps=7)", "start": 0}
+
+
+def trials(count):
+    return [Trial.from_names({**PLAIN, "index": index, "defense": "none"}) for index in range(count)]
+
+
+def found(trial, device):
+    return Record(
+        {
+            "key": trial.key,
+            "index": trial.index,
+            "status": "budget",
+            "device": device,
+            "process": os.getpid(),
+            "threads": torch.get_num_threads(),
+        },
+        None,
+        None,
+    )
+
+
+def tell(trials, device, watcher):
+    """Stands for the attack: says where each trial ran."""
+    for trial in trials:
+        watcher.preparing(trial)
+        watcher.preparing(None)
+        watcher.moved(trial.index)
+        yield found(trial, device)
+
+
+def rows(executor, work, count, moved=lambda steps: None):
+    return [record.row for record in executor.run(work, trials(count), moved) if record]
+
+
+def failures(rows):
+    return {row["index"]: row["reason"] for row in rows if row["status"] == "error"}
+
+
+def test_inline_runs_in_this_process_on_one_thread():
+    torch.set_num_threads(2)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    steps = []
+    (row, other) = rows(Inline("cpu"), tell, 2, steps.append)
+    assert (row["process"], row["threads"], row["device"]) == (os.getpid(), 1, "cpu")
+    assert steps == [0, 1]
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def tell_when_all_are_there(trials, device, watcher, folder, workers):
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < workers:
+        time.sleep(0.02)
+    yield from tell(trials, device, watcher)
+
+
+def test_each_worker_has_a_device_and_one_thread_and_all_share_the_work(tmp_path):
+    """With devices that are not there: what a worker does with its name is the attack's."""
+    devices = ["cuda:0", "cuda:1", "cuda:2"]
+    steps = []
+    work = partial(tell_when_all_are_there, folder=tmp_path, workers=3)
+    found = rows(Joblib(devices), work, 600, steps.append)
+    assert sorted(row["index"] for row in found) == list(range(600))
+    assert sum(steps) == sum(range(600))
+    assert len({(row["process"], row["device"]) for row in found}) == 3  # a process keeps its device
+    assert {row["threads"] for row in found} == {1}
+    assert os.getpid() not in {row["process"] for row in found}
+    counts = [sum(row["device"] == device for row in found) for device in devices]
+    assert min(counts) > 100  # a queue: nobody waits while there is work
+
+
+def test_one_job_is_a_process_of_its_own():
+    (row,) = rows(Joblib(["cpu"]), tell, 1)
+    assert row["process"] != os.getpid()
+
+
+def misdeed(trials, device, watcher, bad, deed, during, log):
+    """A batch of four that ends its worker with a bad trial among them."""
+    while batch := list(islice(trials, 4)):
+        for trial in batch:
+            watcher.preparing(trial)
+            if trial.index in bad and during == "preparing":
+                commit(deed, trial, log)
+            watcher.preparing(None)
+        for trial in batch:
+            if trial.index in bad and during == "running":
+                commit(deed, trial, log)
+        for trial in batch:
+            yield found(trial, device)
+
+
+def commit(deed, trial, log):
+    with log.open("a") as file:
+        print(trial.index, file=file)
+    if deed == "exit":
+        os._exit(3)
+    if deed == "hang":
+        time.sleep(1000)
+    os.kill(os.getpid(), deed)
+
+
+DEEDS = {"exit": "exit code 3", signal.SIGKILL: "SIGKILL, as when memory runs out", signal.SIGSEGV: "SIGSEGV"}
+
+
+@pytest.mark.parametrize("during", ["preparing", "running"])
+@pytest.mark.parametrize("deed", DEEDS, ids=str)
+def test_the_trial_that_kills_its_worker_twice_is_an_error_and_the_others_are_not(tmp_path, deed, during):
+    steps, log = [], tmp_path / "log"
+    work = partial(misdeed, bad={2, 9}, deed=deed, during=during, log=log)
+    found = rows(Joblib(["cpu", "cpu"]), work, 12, steps.append)
+    assert sorted(row["index"] for row in found) == list(range(12))
+    reason = f"worker died ({DEEDS[deed]}) twice while {during} this trial"
+    assert failures(found) == {2: reason, 9: reason}
+    assert sum(steps) == 2 * 7  # what a failed trial did not need counts as done
+    if during == "preparing":
+        assert sorted(log.read_text().split()) == ["2", "2", "9", "9"]
+
+
+@pytest.mark.parametrize("during", ["preparing", "running"])
+def test_a_trial_that_hangs_is_ended(tmp_path, during):
+    work = partial(misdeed, bad={2}, deed="hang", during=during, log=tmp_path / "log")
+    found = rows(Joblib(["cpu"], trial_timeout=2), work, 6)
+    assert sorted(row["index"] for row in found) == list(range(6))
+    late = failures(found)
+    assert set(late.values()) == {"no result after 2 s (trial_timeout)"}
+    # one that is prepared is known; of a batch, all were as late as the one that hangs
+    assert set(late) == ({2} if during == "preparing" else {0, 1, 2, 3})
+
+
+def test_a_worker_that_is_killed_from_outside_costs_nothing():
+    """Whatever it was doing: its trials run again, in another process."""
+    killed, found = [], []
+    results = Joblib(["cpu", "cpu"]).run(slow, trials(40), lambda steps: None)
+    for record in results:
+        if record is None:
+            continue
+        found.append(record.row)
+        if len(found) in (5, 12, 20):
+            os.kill(record.row["process"], signal.SIGKILL)
+            killed.append(record.row["process"])
+    assert sorted(row["index"] for row in found) == list(range(40))
+    assert not failures(found)
+    assert len({row["process"] for row in found}) > len(killed)
+
+
+def slow(trials, device, watcher):
+    for record in tell(trials, device, watcher):
+        time.sleep(0.02)
+        yield record
+
+
+def end_at_once(trials, device, watcher):
+    os._exit(5)
+
+
+def break_off(trials, device, watcher):
+    raise RuntimeError("no such card")
+
+
+def test_workers_that_cannot_start_end_the_sweep_with_a_sentence():
+    with pytest.raises(StoppedError, match=r"workers end before they begin a trial \(exit code 5\)"):
+        rows(Joblib(["cpu", "cpu"]), end_at_once, 6)
+    with pytest.raises(StoppedError, match="a worker failed: RuntimeError: no such card"):
+        rows(Joblib(["cpu"]), break_off, 6)
+
+
+def forget_one(trials, device, watcher):
+    for record in tell(trials, device, watcher):
+        if record.row["index"] != 1:
+            yield record
+
+
+def test_a_trial_without_a_result_is_an_error():
+    found = rows(Joblib(["cpu"]), forget_one, 3)
+    assert failures(found) == {1: "the attack gave no result for it"}
+
+
+def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):
+    path = tmp_path / "mine.py"
+    text = (
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Mine(Defense):\n    def apply(self, gradients, generator): {}\n"
+    )
+    path.write_text(text.format("return gradients"))
+    own = Trial.from_names({**PLAIN, "index": 1, "defense": f"{path}:Mine"})
+    path.write_text(text.format("return dict(gradients)"))
+    found = [record.row for record in Joblib(["cpu"]).run(tell, [*trials(1), own], print) if record]
+    assert failures(found) == {1: "a file that it names was changed while the sweep ran"}
+    assert {row["key"] for row in found} == {own.key, trials(1)[0].key}
+    path.write_text("nonsense(")
+    (row,) = [record.row for record in Joblib(["cpu"]).run(tell, [own], print) if record]
+    assert "mine.py: could not be imported: SyntaxError" in row["reason"]
+
+
+def gone(pids, patience=30):
+    deadline = time.monotonic() + patience
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_sweep_that_is_left_early_leaves_no_worker_behind():
+    results = Joblib(["cpu", "cpu"]).run(tell, trials(1000), print)
+    workers = {next(filter(None, results)).row["process"] for _ in range(10)}
+    results.close()
+    assert gone(workers)
+
+
+RUNNER = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from test_processes import *
+for record in Joblib(["cpu"]).run(hang, trials(2), print):
+    pass
+"""
+
+
+def hang(trials, device, watcher):
+    next(trials)
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+    yield
+
+
+def test_workers_do_not_outlive_a_runner_that_is_killed():
+    """Even where they hang."""
+    here = Path(__file__).parent
+    code = RUNNER.format(root=str(here.parent), tests=str(here))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as runner:
+        worker = int(runner.stdout.readline())
+        assert not gone([worker], patience=1)
+        runner.kill()
+        assert gone([worker])
+
+
+def test_suspects_are_divided_until_one_is_left():
+    first, second, third = trials(3)
+    seen = Suspects()
+    assert seen.after_death([], "running") == ([], None)
+    assert seen.after_death([first, second, third], "running") == ([[first, second], [third]], None)
+    assert seen.after_death([third], "running") == ([[third]], None)
+    assert seen.after_death([third], "preparing") == ([[third]], None)  # not at the same: bad luck
+    assert seen.after_death([first, second], "running") == ([[first], [second]], None)
+    assert seen.after_death([third], "running") == ([], third)

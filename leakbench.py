@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from sweeps.executors import Executor
     from sweeps.plan import Plan
     from sweeps.spec import Sweep
     from sweeps.store import Store
@@ -55,10 +56,11 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
     sweep.add_argument(
         "--executor",
-        choices=["joblib", "inline"],
+        choices=["joblib", "dask", "inline"],
         default="joblib",
-        help="joblib: a process a worker (default); inline: all in this one, for debugging",
+        help="joblib: a process a worker (default); dask: a cluster; inline: in this process, for debugging",
     )
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
     add_data_root(sweep)
     sweep.add_argument(
         "--dry-run", action="store_true", help="show what would run and what it would take; run nothing"
@@ -109,7 +111,7 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
     from defenses.errors import UserError
     from sweeps.checks import load_sweep
-    from sweeps.devices import find_devices
+    from sweeps.executors import make_executor
     from sweeps.rehearsal import rehearse
     from sweeps.store import Store
 
@@ -118,17 +120,18 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     download = not options.dry_run
     rehearse(options.file, options.data_root, download)
     sweep = load_sweep(options.file, options.data_root, download)
-    devices = find_devices(options.device)
+    jobs, timeout = options.jobs, sweep.trial_timeout
+    executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
     folder = options.out or Path("runs") / options.file.stem
     store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
     console.print(f"{options.file}: {sweep.describe()}")
     for notice in sweep.notices:
         console.print(f"note: {notice}")
     if options.dry_run:
-        return show_forecast(options, sweep, store, devices, console)
+        return show_forecast(options, sweep, store, executor, console)
     with store.lock():
         try:
-            run_missing(options, sweep, store, devices, console)
+            run_missing(options, sweep, store, executor, console)
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED
@@ -136,11 +139,11 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_missing(
-    options: argparse.Namespace, sweep: "Sweep", store: "Store", devices: list[str], console: Console
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> None:
     """Run what has no row yet, and say what is done with what."""
     from bench.trial import Conditions
-    from sweeps.devices import describe_workers, make_executor
+    from sweeps.executors.devices import describe_workers
     from sweeps.plan import plan
     from sweeps.progress import show_progress
     from sweeps.resources import choose
@@ -149,11 +152,10 @@ def run_missing(
     todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
     for line in describe_plan(todo, store):
         console.print(line)
-    executor = make_executor(options.executor, devices, options.jobs, sweep.trial_timeout)
     if not todo:
         store.begin(sweep, [], todo.kept, todo.left_out)
         return
-    resources, memory = choose(todo, executor.devices, options.slots, options.data_root)
+    resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
     conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
     console.print(describe_workers(executor, resources, str(memory)))
     store.begin(sweep, executor.devices, todo.kept, todo.left_out)
@@ -176,17 +178,16 @@ def describe_plan(todo: "Plan", store: "Store") -> Iterator[str]:
 
 
 def show_forecast(
-    options: argparse.Namespace, sweep: "Sweep", store: "Store", devices: list[str], console: Console
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> int:
     """`leakbench sweep --dry-run`: what would run, and what it would take."""
-    from sweeps.devices import worker_devices
     from sweeps.forecast import forecast, workers_of
     from sweeps.plan import plan
     from sweeps.resources import choose
 
-    workers = worker_devices(devices, options.jobs)
+    workers = executor.devices
     if options.plan:
-        workers = devices[:1] * workers_of(options.plan, devices)
+        workers = workers[:1] * workers_of(options.plan, workers[0])
     todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
     if todo.kept:
         console.print(f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run")
@@ -199,7 +200,7 @@ def show_forecast(
     if len(todo) > LISTED:
         console.print(f"... and {len(todo) - LISTED} more")
     if todo:
-        resources, memory = choose(todo, workers, options.slots, options.data_root)
+        resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
         console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
     console.print(f"{len(todo)} trials would run; nothing was run or written")
     return 0

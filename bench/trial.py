@@ -197,7 +197,7 @@ class _Group:
                 for number, reconstruction in found:
                     yield self._finish(number, reconstruction)
                     yield from self._failures()
-            except Exception as error:  # noqa: BLE001  # the one place where an error becomes a row
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
                 for trial, trace, _ in self.running.values():
                     self.failed.append(self._failure(trial, error, len(trace.image_mse) - 1))
                 self.running.clear()
@@ -219,13 +219,12 @@ class _Group:
             self.watcher.preparing(trial)
             try:
                 case, image, label = prepare(trial, number, self.conditions.data_root)
-            except Exception as error:  # noqa: BLE001  # likewise, for what comes before the attack
+                self.running[number] = (trial, Trace(image), label)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
-                continue
-            finally:
-                self.watcher.preparing(None)
-            self.running[number] = (trial, Trace(image), label)
-            yield case
+            self.watcher.preparing(None)
+            if number in self.running:
+                yield case
 
     def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
         """See `Attack.reconstruct`."""
@@ -268,7 +267,7 @@ class _Group:
         while self.failed:
             yield self.failed.pop(0)
 
-    def _failure(self, trial: Trial, error: Exception, steps: int = 0) -> Result:
+    def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
         self._count(trial.attack.budget - max(steps, 0))
         return failure(trial, one_line(error), self.conditions.resources.device)
 

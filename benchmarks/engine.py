@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from bench.attacks import Resources
 from bench.attacks.batched import Batch
 from bench.trial import Conditions, Trial, prepare, run_trials
-from sweeps.executors import prepare_worker
+from sweeps.executors.base import prepare_worker
 
 DEFENSES = [
     "none",

@@ -3,7 +3,8 @@
 
 def one_line(error: BaseException) -> str:
     """An error as `Type: what it says`, whatever line breaks are in it."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    return f"{kind}: {text}" if text else kind
 
 
 class UserError(Exception):

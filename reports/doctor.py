@@ -10,7 +10,7 @@ from bench.datasets import DATASETS
 from bench.datasets.folder import Folder
 from bench.datasets.torchvision_import import torchvision_datasets
 from defenses.configured import SettingError
-from sweeps.devices import usable_cores
+from sweeps.executors.devices import usable_cores
 from sweeps.manifest import package_versions
 
 

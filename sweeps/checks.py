@@ -136,6 +136,9 @@ def model_problems(model: Model, images: Images, image: Tensor, label: int, seed
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         yield f"expected class scores of shape (1, {images.classes}), got {got}"
         return
+    if not scores.isfinite().all():
+        yield "expected finite class scores, got NaN or infinity"
+        return
     yield from differentiation_problems(network, images, image, label)
 
 

@@ -9,7 +9,7 @@ from bench.attacks import Resources
 from bench.datasets import open_dataset
 from bench.trial import Conditions, run_trials
 from defenses.errors import UserError
-from sweeps.executors import prepare_worker
+from sweeps.executors.base import prepare_worker
 from sweeps.plan import Kind, Plan
 from sweeps.resources import GIB, Memory
 
@@ -78,7 +78,7 @@ def _disk(kind: Kind, conditions: Conditions) -> int:
     return kind.trials * (ROW_BYTES + 2 * pictures * channels * height * width + 8 * (budget + 1))
 
 
-def workers_of(text: str, devices: list[str]) -> int:
+def workers_of(text: str, device: str) -> int:
     """How many workers `gpus=8` or `cores=64` stands for.
 
     Raises:
@@ -87,10 +87,10 @@ def workers_of(text: str, devices: list[str]) -> int:
     kind, _, number = text.partition("=")
     if kind not in ("gpus", "cores") or not number.isdecimal() or int(number) < 1:
         raise UserError(f"--plan: expected gpus=N or cores=N, got {text!r}")
-    here = "cores" if devices[0] == "cpu" else "gpus"
+    here = "cores" if device == "cpu" else "gpus"
     if kind != here:
         option = "--device cpu" if kind == "cores" else "a machine with one"
-        text = f"--plan {text}: the probe runs on {devices[0]}, and says nothing of {kind}"
+        text = f"--plan {text}: the probe runs on {device}, and says nothing of {kind}"
         raise UserError(f"{text}; it takes {option}")
     return int(number)
 

@@ -9,8 +9,8 @@ from joblib.externals.loky.backend.context import get_context
 
 from defenses.errors import UserError
 from sweeps.checks import load_sweep
+from sweeps.executors.processes import how_it_ended, kill
 from sweeps.plan import plan
-from sweeps.processes import how_it_ended, kill
 from sweeps.resources import choose
 
 _NAMES_CODE = re.compile(r"[\w./~-]+\.py(?=:\w)")
@@ -46,7 +46,7 @@ def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
 def _rehearse(file: Path, data_root: Path, download: bool, there: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to heed
     try:
-        choose(plan(load_sweep(file, data_root, download), {}), ["cpu"], None, data_root)
+        choose(plan(load_sweep(file, data_root, download), {}), ["cpu"], None, None, data_root)
     except UserError as error:
         there.send(error.problems)
     else:

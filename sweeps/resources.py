@@ -1,7 +1,6 @@
 """How wide a batch is, and whether it is compiled: decided before the start, and announced."""
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,19 +34,22 @@ class Memory:
         return needed if self.free is None else f"{needed} of {max(self.free, 0) / GIB:.2f} free"
 
 
-def choose(todo: Plan, devices: list[str], slots: int | None, data_root: Path) -> tuple[Resources, Memory]:
+def choose(
+    todo: Plan, devices: list[str], free: int | None, slots: int | None, data_root: Path
+) -> tuple[Resources, Memory]:
     """The width that suits what there is to do and the memory there is, and whether to compile.
 
     Args:
         todo: what is to be run, and of which sweep: a resumed one is compiled if and only if the whole was.
         devices: of each worker, such as `cpu` or `cuda:0`.
+        free: bytes that each worker may take; None where that is not known.
+        free: bytes that each worker may take for its batch; None where that is not known.
         slots: the width that was asked for, if any.
         data_root: where data sets lie that do not come with the project.
     """
     kind = torch.device(devices[0]).type
     cases = examples((kind.example for kind in todo.kinds), data_root)
     each = max((bytes_per_slot(*case) for case in cases), default=0)
-    free = free_for_each(devices)
     if slots is None:
         share = GRAIN * math.ceil(len(todo) / len(devices) / GRAIN)
         fitting = WIDEST[kind] if free is None or not each else int(USABLE * free / each)
@@ -73,40 +75,3 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]
             start = Start.draw(victim.images.shape, victim.images.classes, "example")
             found.append((trial.attack, Case(0, victim.network, victim.gradient, start)))
     return found
-
-
-def free_for_each(devices: list[str]) -> int | None:
-    """Bytes that the batch of each worker may take, where the workers are on these devices."""
-    shares = []
-    for device in set(devices):
-        free = free_memory(device)
-        if free is None:
-            return None
-        # a worker on the CPU starts with what this process has loaded as well
-        loaded = resident_memory() if device == "cpu" else 0
-        shares.append(free // devices.count(device) - loaded)
-    return min(shares)
-
-
-def resident_memory() -> int:
-    """Bytes of this process; 0 where this machine does not tell."""
-    counts = Path("/proc/self/statm")
-    return int(counts.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if counts.is_file() else 0
-
-
-def free_memory(device: str) -> int | None:
-    """Bytes that are free on the device; None where this machine does not tell."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo, limits = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-    found = []
-    if meminfo.is_file():
-        entries = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        found.append(1024 * int(entries["MemAvailable"].split()[0]))
-    for limit, used in (
-        (limits / "memory.max", limits / "memory.current"),
-        (limits / "memory/memory.limit_in_bytes", limits / "memory/memory.usage_in_bytes"),
-    ):
-        if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-            found.append(int(limit.read_text()) - int(used.read_text()))
-    return min(found, default=None)

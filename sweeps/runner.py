@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 from bench.trial import Conditions, Trial, Watcher, run_trials
-from sweeps.executors import Executor
+from defenses.errors import StoppedError
+from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.progress import Progress
 from sweeps.records import Record, to_record
@@ -30,12 +31,17 @@ def run(todo: Plan, store: Store, executor: Executor, conditions: Conditions, pr
     """
     store.forget(todo.retried)
     work = partial(_work, conditions=conditions)
+    missing = len(todo)
     with _Buffer(store) as buffer:
-        for record in executor.run(work, todo, progress.moved):
+        for record in executor.run(work, todo, conditions.resources.slots, progress.moved):
             if record is not None:
                 buffer.records.append(record)
                 progress.ended(record.row)
+                missing -= 1
             buffer.flush_in_time()
+    if missing:
+        text = f"{missing} trials came back without a row: expected one for each"
+        raise StoppedError(f"{text}; the same command runs them again")
 
 
 def _work(trials: Iterator[Trial], device: str, watcher: Watcher, conditions: Conditions) -> Iterator[Record]:

@@ -5,10 +5,10 @@ import torch
 
 from bench.attacks import Resources
 from defenses.errors import UserError
-from sweeps import devices
-from sweeps.devices import describe_workers, find_devices, make_executor, worker_devices
-from sweeps.executors import Inline
-from sweeps.processes import Joblib
+from sweeps.executors import devices
+from sweeps.executors.base import Inline
+from sweeps.executors.devices import describe_workers, find_devices, make_executor, worker_devices
+from sweeps.executors.processes import Joblib
 
 
 def test_one_worker_a_gpu_or_a_core(monkeypatch):

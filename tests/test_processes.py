@@ -14,10 +14,10 @@ import torch
 
 from bench.trial import Trial
 from defenses.errors import StoppedError
-from sweeps.executors import Inline
-from sweeps.processes import Joblib
+from sweeps.executors.base import Inline
+from sweeps.executors.processes import Joblib
+from sweeps.executors.suspects import Suspects
 from sweeps.records import Record
-from sweeps.suspects import Suspects
 
 PLAIN = {"dataset": "mnist-5k", "model": "mlp", "model_seed": 0, "attack": "dlg(steps=7)", "start": 0}
 

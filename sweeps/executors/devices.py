@@ -6,8 +6,7 @@ import torch
 
 from bench.attacks import Resources
 from defenses.errors import UserError
-from sweeps.executors import Executor, Inline
-from sweeps.processes import Joblib
+from sweeps.executors.base import Executor
 
 
 def worker_devices(devices: list[str], jobs: int | None) -> list[str]:
@@ -18,13 +17,6 @@ def worker_devices(devices: list[str], jobs: int | None) -> list[str]:
     if jobs is None:
         jobs = len(devices) if devices != ["cpu"] else usable_cores()
     return [devices[worker % len(devices)] for worker in range(jobs)]
-
-
-def make_executor(name: str, devices: list[str], jobs: int | None, trial_timeout: float) -> Executor:
-    """The executor of that name; `jobs` and `devices` as for `worker_devices`."""
-    if name == "inline":
-        return Inline(devices[0])
-    return Joblib(worker_devices(devices, jobs), trial_timeout)
 
 
 def usable_cores() -> int:

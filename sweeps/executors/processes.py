@@ -14,10 +14,11 @@ from joblib.externals.loky.backend.context import get_context
 
 from bench.trial import Trial, failure
 from defenses.errors import StoppedError
-from sweeps.executors import Moved, Work
+from sweeps.executors.base import NO_RESULT, Moved, Work
+from sweeps.executors.memory import free_for_each
+from sweeps.executors.suspects import Suspects
+from sweeps.executors.worker import serve
 from sweeps.records import Record, to_record
-from sweeps.suspects import Suspects
-from sweeps.worker import serve
 
 SECONDS_BETWEEN_LOOKS = 0.5  # where no worker has news
 SECONDS_TO_END = 10.0  # for a process that no longer answers, before it is killed
@@ -39,7 +40,11 @@ class Joblib:
         self.devices = devices
         self.trial_timeout = trial_timeout
 
-    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Record | None]:
+    def free(self) -> int | None:
+        """See `Executor.free`."""
+        return free_for_each(self.devices)
+
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
         """See `Executor.run`.
 
         Raises:
@@ -150,14 +155,13 @@ class _Pool:
             self._forget(worker, news.row["key"])
             yield news
         elif kind == "refused":
-            key, reason = news
-            yield self._failed(self._forget(worker, key), reason, worker)
+            yield self._failed(self._forget(worker, news.key), news.reason, worker)
         elif kind == "failed":
             raise StoppedError(f"a worker failed: {news}; what is finished is stored")
         elif kind == "idle":
             worker.idle = True
             for key in list(worker.held):  # no trial is silently missing
-                yield self._failed(self._forget(worker, key), "the attack gave no result for it", worker)
+                yield self._failed(self._forget(worker, key), NO_RESULT, worker)
 
     def _hand_out(self, worker: _Worker) -> tuple[str, dict[str, Any]] | None:
         """The next trial for a worker, by its names: a user's file is imported where it is used."""

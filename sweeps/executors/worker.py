@@ -5,7 +5,7 @@ It sends pairs (kind, news):
     preparing   key of the trial whose own part begins, or None where that is over
     moved       outer steps taken
     done        the record of a trial
-    refused     (key, reason): a trial that cannot be made here
+    refused     a Refusal
     failed      why the work broke off, other than for a trial
     idle        the stream of trials has ended; the answer is True once there is another
 """
@@ -15,10 +15,28 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 from bench.trial import Trial, Watcher
 from defenses.errors import one_line
-from sweeps.executors import Work, prepare_worker
+from sweeps.executors.base import Work, prepare_worker
+
+
+class Refusal(NamedTuple):
+    """A trial that cannot be made here, and why."""
+
+    key: str
+    reason: str
+
+
+def make_trial(key: str, names: dict[str, Any]) -> Trial | Refusal:
+    """The trial of these names, if it is still the one of that key."""
+    try:
+        trial = Trial.from_names(names)
+        changed = trial.key != key
+    except Exception as error:  # noqa: BLE001  # a user's file may do anything on import
+        return Refusal(key, one_line(error))
+    return Refusal(key, "a file that it names was changed while the sweep ran") if changed else trial
 
 
 def serve(work: Work, device: str, runner: Connection, lifeline: Connection) -> None:
@@ -33,7 +51,7 @@ def serve(work: Work, device: str, runner: Connection, lifeline: Connection) -> 
     try:
         while runner.recv():
             _work_off(work, device, runner, watcher)
-    except (EOFError, ConnectionError):  # the runner is gone
+    except (EOFError, ConnectionError, KeyboardInterrupt):  # the runner is gone; or a user's code raised it
         os._exit(1)
 
 
@@ -55,17 +73,11 @@ def _trials(runner: Connection) -> Iterator[Trial]:
         answer = runner.recv()
         if answer is None:
             return
-        key, names = answer
-        try:
-            trial = Trial.from_names(names)
-            changed = trial.key != key
-        except Exception as error:  # noqa: BLE001  # a user's file may do anything on import
-            runner.send(("refused", (key, one_line(error))))
-            continue
-        if changed:
-            runner.send(("refused", (key, "a file that it names was changed while the sweep ran")))
-            continue
-        yield trial
+        trial = make_trial(*answer)
+        if isinstance(trial, Refusal):
+            runner.send(("refused", trial))
+        else:
+            yield trial
 
 
 def _end_with(lifeline: Connection) -> None:

@@ -6,10 +6,14 @@ from typing import Protocol
 import torch
 
 from bench.trial import Trial, Watcher
+from sweeps.executors.memory import free_for_each
 from sweeps.records import Record
 
 Moved = Callable[[int], None]  # told how many outer steps were taken
 Work = Callable[[Iterator[Trial], str, Watcher], Iterator[Record]]  # (trials as there is room, device, ...)
+
+
+NO_RESULT = "the attack gave no result for it"
 
 
 class Executor(Protocol):
@@ -17,10 +21,20 @@ class Executor(Protocol):
 
     devices: list[str]  # one entry a worker
 
-    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Record | None]:
+    def free(self) -> int | None:
+        """Bytes that each worker may take for its batch; None where that is not known."""
+        ...
+
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
         """The records of `work(trials, device, watcher)` for all trials, in any order.
 
         None stands for a moment without news, so that the caller can do what has to be done now and then.
+
+        Args:
+            work: what a worker does with the trials that it is given.
+            trials: those that share a batch after one another.
+            slots: how many a worker takes on at once.
+            moved: told how many outer steps were taken.
         """
         ...
 
@@ -31,7 +45,11 @@ class Inline:
     def __init__(self, device: str):
         self.devices = [device]
 
-    def run(self, work: Work, trials: Iterable[Trial], moved: Moved) -> Iterator[Record | None]:
+    def free(self) -> int | None:
+        """See `Executor.free`."""
+        return free_for_each(self.devices)
+
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
         """See `Executor.run`."""
         prepare_worker()
         yield from work(iter(trials), self.devices[0], Watcher(moved=moved))

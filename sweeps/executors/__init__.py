@@ -1,0 +1,38 @@
+"""Where trials run."""
+
+from defenses.errors import UserError
+from sweeps.executors.base import Executor, Inline
+from sweeps.executors.cluster import Dask
+from sweeps.executors.devices import find_devices, worker_devices
+from sweeps.executors.processes import Joblib
+
+EXECUTORS = ("joblib", "dask", "inline")
+
+
+def make_executor(
+    name: str, device: str, jobs: int | None, scheduler: str | None, trial_timeout: float
+) -> Executor:
+    """The executor of that name.
+
+    Args:
+        name: one of EXECUTORS.
+        device: `auto`, `cpu`, `cuda`, or the names of GPUs.
+        jobs: how many workers, if not one a GPU or core; on a cluster they are there already.
+        scheduler: the address of dask's, for `dask`.
+        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
+
+    Raises:
+        UserError: options that do not go together, or devices or workers that are not there.
+    """
+    if (name == "dask") != (scheduler is not None):
+        raise UserError("--executor dask and --scheduler ADDRESS: expected both or none, got one of them")
+    if trial_timeout and name != "joblib":
+        text = f"trial_timeout: expected 0 with --executor {name}, which cannot stop a trial"
+        raise UserError(f"{text}, got {trial_timeout:g}")
+    if scheduler is not None:
+        return Dask(scheduler, device)
+    devices = find_devices(device)
+    return Inline(devices[0]) if name == "inline" else Joblib(worker_devices(devices, jobs), trial_timeout)
+
+
+__all__ = ["EXECUTORS", "Executor", "make_executor"]

@@ -1,0 +1,59 @@
+"""The program as a user runs it: real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+
+
+def command(*arguments, **options):
+    """Run `leakbench ARGUMENTS` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "leakbench", *map(str, arguments)],
+        capture_output=True, text=True, env=ENVIRONMENT, timeout=180, **options,
+    )  # fmt: skip
+
+
+def start(*arguments, **options):
+    """Start `leakbench ARGUMENTS`; a shell lets what it starts in the background ignore Ctrl-C: not this."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "leakbench", *map(str, arguments)],
+        text=True, env=ENVIRONMENT, preexec_fn=heed_interrupts, **options,
+    )  # fmt: skip
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def stored(folder):
+    """The rows of a run's folder as plain pandas reads them, in an order of their own, without the time."""
+    rows = pd.read_parquet(folder / "trials.parquet")
+    return rows.drop(columns="seconds").sort_values("key", ignore_index=True)
+
+
+def children(pid):
+    """The processes that a process has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(status.parent.name))
+    return found

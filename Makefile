@@ -5,14 +5,15 @@ VENV   ?= .venv
 SWEEP  ?= sweeps/quick.yaml
 OUT    ?= runs/$(basename $(notdir $(SWEEP)))
 DEVICE ?= cpu
+N      ?= 200
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep test lint figures csv bench clean
+.PHONY: help sweep test lint figures csv bench torture clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1']"
+	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1'] [N=200]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: sweeps/quick.yaml)
@@ -32,6 +33,9 @@ csv: $(READY)  ## write the rows of OUT as CSV again
 
 bench: $(READY)  ## measure the batched engine against the reference (DEVICE=cuda on a GPU); 7 minutes
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(ARGS)
+
+torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored
+	@$(BIN)/python tests/torture.py --kills $(N)
 
 clean:  ## remove the virtual environment and the caches of the tools; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -215,14 +216,32 @@ def show_results(store: "Store", console: Console) -> int:
     for table in terminal_tables(rows):
         console.print(table)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
-    console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
-    figures = [path for path in write_figures(store) if path.suffix == ".png"]
-    for path in figures:
-        console.print(f"figure   {path} (and .pdf)")
+    with writing_reports(store.folder):
+        console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
+        for path in write_figures(store):
+            if path.suffix == ".png":
+                console.print(f"figure   {path} (and .pdf)")
     failed = rows[rows["status"] == "error"]
     for reason, count in failed["reason"].value_counts().items():
-        console.print(f"{count} trials failed: {reason}", style="red")
+        console.print(f"{count} trial{'s' * (count > 1)} failed: {reason}", style="red")
+    if len(failed):
+        console.print("the same command with --retry errors runs them again")
     return TRIALS_FAILED if len(failed) else 0
+
+
+@contextmanager
+def writing_reports(folder: Path) -> Iterator[None]:
+    """A disk that takes no more figures is no reason for a traceback."""
+    from defenses.errors import StoppedError
+
+    try:
+        yield
+    except OSError as error:
+        text = (
+            f"{folder}: tables and figures cannot be written: {error.strerror or error}; the rows are stored"
+        )
+        again = f"`leakbench csv {folder}` and `leakbench figures {folder}` write the rest"
+        raise StoppedError(f"{text}: {again}") from error
 
 
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
@@ -230,8 +249,9 @@ def draw_figures(options: argparse.Namespace, console: Console) -> int:
     from reports.figures import write_figures
     from sweeps.store import Store
 
-    for path in write_figures(Store.existing(options.folder)):
-        console.print(str(path))
+    with writing_reports(options.folder):
+        for path in write_figures(Store.existing(options.folder)):
+            console.print(str(path))
     return 0
 
 
@@ -241,7 +261,8 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
     from sweeps.store import Store
 
     store = Store.existing(options.folder)
-    console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+    with writing_reports(options.folder):
+        console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
     return 0
 
 

@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
+
+import leakbench
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -19,6 +22,14 @@ def command(*arguments, **options):
         [sys.executable, "-m", "leakbench", *map(str, arguments)],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=180, **options,
     )  # fmt: skip
+
+
+def inside(folder, *arguments):
+    """The program in this process, without its figures; returns its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("reports.figures.write_figures", lambda _store: [])
+        return leakbench.main(list(map(str, arguments)))
 
 
 def start(*arguments, **options):

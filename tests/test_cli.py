@@ -1,18 +1,18 @@
 """The command line, as a user meets it: real processes, real exit codes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from running import ROOT, command, inside, start, stored, wait_for
 
 import leakbench
 
-ROOT = Path(__file__).parent.parent
 SWEEP = """
 datasets: [{name: cifar10-sample, indices: 0-1}]
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
@@ -25,14 +25,6 @@ defenses: [prune(ratio=0.5), none, gaussian(variance=0.01)]
 attacks: [dlg(steps=3)]
 restarts: 2
 """
-
-
-def command(*arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "leakbench", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=120, **options,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -95,31 +87,16 @@ def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "12 trials would run; nothing was run or written" in done.stdout
     assert done.stdout.count("gaussian(variance=0.01)") == 4
+    assert re.search(r"\ntime     \d+ s at most: \d+ workers?, every trial with all its steps\n", done.stdout)
+    assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", done.stdout)
+    assert re.search(r"\ndisk     \d+ MiB at most\n", done.stdout)
     assert os.listdir(tmp_path) == ["mine.yaml"]
 
 
 def test_the_default_folder_is_named_after_the_file(write, tmp_path):
-    write("tiny.yaml", "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
-    done = command("sweep", "tiny.yaml", "--jobs", "1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    write("tiny.yaml", "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    assert inside(tmp_path, "sweep", "tiny.yaml", "--executor", "inline") == 0
     assert (tmp_path / "runs" / "tiny" / "trials.csv").exists()
-
-
-def test_trials_that_fail_are_rows_and_the_exit_code_says_so(write, tmp_path):
-    write(
-        "bad.py",
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
-        "@dataclass(frozen=True)\nclass Bad(Defense):\n"
-        "    def apply(self, gradients, generator):\n        raise ValueError('never [red]works')\n",
-    )
-    write("mine.yaml", SWEEP.replace("gaussian(variance=0.01)", "'bad.py:Bad'"))
-    done = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=tmp_path)
-    assert done.returncode == leakbench.TRIALS_FAILED == 1
-    assert "4 trials failed: ValueError: never [red]works" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-    rows = pd.read_csv(tmp_path / "out" / "trials.csv")
-    assert (rows["status"] == "error").sum() == 4
-    assert (rows["status"] != "error").sum() == 8
 
 
 BAD = [
@@ -127,6 +104,18 @@ BAD = [
     (["sweep", "bad.yaml"], "bad.yaml: defenses[0].variance: expected a number >= 0, got -1"),
     (["sweep", "good.yaml", "--device", "tpu"], "--device: expected auto or some of cpu"),
     (["sweep", "good.yaml", "--jobs", "0"], "expected a whole number >= 1, got '0'"),
+    (["sweep", "good.yaml", "--plan", "gpus=8"], "--plan: expected --dry-run with it"),
+    (
+        ["sweep", "good.yaml", "--dry-run", "--plan", "gpus=8"],
+        "the probe runs on cpu, and says nothing of gpus",
+    ),
+    (
+        ["sweep", "good.yaml", "--dry-run", "--plan", "cores=0"],
+        "--plan: expected gpus=N or cores=N, got 'cores",
+    ),
+    (["sweep", "good.yaml", "--retry", "all"], "argument --retry: invalid choice: 'all'"),
+    (["sweep", "good.yaml", "--executor", "ray"], "argument --executor: invalid choice: 'ray'"),
+    (["status", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["sweep", "good.yaml", "--slots", "0"], "expected a whole number >= 1, got '0'"),
     (["sweep", "good.yaml", "--out", "good.yaml"], "good.yaml: expected a new folder or a run of this"),
     (["sweep", "good.yaml", "--out", "."], ".: expected a new folder or a run of this sweep, found"),
@@ -160,24 +149,40 @@ def test_another_sweep_does_not_get_the_folder_of_one(finished, write, tmp_path,
     assert "holds the run of another sweep, mine.yaml; choose another with --out" in capsys.readouterr().err
 
 
-def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path):
+def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys):
     """In the same folder; what it no longer asks for stays there, and out of the tables."""
-    text = "datasets: [mnist-sample]\ndefenses: [none, {}]\nattacks: [dlg(steps=1)]\n"
+    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none, {}]\nattacks: [dlg(steps=1)]\n"
+    arguments = ("sweep", "mine.yaml", "--executor", "inline")
     write("mine.yaml", text.format("float16"))
-    assert command("sweep", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert inside(tmp_path, *arguments) == 0
     write("mine.yaml", text.format("bfloat16"))
-    changed = command("sweep", "mine.yaml", cwd=tmp_path)
-    assert "runs/mine: 1 trials are there already, 1 to run" in changed.stdout
-    assert "note: 1 row of before that the file no longer asks for: kept, but in no table" in changed.stdout
+    assert inside(tmp_path, *arguments) == 0
+    output = capsys.readouterr().out
+    assert "runs/mine: 1 trials are there already, 1 to run" in output
+    assert "note: 1 row of before that the file no longer asks for: kept, but in no table" in output
     table = tmp_path / "runs" / "mine" / "trials.csv"
     assert sorted(pd.read_csv(table)["defense"]) == ["bfloat16", "none"]
     write("mine.yaml", text.format("float16"))
-    back = command("sweep", "mine.yaml", cwd=tmp_path)
-    assert "2 trials are there already, 0 to run" in back.stdout
+    assert inside(tmp_path, *arguments) == 0
+    assert "2 trials are there already, 0 to run" in capsys.readouterr().out
     assert sorted(pd.read_csv(table)["defense"]) == ["float16", "none"]
-    fresh = command("sweep", "mine.yaml", "--fresh", cwd=tmp_path)
-    assert fresh.returncode == 2
-    assert "runs/mine: expected an empty folder, as --fresh asks for, found files" in fresh.stderr
+    assert inside(tmp_path, *arguments, "--fresh") == leakbench.USER_ERROR
+    problem = "runs/mine: expected an empty folder, as --fresh asks for, found files"
+    assert problem in capsys.readouterr().err
+
+
+def test_rows_of_two_versions_are_noticed(write, tmp_path, capsys):
+    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [{}]\nattacks: [dlg(steps=1)]\n"
+    write("mine.yaml", text.format("none"))
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    write("mine.yaml", text.format("none, float16"))
+    manifest = tmp_path / "runs" / "mine" / "sweep.json"
+    manifest.write_text(manifest.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    assert (
+        f"note: torch {torch.__version__} (begun with 1.0): rows of two versions may"
+        in capsys.readouterr().out
+    )
 
 
 def test_list_shows_everything_with_its_settings(capsys):
@@ -219,63 +224,42 @@ def uninterrupted(tmp_path_factory):
     (folder / "turned.yaml").write_text(TURNED.replace("steps=3", "steps=30"))
     done = command("sweep", "turned.yaml", "--out", "out", "--jobs", "1", "--slots", "8", cwd=folder)
     assert done.returncode == 0, done.stderr
-    return pd.read_parquet(folder / "out" / "trials.parquet")
-
-
-def heed_interrupts():
-    """A shell lets the processes that it starts in the background ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return stored(folder / "out")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, uninterrupted, stop):
+def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, uninterrupted, stop):
     """Stopped in the middle: exit code 130; the rest is run by more workers, and no bit is another.
 
     Another sweep of the same trials, in another order and never stopped, is what it is held against.
     """
     write("mine.yaml", SWEEP.replace("steps=3", "steps=30"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    arguments = [
-        sys.executable,
-        "-m",
-        "leakbench",
-        "sweep",
-        "mine.yaml",
-        "--out",
-        "out",
-        "--jobs",
-        "1",
-        "--slots",
-        "8",
-    ]
-    running = subprocess.Popen(
-        arguments,
-        preexec_fn=heed_interrupts,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    arguments = ("sweep", "mine.yaml", "--out", "out", "--jobs", "1", "--slots", "8")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = start(*arguments, cwd=tmp_path, **pipes)
     parts = tmp_path / "out" / "trials.parquet"
-    deadline = time.monotonic() + 60
-    while not list(parts.glob("part-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: list(parts.glob("part-*")))
+    assert inside(tmp_path, *arguments) == leakbench.USER_ERROR
+    runner = f"process {running.pid} on {os.uname().nodename}"
+    assert f"out: {runner} is running a sweep in it" in capsys.readouterr().err
+    assert inside(tmp_path, "status", "out") == 0
+    text = capsys.readouterr().out
+    assert f"out: mine.yaml, running ({runner})" in text
+    assert re.search(r"\n[1-9]\d? of 12 trials, \d+%: ", text)
+    assert re.search(r"session 1, begun .* on cpu: \d+ trials in \d+ s, [\d.e+]+/min", text)
+    assert re.search(r"about .* left at this pace", text)
     running.send_signal(stop)
     output, error = running.communicate(timeout=60)
     assert running.returncode == leakbench.INTERRUPTED
     assert "the same command runs the rest" in output
     assert "Traceback" not in output + error
+    assert inside(tmp_path, "status", "out") == 0
+    assert "out: mine.yaml, not running" in capsys.readouterr().out
     kept = len(pd.read_parquet(parts))
     assert 0 < kept < 12
     write("out/.keep", "")
     again = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", "--slots", "8", cwd=tmp_path)
     assert f"{kept} trials are there already, {12 - kept} to run" in again.stdout
-    rows = pd.read_parquet(parts)
+    rows = stored(tmp_path / "out")
     assert len(rows) == rows["key"].nunique() == 12
-    pd.testing.assert_frame_equal(by_key(rows), by_key(uninterrupted), check_exact=True)
-
-
-def by_key(rows):
-    """The rows in an order of their own, without the time."""
-    return rows.drop(columns="seconds").sort_values("key", ignore_index=True)
+    pd.testing.assert_frame_equal(rows, uninterrupted, check_exact=True)

@@ -1,0 +1,170 @@
+"""What goes wrong around a sweep: plug-ins that misbehave, disks that are full, folders that are closed."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from running import ENVIRONMENT, command, inside, stored
+
+import leakbench
+
+BAD = """
+import os, time
+from dataclasses import dataclass
+from torch import nn
+from defenses import Defense
+
+@dataclass(frozen=True)
+class Bad(Defense):
+    deed: str
+    def apply(self, gradients, generator):
+        if self.deed == "raise": raise ValueError("never [red]works")
+        if self.deed == "leave": raise SystemExit(0)
+        if self.deed == "nan": return {name: each * float("nan") for name, each in gradients.items()}
+        if self.deed == "shape": return {name: each.flatten() for name, each in gradients.items()}
+        if self.deed == "hang": time.sleep(1000)
+        if self.deed == "exit": os._exit(0)
+        return gradients
+
+class Exits(nn.Linear):
+    def __init__(self): super().__init__(784, 10)
+    def forward(self, images): os._exit(0)
+"""
+SWEEP = """
+datasets: [mnist-sample]
+models: ['mlp(hidden=[16])']
+defenses: [none, float16]
+attacks: [dlg(steps=2)]
+"""
+
+
+def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
+    write("bad.py", BAD)
+    deeds = "[raise, leave, nan, shape, hang, exit]"
+    defenses = f"[none, {{name: 'bad.py:Bad', deed: {deeds}}}]"
+    write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 3\n")
+    done = command("sweep", "mine.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == leakbench.TRIALS_FAILED, done.stderr
+    assert "note: bad.py is imported, as defenses[1] names it" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    rows = stored(tmp_path / "out")
+    reasons = dict(zip(rows["defense"], rows["reason"], strict=True))
+    contract = "ContractError: defense bad.py:Bad(deed={}): gradient '1.weight': {}"
+    assert "2 steps" in reasons.pop("none")
+    assert reasons == {
+        "bad.py:Bad(deed=raise)": "ValueError: never [red]works",
+        "bad.py:Bad(deed=leave)": "SystemExit: 0",
+        'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity after it"),
+        "bad.py:Bad(deed=shape)": contract.format("shape", "expected shape (16, 784), got (12544,)"),
+        "bad.py:Bad(deed=hang)": "no result after 3 s (trial_timeout)",
+        "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",
+    }
+    for reason in reasons.values():
+        assert f"1 trial failed: {reason}" in done.stdout
+
+
+def test_a_model_that_ends_its_process_is_found_out_before_the_start(write, tmp_path):
+    write("bad.py", BAD)
+    write("mine.yaml", SWEEP.replace("mlp(hidden=[16])", "bad.py:Exits"))
+    done = command("sweep", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == leakbench.USER_ERROR
+    expected = "mine.yaml: expected code that can be checked, found that it ends its process (exit code 0)"
+    assert done.stderr.strip() == f"{expected}; look at bad.py"
+    assert sorted(os.listdir(tmp_path)) == ["bad.py", "mine.yaml"]
+
+
+def run_under(before, write, tmp_path, out="out"):
+    """A sweep in a process for which `before` has changed what the system allows."""
+    write("mine.yaml", SWEEP)
+    return subprocess.run(
+        [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", out],
+        preexec_fn=before, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def obey_permissions():
+    """Root may write anywhere, unless it gives that up: CAP_DAC_OVERRIDE, by PR_CAPBSET_DROP."""
+    if os.geteuid() == 0:
+        assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0
+
+
+def test_a_folder_that_may_not_be_written_to_is_a_line(write, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    done = run_under(obey_permissions, write, tmp_path, "closed/out")
+    assert done.returncode == leakbench.USER_ERROR
+    assert done.stderr.strip() == "closed/out: cannot be written to: Permission denied"
+
+
+def test_a_run_in_a_folder_that_was_closed_is_a_line(write, tmp_path):
+    write("mine.yaml", SWEEP)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
+    for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = run_under(obey_permissions, write, tmp_path)
+    assert done.returncode == leakbench.USER_ERROR
+    assert done.stderr.strip() == "out: cannot be written to: Permission denied"
+
+
+def small_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+
+def test_rows_that_cannot_be_written_end_the_sweep_with_a_sentence(write, tmp_path):
+    """The manifest fits in what may be written, a part of the table does not."""
+    done = run_under(small_files, write, tmp_path)
+    assert done.returncode == leakbench.STOPPED, done.stdout
+    text = "out: cannot be written to: File too large; 2 finished trials could not be stored and will run"
+    assert text in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    again = inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline")
+    assert again == 0
+    assert len(stored(tmp_path / "out")) == 2
+
+
+FULL = {
+    "60k": "disk/out: cannot be written to: No space left on device",
+    "120k": "disk/out: tables and figures cannot be written: No space left on device; the rows are stored",
+}
+
+
+@pytest.mark.parametrize("size", FULL)
+def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, size):
+    """It fills up with rows, or later with figures."""
+    (tmp_path / "disk").mkdir()
+    mount = f"mount -t tmpfs -o size={size} none {tmp_path}/disk"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    write("mine.yaml", SWEEP.replace("mnist-sample", "{name: mnist-sample, indices: 0-19}"))
+    sweep = f"{sys.executable} -m leakbench sweep mine.yaml --out disk/out --jobs 1 --slots 8"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mount}; {sweep}; status=$?; cp -r disk/out out; exit $status"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == leakbench.STOPPED, done.stdout + done.stderr
+    assert FULL[size] in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
+    rows = stored(tmp_path / "out")
+    assert len(rows) == rows["key"].nunique() == 40
+
+
+def test_failed_trials_are_run_again_when_that_is_asked_for(write, tmp_path, capsys):
+    source = BAD.replace('if self.deed == "raise"', 'if not os.path.exists("mended")')
+    write("bad.py", source)
+    write("mine.yaml", SWEEP.replace("[none, float16]", "[none, {name: 'bad.py:Bad', deed: raise}]"))
+    arguments = ("sweep", "mine.yaml", "--out", "out", "--executor", "inline")
+    assert inside(tmp_path, *arguments) == leakbench.TRIALS_FAILED
+    write("mended", "")
+    capsys.readouterr()
+    assert inside(tmp_path, *arguments) == leakbench.TRIALS_FAILED  # what failed is done, too
+    assert "out: 2 trials are there already, 0 to run" in capsys.readouterr().out
+    assert inside(tmp_path, *arguments, "--retry", "errors") == 0
+    text = "out: 1 trials are there already, 1 to run, 1 of them again after an error"
+    assert text in capsys.readouterr().out
+    rows = pd.read_parquet(tmp_path / "out" / "trials.parquet")
+    assert len(rows) == 2
+    assert not (rows["status"] == "error").any()

@@ -31,7 +31,8 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-bench: $(READY)  ## measure the batched engine against the reference (DEVICE=cuda on a GPU); 7 minutes
+bench: $(READY)  ## measure engine and sweep (DEVICE=cuda on a GPU); 8 minutes
+	@$(BIN)/python benchmarks/sweep.py
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(ARGS)
 
 torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored

@@ -1,7 +1,7 @@
 """Runs a sweep: its trials through an executor into a store."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -14,9 +14,25 @@ from sweeps.records import Record, to_record
 from sweeps.store import Store
 
 SECONDS_BETWEEN_PARTS = 2.0  # finished work waits no longer to be written
+LARGEST_PART = 500  # records; more are not held in memory
 
 
-def run(todo: Plan, store: Store, executor: Executor, conditions: Conditions, progress: Progress) -> None:
+def attack(
+    trials: Iterator[Trial], device: str, watcher: Watcher, conditions: Conditions
+) -> Iterator[Record]:
+    """At a worker: the records of trials, on its own device."""
+    resources = replace(conditions.resources, device=device)
+    return map(to_record, run_trials(trials, replace(conditions, resources=resources), watcher))
+
+
+def run(
+    todo: Plan,
+    store: Store,
+    executor: Executor,
+    conditions: Conditions,
+    progress: Progress,
+    work: Callable[..., Iterator[Record]] = attack,
+) -> None:
     """Run the trials and store every row; what is finished stays, however the run ends.
 
     Args:
@@ -25,15 +41,18 @@ def run(todo: Plan, store: Store, executor: Executor, conditions: Conditions, pr
         executor: where the trials run.
         conditions: what they run under; each worker has a device of its own.
         progress: told of outer steps taken and of trials that ended.
+        work: what is done with the trials at a worker.
 
     Raises:
         StoppedError: no worker can start, or the rows cannot be written.
     """
     store.forget(todo.retried)
-    work = partial(_work, conditions=conditions)
     missing = len(todo)
+    records = executor.run(
+        partial(work, conditions=conditions), todo, conditions.resources.slots, progress.moved
+    )
     with _Buffer(store) as buffer:
-        for record in executor.run(work, todo, conditions.resources.slots, progress.moved):
+        for record in records:
             if record is not None:
                 buffer.records.append(record)
                 progress.ended(record.row)
@@ -42,11 +61,6 @@ def run(todo: Plan, store: Store, executor: Executor, conditions: Conditions, pr
     if missing:
         text = f"{missing} trials came back without a row: expected one for each"
         raise StoppedError(f"{text}; the same command runs them again")
-
-
-def _work(trials: Iterator[Trial], device: str, watcher: Watcher, conditions: Conditions) -> Iterator[Record]:
-    resources = replace(conditions.resources, device=device)
-    return map(to_record, run_trials(trials, replace(conditions, resources=resources), watcher))
 
 
 class _Buffer:
@@ -64,7 +78,8 @@ class _Buffer:
         self._flush()
 
     def flush_in_time(self) -> None:
-        if time.monotonic() - self.flushed >= SECONDS_BETWEEN_PARTS:
+        waited = time.monotonic() - self.flushed
+        if waited >= SECONDS_BETWEEN_PARTS or len(self.records) >= LARGEST_PART:
             self._flush()
 
     def _flush(self) -> None:

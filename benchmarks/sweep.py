@@ -1,0 +1,177 @@
+"""What a sweep costs besides its attacks: a trial's way through the runner, and a million rows read.
+
+`make bench` runs this. The trials are those of a sweep file, their attack is left out: each worker
+answers at once with a row and a trace of the usual size.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from bench.attacks import Resources
+from bench.trial import Conditions, Result, Trace, Trial, Watcher, make_row
+from sweeps.executors.memory import resident_memory
+from sweeps.executors.processes import Joblib
+from sweeps.plan import plan
+from sweeps.progress import Lines
+from sweeps.records import Record, to_record
+from sweeps.runner import run
+from sweeps.spec import read_sweep
+from sweeps.store import Store
+
+SWEEP = """
+datasets: [{name: mnist-5k, indices: 0-%d}]
+defenses: [none, gaussian(variance=0.01)]
+attacks: [dlg(steps=300)]
+"""
+MIB = 2**20
+ROWS_A_PART = 10_000
+
+
+def answer(
+    trials: Iterator[Trial],
+    device: str,
+    watcher: Watcher,
+    conditions: Conditions,  # noqa: ARG001
+) -> Iterator[Record]:
+    """In a worker: what comes of each trial, but for the attack."""
+    for trial in trials:
+        watcher.preparing(trial)
+        watcher.preparing(None)
+        watcher.moved(trial.attack.budget)
+        yield to_record(result(trial, device, torch.rand(1, 28, 28)))
+
+
+def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
+    """A trial as it ends after 300 steps, with the pictures that are kept of it."""
+    row = make_row(
+        trial, device, status="budget", reason="stopped at the limit of 300 steps", iterations=300,
+        match_loss=0.1, mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, label_true=1, label_recovered=1,
+        label_correct=True, seconds=4.2,
+    )  # fmt: skip
+    snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}
+    return Result(row, Trace(picture, [0.1] * 301, snapshots, [0.2] * 301, picture))
+
+
+def through_the_runner(count: int, workers: int) -> dict[str, float]:
+    """Of `count` trials, from the plan to the last part on disk, at two workers that have nothing to do."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "short.yaml"
+        file.write_text(SWEEP % (count // 2 - 1))
+        sweep, problems = read_sweep(file)
+        assert not problems, problems
+        store = Store.open_for(folder / "run", sweep)
+        with store.lock(), (folder / "log").open("w") as log:
+            began = time.perf_counter()
+            todo = plan(sweep, store.statuses())
+            progress = Watched(Console(file=log), todo)
+            with progress:
+                run(todo, store, Joblib(["cpu"] * workers), Conditions(Resources(slots=64)), progress, answer)
+            seconds = time.perf_counter() - began
+        assert len(store.rows()) == count
+        size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet") if path.is_file())
+    tenth = progress.memory[len(progress.memory) // 10]
+    return {
+        "trials": count,
+        "milliseconds_a_trial": 1e3 * seconds / count,
+        "growth_mib": (max(progress.memory) - tenth) / MIB,
+        "bytes_a_trial": size / count,
+    }
+
+
+class Watched(Lines):
+    """Notes the memory of this process whenever a trial ends."""
+
+    def __init__(self, console: Console, todo: Any):
+        super().__init__(console, todo)
+        self.memory: list[int] = []
+
+    def ended(self, row: dict[str, Any]) -> None:
+        """See `Progress.ended`."""
+        super().ended(row)
+        self.memory.append(resident_memory())
+
+
+def many_rows(count: int) -> dict[str, float]:
+    """Seconds and memory to read so many rows into pandas, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "short.yaml").write_text(SWEEP % 4)
+        sweep, _ = read_sweep(folder / "short.yaml")
+        store = Store.open_for(folder / "run", sweep)
+        trial = next(iter(plan(sweep, {})))
+        row = to_record(result(trial, "cpu", torch.rand(1, 28, 28))).row
+        for first in range(0, count, ROWS_A_PART):
+            numbers = range(first, first + ROWS_A_PART)
+            store.append([Record({**row, "key": f"{n:032x}", "index": n}, None, None) for n in numbers])
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(read, store.folder).result()
+
+
+def read(folder: Path) -> dict[str, float]:
+    """In a process of its own: all rows, and those of a resumed sweep's plan."""
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    rows = Store(folder).rows()
+    seconds = time.perf_counter() - began
+    peak = getrusage(RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    statuses = Store(folder).statuses()
+    assert len(statuses) == len(rows)
+    return {
+        "rows": len(rows),
+        "seconds": seconds,
+        "peak_mib": (peak - before) / 1024,
+        "table_mib": float(rows.memory_usage(deep=True).sum()) / MIB,
+        "seconds_for_the_keys": time.perf_counter() - began,
+    }
+
+
+def main() -> int:
+    """Measure, print, and write RUN/sweep.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    arguments = parser.parse_args()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "pandas": pd.__version__}
+    found: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.processor() or platform.machine(),
+        "versions": versions,
+        "runner": through_the_runner(arguments.trials, arguments.workers),
+        "table": many_rows(arguments.rows),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "sweep.json").write_text(json.dumps(found, indent=2) + "\n")
+    runner, table = found["runner"], found["table"]
+    kib = runner["bytes_a_trial"] / 1024
+    print(
+        f"{runner['trials']} trials without an attack: {runner['milliseconds_a_trial']:.2f} ms a trial, the"
+        f" runner grew by {runner['growth_mib']:.0f} MiB; {kib:.0f} KiB each on disk"
+    )
+    print(
+        f"{table['rows']} rows: read in {table['seconds']:.1f} s, {table['peak_mib']:.0f} MiB at most,"
+        f" {table['table_mib']:.0f} MiB as a table; the keys alone in {table['seconds_for_the_keys']:.1f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from bench.attacks import Attack, Case, Resources, Start
-from bench.attacks.batched import GRAIN, bytes_per_slot
+from bench.attacks.batched import GRAIN, bytes_per_slot, is_out_of_memory
 from bench.attacks.dlg import DLG
 from bench.trial import Trial, find_victim
+from defenses.errors import UserError
 from sweeps.checks import is_batched
 from sweeps.plan import Plan
 
@@ -49,7 +50,13 @@ def choose(
     """
     kind = torch.device(devices[0]).type
     cases = examples((kind.example for kind in todo.kinds), data_root)
-    each = max((bytes_per_slot(*case) for case in cases), default=0)
+    try:
+        each = max((bytes_per_slot(*case) for case in cases), default=0)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"{todo.sweep.file}: expected memory for batches of {GRAIN} trials, found too little"
+        raise UserError(f"{text}; choose smaller models or images, or `engine: reference`") from error
     if slots is None:
         share = GRAIN * math.ceil(len(todo) / len(devices) / GRAIN)
         fitting = WIDEST[kind] if free is None or not each else int(USABLE * free / each)

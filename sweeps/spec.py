@@ -1,6 +1,5 @@
 """A sweep file, checked: YAML in, a `Sweep` out, or every problem of the file at once."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -46,7 +45,11 @@ class Sweep:
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """How many trials."""
+        return self.size
+
+    @property
+    def size(self) -> int:
+        """How many trials; more than `len` can tell, where a file asks for that."""
         pictures = sum(len(choice.indices) for choice in self.datasets)
         crossed = len(self.models) * len(self.model_seeds) * len(self.attacks) * len(self.defenses)
         return pictures * crossed * self.restarts
@@ -62,7 +65,7 @@ class Sweep:
             "start": self.restarts,
         }
         parts = [f"{count} {_plural(what, count)}" for what, count in counts.items() if count > 1]
-        return f"{len(self)} {_plural('trial', len(self))}" + (" = " + " x ".join(parts) if parts else "")
+        return f"{self.size} {_plural('trial', self.size)}" + (" = " + " x ".join(parts) if parts else "")
 
     def canonical(self) -> dict[str, Any]:
         """All that decides which trials there are: two files that agree in it are one sweep."""
@@ -122,6 +125,8 @@ class _Reader:
             snapshot_every=self.count("snapshot_every", content.get("snapshot_every", 30), least=0),
             trial_timeout=self.seconds("trial_timeout", content.get("trial_timeout", 0)),
         )
+        if sweep.size > MOST_TRIALS:
+            self.report("", f"expected at most {MOST_TRIALS:,} trials in a sweep, got {sweep.describe()}")
         return replace(sweep, notices=notices + imports(sweep))
 
     def report(self, place: str, text: str) -> None:
@@ -131,11 +136,13 @@ class _Reader:
         if type(value) is not int or value < least:
             self.report(place, f"expected a whole number >= {least}, got {_shown(value)}")
             return least
+        if value > LARGEST:
+            self.report(place, f"expected at most {LARGEST}, got {_shown(value)}")
         return value
 
     def seconds(self, place: str, value: Any) -> float:
-        if type(value) not in (int, float) or not 0 <= value < math.inf:
-            self.report(place, f"expected seconds, a number >= 0, got {_shown(value)}")
+        if type(value) not in (int, float) or not 0 <= value <= LARGEST:
+            self.report(place, f"expected seconds, a number in 0..{LARGEST}, got {_shown(value)}")
             return 0
         return float(value)
 
@@ -242,6 +249,7 @@ def imports(sweep: Sweep) -> tuple[str, ...]:
     return tuple(f"{file} is imported, as {place} names it" for file, place in files.items())
 
 
+MOST_TRIALS = 10_000_000  # the runner knows each by its key
 LARGEST = 9_999_999  # of an index or a seed
 _RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*")
 

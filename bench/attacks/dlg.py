@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from bench.attacks import batched, reference
 from bench.attacks.base import Attack, Case, Observer, Reconstruction, Resources, Start, Status
 from bench.lbfgs import Settings
+
+MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,13 @@ class DLG(Attack):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Counts of at least 1, rates and limits above 0, tolerances not below it."""
-        for setting in ("steps", "max_iter", "max_eval", "history"):
+        for setting, most in MOST.items():
             if getattr(self, setting) < 1:
                 yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
+            elif getattr(self, setting) > most:
+                yield setting, f"expected at most {most}, got {getattr(self, setting)}"
+        if self.lr > torch.finfo(torch.float32).max:
+            yield "lr", f"expected a number that float32 holds, got {self.lr:g}"
         for setting in ("lr", "pixel_limit"):
             if getattr(self, setting) <= 0:
                 yield setting, f"expected a number > 0, got {getattr(self, setting):g}"

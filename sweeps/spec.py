@@ -182,7 +182,9 @@ class _Reader:
         """The choices that one entry of a list stands for."""
         item = {"name": item} if isinstance(item, str) else item
         if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-            text = f"expected a {registry.kind} by name, or a mapping with a `name`, got {_shown(item)}"
+            text = (
+                f"expected {_article(registry.kind)} by name, or a mapping with a `name`, got {_shown(item)}"
+            )
             self.report(place, text)
             return
         settings = {str(key): value for key, value in item.items() if key != "name"}

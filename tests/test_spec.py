@@ -179,6 +179,18 @@ BAD = {
     SMALL + "defenses: [none]\nrestarts: 0": "restarts: expected a whole number >= 1, got 0",
     SMALL + "defenses: [none]\nrestarts: many": "restarts: expected a whole number >= 1, got 'many'",
     SMALL + "defenses: [none]\nsnapshot_every: -1": "snapshot_every: expected a whole number >= 0, got -1",
+    SMALL + "defenses: [none]\nrestarts: 99999999": "restarts: expected at most 9999999, got 99999999",
+    SMALL + "defenses: [none]\nrestarts: 9999999\nmodel_seeds: 0-1":
+        "expected at most 10,000,000 trials in a sweep, got 19999998 trials = 2 draws of weights x 9999999",
+    SMALL + "defenses: [none]\ntrial_timeout: .nan":
+        "trial_timeout: expected seconds, a number in 0..9999999, got nan",
+    SMALL + "defenses: [none]\ntrial_timeout: -1":
+        "trial_timeout: expected seconds, a number in 0..9999999, got -1",
+    SMALL + "defenses: [none]\nattacks: [dlg(history=10001)]":
+        "attacks[0].history: expected at most 10000, got 10001",
+    SMALL + "defenses: [none]\nattacks: [dlg(lr=1e39)]":
+        "attacks[0].lr: expected a number that float32 holds, got 1e+39",
+    SMALL + "defenses: [none]\nattacks: [3]": "attacks[0]: expected an attack by name, or a mapping with",
     SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers in 0..9999999 such as 3",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
         "datasets[0].indices: expected 0..19, got 20",

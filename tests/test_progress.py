@@ -1,0 +1,130 @@
+"""What is shown of a running sweep, and what is said of one before it runs."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from running import inside
+
+from bench.attacks import Resources
+from bench.trial import Conditions, run_trials
+from defenses.errors import UserError
+from sweeps import progress
+from sweeps.executors.memory import free_for_each
+from sweeps.forecast import forecast, in_words, workers_of
+from sweeps.plan import plan
+from sweeps.progress import Bar, Lines, show_progress
+from sweeps.records import to_record
+from sweeps.resources import choose
+from sweeps.spec import read_sweep
+from sweeps.store import Store
+
+SWEEP = """
+datasets: [{name: mnist-sample, indices: 0-1}]
+models: ['mlp(hidden=[16])']
+defenses: [none, float16]
+attacks: [dlg(steps=20)]
+snapshot_every: 5
+"""
+
+
+@pytest.fixture
+def todo(write):
+    return plan(read_sweep(write("mine.yaml", SWEEP))[0], {})
+
+
+def row(defense, status="budget", ssim=0.5):
+    return {"defense": defense, "status": status, "ssim": ssim}
+
+
+def run_through(shown):
+    with shown:
+        shown.moved(30)
+        shown.ended(row("none", "converged", 1.0))
+        shown.ended(row("float16", "error", None))
+        shown.moved(30)
+        shown.ended(row("none", ssim=0.5))
+        shown.ended(row("float16", "error", None))
+        shown.moved(20)
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_for_each_finished_defense(todo, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(progress, "SHARE_BETWEEN_LINES", 0)
+    out = io.StringIO()
+    shown = show_progress(Console(file=out, width=200), todo)
+    assert isinstance(shown, Lines)
+    run_through(shown)
+    lines = out.getvalue().splitlines()
+    assert "none: 1 converged, 1 budget; median SSIM of all starts 0.750" in lines
+    assert "float16: 2 error" in lines
+    assert re.match(r"38%, \d+ s elapsed, \d+ s left, 0/4 trials, 0/min$", lines[0])
+    assert re.match(r"100%, .* 4/4 trials, \S+/min: 2 error, 1 converged, 1 budget$", lines[-1])
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_log_of_days_stays_readable(todo, monkeypatch):
+    out, clock = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    shown = Lines(Console(file=out, width=200), todo)
+    for clock[0] in range(0, 86400, 5):
+        shown.moved(0)
+    lines = out.getvalue().splitlines()
+    assert 50 < len(lines) < 400
+    assert "15 s elapsed" in lines[0]
+
+
+def test_a_terminal_gets_a_bar(todo):
+    out = io.StringIO()
+    shown = show_progress(Console(file=out, force_terminal=True, width=100), todo)
+    assert isinstance(shown, Bar)
+    run_through(shown)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "100 %" in text
+    assert "elapsed," in text
+    assert re.search(r"4/4 trials, \S+/min: 2 error, 1 converged, 1 budget", text)
+    assert "none: 1 converged, 1 budget; median SSIM of all starts 0.750" in text
+
+
+def test_a_forecast_is_not_exceeded_on_disk(todo, tmp_path):
+    """Time is not compared: machines are noisy. Every trial takes all its steps here, or less."""
+    resources, memory = choose(todo, ["cpu"], free_for_each(["cpu"]), None, tmp_path)
+    said = forecast(todo, resources, memory, 2, tmp_path)
+    assert said.memory == 2 * memory.needed
+    assert said.seconds > 0
+    store = Store.open_for(tmp_path / "run", todo.sweep)
+    results = run_trials(list(todo), Conditions(Resources(slots=8), snapshot_every=5))
+    store.append([to_record(result) for result in results])
+    parts = list(store.folder.glob("t*.parquet/*"))
+    overhead = 12_000  # of two files, whatever is in them
+    assert sum(path.stat().st_size for path in parts) < said.disk + overhead
+    assert said.disk < 4 * 20_000
+    more = forecast(todo, resources, memory, 200, tmp_path)
+    assert more.seconds < said.seconds
+
+
+def test_machines_that_a_forecast_can_be_made_for():
+    assert workers_of("cores=64", "cpu") == 64
+    assert workers_of("gpus=8", "cuda:0") == 8
+    with pytest.raises(UserError, match="--plan gpus=8: the probe runs on cpu, and says nothing of gpus"):
+        workers_of("gpus=8", "cpu")
+    with pytest.raises(UserError, match="the probe runs on cuda:0, and says nothing of cores; it"):
+        workers_of("cores=8", "cuda:0")
+    for text in ("gpus", "gpus=0", "gpus=x", "tpus=8", "gpus=-1"):
+        with pytest.raises(UserError, match=f"--plan: expected gpus=N or cores=N, got '{text}'"):
+            workers_of(text, "cpu")
+
+
+def test_a_forecast_for_more_cores_is_printed(write, tmp_path, capsys):
+    write("mine.yaml", SWEEP)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--dry-run", "--plan", "cores=64") == 0
+    assert "64 workers, every trial with all its steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (6720, "1 h 52 min"), (100_000, "1 d 3 h")],
+)
+def test_durations_as_people_say_them(seconds, text):
+    assert in_words(seconds) == text

@@ -182,10 +182,8 @@ class _Reader:
         """The choices that one entry of a list stands for."""
         item = {"name": item} if isinstance(item, str) else item
         if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-            text = (
-                f"expected {_article(registry.kind)} by name, or a mapping with a `name`, got {_shown(item)}"
-            )
-            self.report(place, text)
+            kind = f"an {registry.kind}" if registry.kind == "attack" else f"a {registry.kind}"
+            self.report(place, f"expected {kind} by name, or a mapping with a `name`, got {_shown(item)}")
             return
         settings = {str(key): value for key, value in item.items() if key != "name"}
         indices: tuple[int, ...] = ()

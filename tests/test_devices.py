@@ -5,9 +5,9 @@ import torch
 
 from bench.attacks import Resources
 from defenses.errors import UserError
-from sweeps.executors import devices
+from sweeps.executors import devices, make_executor
 from sweeps.executors.base import Inline
-from sweeps.executors.devices import describe_workers, find_devices, make_executor, worker_devices
+from sweeps.executors.devices import describe_workers, find_devices, worker_devices
 from sweeps.executors.processes import Joblib
 
 
@@ -21,10 +21,12 @@ def test_one_worker_a_gpu_or_a_core(monkeypatch):
 
 
 def test_executors_by_name():
-    assert make_executor("inline", ["cuda:0", "cuda:1"], None, 0).devices == ["cuda:0"]
-    executor = make_executor("joblib", ["cpu"], 1, 7.5)
+    assert make_executor("inline", "cpu", None, None, 0).devices == ["cpu"]
+    executor = make_executor("joblib", "cpu", 1, None, 7.5)
     assert isinstance(executor, Joblib)
     assert (executor.devices, executor.trial_timeout) == (["cpu"], 7.5)
+    with pytest.raises(UserError, match="trial_timeout: expected 0 with --executor inline"):
+        make_executor("inline", "cpu", None, None, 7.5)
 
 
 def test_devices_that_are_there(monkeypatch):

@@ -51,7 +51,7 @@ def tell(trials, device, watcher):
 
 
 def rows(executor, work, count, moved=lambda steps: None):
-    return [record.row for record in executor.run(work, trials(count), moved) if record]
+    return [record.row for record in executor.run(work, trials(count), 4, moved) if record]
 
 
 def failures(rows):
@@ -152,7 +152,7 @@ def test_a_trial_that_hangs_is_ended(tmp_path, during):
 def test_a_worker_that_is_killed_from_outside_costs_nothing():
     """Whatever it was doing: its trials run again, in another process."""
     killed, found = [], []
-    results = Joblib(["cpu", "cpu"]).run(slow, trials(40), lambda steps: None)
+    results = Joblib(["cpu", "cpu"]).run(slow, trials(40), 4, lambda steps: None)
     for record in results:
         if record is None:
             continue
@@ -206,11 +206,11 @@ def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):
     path.write_text(text.format("return gradients"))
     own = Trial.from_names({**PLAIN, "index": 1, "defense": f"{path}:Mine"})
     path.write_text(text.format("return dict(gradients)"))
-    found = [record.row for record in Joblib(["cpu"]).run(tell, [*trials(1), own], print) if record]
+    found = [record.row for record in Joblib(["cpu"]).run(tell, [*trials(1), own], 4, print) if record]
     assert failures(found) == {1: "a file that it names was changed while the sweep ran"}
     assert {row["key"] for row in found} == {own.key, trials(1)[0].key}
     path.write_text("nonsense(")
-    (row,) = [record.row for record in Joblib(["cpu"]).run(tell, [own], print) if record]
+    (row,) = [record.row for record in Joblib(["cpu"]).run(tell, [own], 4, print) if record]
     assert "mine.py: could not be imported: SyntaxError" in row["reason"]
 
 
@@ -222,7 +222,7 @@ def gone(pids, patience=30):
 
 
 def test_a_sweep_that_is_left_early_leaves_no_worker_behind():
-    results = Joblib(["cpu", "cpu"]).run(tell, trials(1000), print)
+    results = Joblib(["cpu", "cpu"]).run(tell, trials(1000), 4, print)
     workers = {next(filter(None, results)).row["process"] for _ in range(10)}
     results.close()
     assert gone(workers)
@@ -232,7 +232,7 @@ RUNNER = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_processes import *
-for record in Joblib(["cpu"]).run(hang, trials(2), print):
+for record in Joblib(["cpu"]).run(hang, trials(2), 4, print):
     pass
 """
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from bench.attacks.batched import bytes_per_slot
+from defenses.errors import UserError
 from sweeps import resources
+from sweeps.executors.memory import free_for_each, free_memory
 from sweeps.grid import trials
 from sweeps.plan import plan
-from sweeps.resources import GIB, Memory, choose, examples, free_for_each, free_memory
+from sweeps.resources import GIB, Memory, choose, examples
 from sweeps.spec import read_sweep
 
 TEXT = "datasets: [{name: mnist-5k, indices: 0-99}]\ndefenses: [none]\nattacks: [%s]\nrestarts: 10\n"
@@ -20,10 +22,10 @@ def sweep(write):
     return lambda attack="dlg(steps=30)": read_sweep(write("mine.yaml", TEXT % f"'{attack}'"))[0]
 
 
-def chosen(sweep, pending=1000, workers=2, slots=None):
+def chosen(sweep, pending=1000, workers=2, slots=None, free=None):
     keys = [trial.key for trial in trials(sweep)]
     todo = plan(sweep, dict.fromkeys(keys[pending:], "budget"))
-    return choose(todo, ["cpu"] * workers, slots, Path("data"))
+    return choose(todo, ["cpu"] * workers, free, slots, Path("data"))
 
 
 @pytest.mark.parametrize(
@@ -40,16 +42,25 @@ def test_a_width_that_was_asked_for_is_taken(sweep):
 
 
 @pytest.mark.parametrize(("free", "slots"), [(40.1, 32), (10.1, 8), (9, 7), (0.5, 1), (-3, 1)])
-def test_a_batch_fits_into_the_memory_that_is_free(sweep, monkeypatch, free, slots):
+def test_a_batch_fits_into_the_memory_that_is_free(sweep, free, slots):
     """Given in slots, one fifth of which is not counted on."""
     _, memory = chosen(sweep(), slots=1)
-    monkeypatch.setattr(resources, "free_for_each", lambda _devices: int(free * memory.needed))
-    assert chosen(sweep())[0].slots == slots
+    assert chosen(sweep(), free=int(free * memory.needed))[0].slots == slots
 
 
-def test_a_machine_that_does_not_tell_its_memory_gets_the_usual_width(sweep, monkeypatch):
-    monkeypatch.setattr(resources, "free_for_each", lambda _devices: None)
-    assert chosen(sweep())[0].slots == 64
+def test_a_machine_that_does_not_tell_its_memory_gets_the_usual_width(sweep):
+    assert chosen(sweep(), free=None)[0].slots == 64
+
+
+def test_a_batch_that_fits_nowhere_is_a_line(sweep, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(resources, "bytes_per_slot", fail)
+    with pytest.raises(
+        UserError, match="mine.yaml: expected memory for batches of 8 trials, found"
+    ):
+        chosen(sweep())
 
 
 def test_free_memory_is_shared_by_the_workers():

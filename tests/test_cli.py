@@ -221,19 +221,18 @@ def test_help_does_not_wait_for_pytorch(arguments):
 def uninterrupted(tmp_path_factory):
     """The rows of twelve trials of 30 steps, by one worker, in an order of their own."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "turned.yaml").write_text(TURNED.replace("steps=3", "steps=30"))
+    (folder / "turned.yaml").write_text(TURNED.replace("steps=3", "steps=20"))
     done = command("sweep", "turned.yaml", "--out", "out", "--jobs", "1", "--slots", "8", cwd=folder)
     assert done.returncode == 0, done.stderr
     return stored(folder / "out")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, uninterrupted, stop):
-    """Stopped in the middle: exit code 130; the rest is run by more workers, and no bit is another.
+def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, uninterrupted):
+    """Ctrl-C in the middle: exit code 130; the rest is run by more workers, and no bit is another.
 
     Another sweep of the same trials, in another order and never stopped, is what it is held against.
     """
-    write("mine.yaml", SWEEP.replace("steps=3", "steps=30"))
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=20"))
     arguments = ("sweep", "mine.yaml", "--out", "out", "--jobs", "1", "--slots", "8")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = start(*arguments, cwd=tmp_path, **pipes)
@@ -248,7 +247,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     assert re.search(r"\n[1-9]\d? of 12 trials, \d+%: ", text)
     assert re.search(r"session 1, begun .* on cpu: \d+ trials in \d+ s, [\d.e+]+/min", text)
     assert re.search(r"about .* left at this pace", text)
-    running.send_signal(stop)
+    running.send_signal(signal.SIGINT)
     output, error = running.communicate(timeout=60)
     assert running.returncode == leakbench.INTERRUPTED
     assert "the same command runs the rest" in output
@@ -263,3 +262,16 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     rows = stored(tmp_path / "out")
     assert len(rows) == rows["key"].nunique() == 12
     pd.testing.assert_frame_equal(rows, uninterrupted, check_exact=True)
+
+
+def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=3000"))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = start("sweep", "mine.yaml", "--out", "out", "--jobs", "1", cwd=tmp_path, **pipes)
+    manifest = tmp_path / "out" / "sweep.json"
+    wait_for(lambda: manifest.exists() and '"began"' in manifest.read_text())
+    running.send_signal(signal.SIGTERM)
+    output, error = running.communicate(timeout=60)
+    assert running.returncode == leakbench.INTERRUPTED
+    assert output.endswith("stopped; what is finished is stored: the same command runs the rest\n")
+    assert error == ""

@@ -35,7 +35,7 @@ class Bad(Defense):
 def cluster(folder, workers):
     """(address of a scheduler, its process); its workers are each kept alive by a nanny."""
     file = folder / "scheduler.json"
-    environment = {**ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    environment = {**ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
     def run(what, *arguments):
         program = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file)]

@@ -57,9 +57,7 @@ def test_a_batch_that_fits_nowhere_is_a_line(sweep, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(resources, "bytes_per_slot", fail)
-    with pytest.raises(
-        UserError, match="mine.yaml: expected memory for batches of 8 trials, found"
-    ):
+    with pytest.raises(UserError, match="mine.yaml: expected memory for batches of 8 trials, found"):
         chosen(sweep())
 
 

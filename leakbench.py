@@ -37,7 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(error.problems), file=sys.stderr)
         return STOPPED if isinstance(error, StoppedError) else USER_ERROR
     except KeyboardInterrupt:
+        print("stopped before anything was run", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        print(f"{error.filename or 'leakbench'}: {error.strerror or error}", file=sys.stderr)
+        return STOPPED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -203,7 +207,7 @@ def show_forecast(
     if todo:
         resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
         console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
-    console.print(f"{len(todo)} trials would run; nothing was run or written")
+    console.print(f"{len(todo)} trials would run; nothing was written")
     return 0
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ class Parts:
         self.folder = folder
         self.schema = schema
         self._newest: int | None = None  # number of the last part written; None before the first
+        self._unmerged: set[Part] = set()  # those that stay as they are, for one among them is bad
 
     def append(self, records: list[dict[str, Any]]) -> None:
         """Write the records as a part of their own. Only the writer may.
@@ -79,8 +81,6 @@ class Parts:
         table = pa.Table.from_pylist(records, schema=self.schema)
         self._write(self.folder / f"part-{self._newest + 1:06d}.parquet", [table])
         self._newest += 1
-        if self._newest % FAN_IN == 0:
-            self.merge()
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows of all sound parts; a part that is not is left out with a warning."""
@@ -136,16 +136,26 @@ class Parts:
 
     def merge(self) -> None:
         """Put many small parts together, so that a long run does not become a folder of many files."""
-        level = 0
-        while len(small := [part for part in self.parts() if part.level == level]) >= FAN_IN:
-            if sum(part.path.stat().st_size for part in small) <= LARGEST:
-                name = f"part-{small[0].first:06d}-{small[-1].last:06d}.parquet"
-                try:
-                    self._write(self.folder / name, _grouped(self._tables(small)))
-                except BadPartError as error:
-                    log.warning("%s: parts are not merged: one is %s", self.folder, error)
-                self.clean()
-            level += 1
+        while batch := self._batch():
+            name = f"part-{batch[0].first:06d}-{batch[-1].last:06d}.parquet"
+            try:
+                self._write(self.folder / name, _grouped(self._tables(batch)))
+            except BadPartError as error:
+                log.warning("%s: some parts are not merged: one is %s", self.folder, error)
+                self._unmerged.update(batch)
+            self.clean()
+
+    def _batch(self) -> list[Part]:
+        """FAN_IN parts of one level, with no other between them; empty where there are none."""
+        for _, run in groupby(self.parts(), key=lambda part: (part.level, part in self._unmerged)):
+            side_by_side = list(run)
+            if side_by_side[0] in self._unmerged:
+                continue
+            for first in range(0, len(side_by_side) - FAN_IN + 1, FAN_IN):
+                batch = side_by_side[first : first + FAN_IN]
+                if sum(part.path.stat().st_size for part in batch) <= LARGEST:
+                    return batch
+        return []
 
     def clean(self) -> None:
         """Remove drafts that a dead writer left, and parts that are in a merged one."""
@@ -158,7 +168,11 @@ class Parts:
 
     def last_written(self) -> float | None:
         """When the newest part was written, in seconds since 1970; None before the first."""
-        return max((part.path.stat().st_mtime for part in self.parts()), default=None)
+        times = []
+        for part in self.parts():
+            with suppress(FileNotFoundError):  # merged in between
+                times.append(part.path.stat().st_mtime)
+        return max(times, default=None)
 
     def parts(self) -> list[Part]:
         """What is there, in the order in which it was appended."""
@@ -167,6 +181,12 @@ class Parts:
         return [part for part in everything if not any(other.covers(part) for other in merged)]
 
     def _everything(self) -> list[Part]:
+        before = None
+        while (found := self._look()) != before:  # a folder that changes meanwhile may be seen in part
+            before = found
+        return found
+
+    def _look(self) -> list[Part]:
         matches = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet")]
         return sorted(Part(int(m[1]), int(m[2] or m[1]), path) for m, path in matches if m)
 
@@ -216,9 +236,11 @@ def _reading(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
             if not found.equals(schema) or found.metadata != schema.metadata:
                 raise BadPartError("written by another version of leakbench")
             yield file
-    except (FileNotFoundError, PermissionError):
+    except MemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's trouble, not the file's
+            raise
         raise BadPartError(f"torn ({' '.join(str(error).split())[:120]})") from error
 
 

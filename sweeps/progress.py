@@ -36,14 +36,14 @@ class Progress(ABC):
 
     def moved(self, steps: int) -> None:
         """So many more outer steps were taken."""
-        self.steps += steps
+        self.steps = min(self.steps + steps, self.all_steps)  # those of a dead worker are taken again
         self.show()
 
     def ended(self, row: dict[str, Any]) -> None:
         """One more trial has ended."""
         self.statuses[row["status"]] += 1
         defense = row["defense"]
-        of_defense = self.unfinished[defense]
+        of_defense = self.unfinished.setdefault(defense, _Defense())
         of_defense.statuses[row["status"]] += 1
         if row["ssim"] is not None:
             of_defense.scores.append(row["ssim"])

@@ -13,7 +13,7 @@ from sweeps.executors.processes import how_it_ended, kill
 from sweeps.plan import plan
 from sweeps.resources import choose
 
-_NAMES_CODE = re.compile(r"[\w./~-]+\.py(?=:\w)")
+_NAMES_CODE = re.compile(r"[^\n\"'\[\]{},]*\.py(?=:\w)")
 
 
 def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
@@ -34,7 +34,7 @@ def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
         problems = here.recv()
     except EOFError:
         process.join()
-        how, files = how_it_ended(process.exitcode), ", ".join(sorted(set(named)))
+        how, files = how_it_ended(process.exitcode), ", ".join(sorted({name.strip(" -") for name in named}))
         text = f"{file}: expected code that can be checked, found that it ends its process"
         raise UserError(f"{text} ({how}); look at {files}") from None
     finally:

@@ -43,7 +43,6 @@ def choose(
     Args:
         todo: what is to be run, and of which sweep: a resumed one is compiled if and only if the whole was.
         devices: of each worker, such as `cpu` or `cuda:0`.
-        free: bytes that each worker may take; None where that is not known.
         free: bytes that each worker may take for its batch; None where that is not known.
         slots: the width that was asked for, if any.
         data_root: where data sets lie that do not come with the project.

@@ -1,7 +1,10 @@
 """Runs a sweep: its trials through an executor into a store."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -48,17 +51,16 @@ def run(
     """
     store.forget(todo.retried)
     missing = len(todo)
-    records = executor.run(
-        partial(work, conditions=conditions), todo, conditions.resources.slots, progress.moved
-    )
-    with _Buffer(store) as buffer:
+    slots = conditions.resources.slots
+    running = executor.run(partial(work, conditions=conditions), todo, slots, progress.moved)
+    with _Buffer(store) as buffer, closing(running) as records:
         for record in records:
             if record is not None:
                 buffer.records.append(record)
                 progress.ended(record.row)
                 missing -= 1
             buffer.flush_in_time()
-    if missing:
+    if missing > 0:
         text = f"{missing} trials came back without a row: expected one for each"
         raise StoppedError(f"{text}; the same command runs them again")
 
@@ -81,9 +83,31 @@ class _Buffer:
         waited = time.monotonic() - self.flushed
         if waited >= SECONDS_BETWEEN_PARTS or len(self.records) >= LARGEST_PART:
             self._flush()
+            self.store.tidy()
 
     def _flush(self) -> None:
-        records, self.records = self.records, []
-        if records:
-            self.store.append(records)
+        with uninterrupted():
+            records, self.records = self.records, []
+            if records:
+                self.store.append(records)
         self.flushed = time.monotonic()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C, or a batch system's SIGTERM, waits until this is done: rows are there or not, never twice."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    heeded = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)

@@ -9,11 +9,13 @@ RUN/set-aside/          parts that could not be read
 """
 
 import fcntl
+import logging
 import os
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -35,6 +37,7 @@ from sweeps.records import (
 )
 from sweeps.spec import Sweep
 
+log = logging.getLogger("leakbench")
 ORDER = ["dataset", "index", "model", "model_seed", "attack", "start", "family", "strength", "defense", "key"]
 
 
@@ -62,7 +65,7 @@ class Store:
             UserError: a folder that holds something else, or that cannot be written to.
         """
         store = cls(folder)
-        if fresh and folder.is_dir() and any(folder.iterdir()):
+        if fresh and folder.is_dir() and _holds_something(folder):
             text = f"{folder}: expected an empty folder, as --fresh asks for, found files"
             raise UserError(f"{text}; choose another with --out")
         if (folder / MANIFEST).exists():
@@ -70,7 +73,7 @@ class Store:
             if held["sweep"] != asked_for(sweep) and Path(held["file"]).name != sweep.file.name:
                 text = f"{folder}: holds the run of another sweep, {held['file']}"
                 raise UserError(f"{text}; choose another with --out, or remove it")
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and (not folder.is_dir() or _holds_something(folder)):
             text = f"{folder}: expected a new folder or a run of this sweep, found something else"
             raise UserError(f"{text}; choose another with --out")
         elif create:
@@ -114,10 +117,8 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written to: {error.strerror}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.folder}: {_holder(path)} is running a sweep in it") from error
+            if not _locked(file):
+                raise UserError(f"{self.folder}: {_holder(path)} is running a sweep in it")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
@@ -167,6 +168,14 @@ class Store:
             self._trials.append([record.row for record in records])
         self._known.update(new)
 
+    def tidy(self) -> None:
+        """Merge small parts where there are many; that it fails is no harm."""
+        for parts in (self._trials, self._traces, self._originals):
+            try:
+                parts.merge()
+            except OSError as error:
+                log.warning("%s: parts are not merged: %s", parts.folder, error.strerror or error)
+
     def statuses(self) -> dict[str, str]:
         """{key: status} of every trial that has a row, also of those that are left out."""
         table = self._trials.read(["key", "status"])
@@ -202,8 +211,11 @@ class Store:
         return None
 
     def _left_out(self) -> list[str]:
-        path = self.folder / "left-out.parquet"
-        return pq.read_table(path)["key"].to_pylist() if path.exists() else []
+        try:
+            keys: list[str] = pq.read_table(self.folder / "left-out.parquet")["key"].to_pylist()
+        except FileNotFoundError:
+            return []
+        return keys
 
     def _stored_originals(self) -> set[tuple[str, int]]:
         table = self._originals.read(["dataset", "index"])
@@ -213,7 +225,9 @@ class Store:
         """Set aside what cannot be read, and forget the rows whose trace or original was in it."""
         with self._writing():
             for parts in (self._trials, self._traces, self._originals):
-                parts.set_bad_aside(self.folder / "set-aside")
+                while parts.set_bad_aside(self.folder / "set-aside"):
+                    pass  # what a bad part was merged from may have come to light
+                parts.clean()
             traced = set(self._traces.read(["key"])["key"].to_pylist())
             pictured = self._stored_originals()
             columns = ["key", "dataset", "index", "match_loss"]
@@ -234,6 +248,23 @@ class Store:
         except OSError as error:
             text = f"{self.folder}: cannot be written to: {error.strerror or error}{lost}"
             raise StoppedError(f"{text}; what was stored is kept: the same command runs the rest") from error
+
+
+def _locked(file: TextIO) -> bool:
+    """Whether the lock was got; `leakbench status` holds it for a moment, too."""
+    for _ in range(3):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def _holds_something(folder: Path) -> bool:
+    """Besides hidden files, such as the draft that a killed process leaves."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _holder(path: Path) -> str:

@@ -85,7 +85,7 @@ def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
     write("mine.yaml", SWEEP)
     done = command("sweep", "mine.yaml", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "12 trials would run; nothing was run or written" in done.stdout
+    assert "12 trials would run; nothing was written" in done.stdout
     assert done.stdout.count("gaussian(variance=0.01)") == 4
     assert re.search(r"\ntime     \d+ s at most: \d+ workers?, every trial with all its steps\n", done.stdout)
     assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", done.stdout)

@@ -35,6 +35,7 @@ def names(table):
 def fill(parts, count):
     for number in range(count):
         parts.append(records(number))
+        parts.merge()
 
 
 def test_what_is_appended_is_read_in_order(parts):
@@ -144,6 +145,22 @@ def test_many_parts_become_few(parts, monkeypatch):
     assert numbers(parts) == list(range(23))
 
 
+def test_a_merge_takes_nothing_with_it_that_it_does_not_hold(parts, monkeypatch, caplog):
+    """Parts that stay apart, torn or large, lie between others that are merged."""
+    monkeypatch.setattr(module, "FAN_IN", 4)
+    fill(parts, 4)
+    for number in range(4, 8):
+        parts.append(records(number))
+    tear(parts.folder / "part-000006.parquet")
+    parts.merge()
+    for number in range(8, 100):
+        parts.append(records(number))
+        parts.merge()
+    assert numbers(parts) == [number for number in range(100) if number != 5]
+    assert numbers(Parts(parts.folder, SCHEMA)) == numbers(parts)
+    assert len(parts.parts()) < 20
+
+
 def test_large_parts_stay_as_they_are(parts, monkeypatch):
     monkeypatch.setattr(module, "FAN_IN", 4)
     monkeypatch.setattr(module, "LARGEST", 1000)
@@ -170,7 +187,8 @@ def test_a_bad_part_is_not_merged(parts, monkeypatch, caplog):
     fill(parts, 3)
     tear(parts.folder / "part-000002.parquet")
     parts.append(records(3))
-    assert "parts are not merged: one is torn" in caplog.text
+    parts.merge()
+    assert "some parts are not merged: one is torn" in caplog.text
     assert numbers(parts) == [0, 2, 3]
 
 
@@ -183,7 +201,8 @@ def test_a_reader_looks_again_when_parts_are_merged_meanwhile(parts, monkeypatch
     def look_too_early():
         found = look()
         if not seen:
-            parts.append(records(3))  # merges, and removes what was found
+            parts.append(records(3))
+            parts.merge()  # removes what was found
         seen.append(found)
         return found
 
@@ -193,14 +212,18 @@ def test_a_reader_looks_again_when_parts_are_merged_meanwhile(parts, monkeypatch
     assert not caplog.records
 
 
-def test_a_part_that_may_not_be_read_is_not_called_torn(parts, monkeypatch, tmp_path):
+SYSTEM = [PermissionError(13, "Permission denied"), OSError(24, "Too many open files"), MemoryError()]
+
+
+@pytest.mark.parametrize("error", SYSTEM, ids=repr)
+def test_what_is_the_systems_trouble_is_not_called_torn(parts, monkeypatch, tmp_path, error):
     fill(parts, 1)
 
     def refuse(*_args, **_options):
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr(module.pq, "ParquetFile", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(type(error)):
         parts.set_bad_aside(tmp_path / "aside")
 
 

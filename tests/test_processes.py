@@ -165,6 +165,24 @@ def test_a_worker_that_is_killed_from_outside_costs_nothing():
     assert len({row["process"] for row in found}) > len(killed)
 
 
+def leave_a_child(trials, device, watcher):
+    for trial in trials:
+        watcher.preparing(trial)
+        if trial.index == 1:
+            if not os.fork():
+                time.sleep(30)  # and keeps every pipe open
+                os._exit(0)
+            os._exit(3)
+        watcher.preparing(None)
+        yield found(trial, device)
+
+
+def test_a_dead_worker_is_noticed_though_a_child_of_its_own_lives():
+    assert failures(rows(Joblib(["cpu"]), leave_a_child, 3)) == {
+        1: "worker died (exit code 3) twice while preparing this trial"
+    }
+
+
 def slow(trials, device, watcher):
     for record in tell(trials, device, watcher):
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from defenses.errors import StoppedError, UserError
 from reports.tables import read_csv, write_csv
 from sweeps import store as module
 from sweeps.manifest import other_versions
+from sweeps.parts import Parts
 from sweeps.records import ROW_DTYPES, to_record
 from sweeps.spec import read_sweep
 from sweeps.store import Store
@@ -249,6 +250,23 @@ def test_one_writer_a_folder(store, tmp_path):
     assert store.runner() == ""
     with store.lock():
         pass
+
+
+def test_a_merge_that_fails_is_no_harm(store, monkeypatch, caplog):
+    monkeypatch.setattr("sweeps.parts.FAN_IN", 2)
+    store.append([result("a")])
+    store.append([result("b")])
+    monkeypatch.setattr(
+        Parts, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    store.tidy()
+    assert "trials.parquet: parts are not merged: No space left on device" in caplog.text
+    assert store.statuses().keys() == {"a", "b"}
+
+
+def test_a_draft_that_a_killed_process_left_does_not_keep_the_folder(sweep, tmp_path, write):
+    write("run/.sweep.json.tmp", "{")
+    assert Store.open_for(tmp_path / "run", sweep, fresh=True).statuses() == {}
 
 
 def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):

@@ -1,6 +1,6 @@
 """What an executor is, and the simplest one: all trials in this process."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -25,7 +25,7 @@ class Executor(Protocol):
         """Bytes that each worker may take for its batch; None where that is not known."""
         ...
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
         """The records of `work(trials, device, watcher)` for all trials, in any order.
 
         None stands for a moment without news, so that the caller can do what has to be done now and then.
@@ -49,7 +49,7 @@ class Inline:
         """See `Executor.free`."""
         return free_for_each(self.devices)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`."""
         prepare_worker()
         yield from work(iter(trials), self.devices[0], Watcher(moved=moved))

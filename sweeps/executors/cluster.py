@@ -4,7 +4,7 @@ import threading
 import time
 from asyncio import CancelledError
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
@@ -63,7 +63,7 @@ class Dask:
         workers = self._workers()
         on_host = Counter(worker["host"] for worker in workers.values())
         shares = []
-        for address, free in self.client.run(free_memory, self.devices[0]).items():
+        for address, free in self._ask(free_memory, self.devices[0]).items():
             if free is None or address not in workers:
                 return None
             shares.append(free // on_host[workers[address]["host"]])
@@ -71,7 +71,7 @@ class Dask:
                 shares.append(workers[address]["memory_limit"] - workers[address]["metrics"]["memory"])
         return min(shares, default=None)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`; steps are told of when a bundle comes back.
 
         Raises:
@@ -138,12 +138,23 @@ class Dask:
         return to_record(failure(trial, reason, self.devices[0]))
 
     def _workers(self) -> dict[str, Any]:
-        workers: dict[str, Any] = self.client.scheduler_info().get("workers", {})
+        workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1).get("workers", {})
         return workers
+
+    def _ask(self, question: Callable[..., Any], *about: Any) -> dict[str, Any]:
+        """{address of a worker: its answer}."""
+        try:
+            answers: dict[str, Any] = self.client.run(question, *about)
+        except Exception as error:  # of whatever kind it was there
+            text = (
+                f"--scheduler {self.address}: expected workers that can run leakbench, got {one_line(error)}"
+            )
+            raise UserError(f"{text}; install it where they run") from error
+        return answers
 
     def _check_versions(self) -> None:
         here = package_versions()
-        for address, there in self.client.run(package_versions).items():
+        for address, there in self._ask(package_versions).items():
             for name in here:
                 if there.get(name) != here[name]:
                     text = f"worker {address}: expected {name} {here[name]} as here, found {there.get(name)}"
@@ -155,7 +166,7 @@ class Dask:
             return "cpu"
         if asked not in ("auto", "cuda"):
             raise UserError(f"--device: expected auto, cpu or cuda with --executor dask, got {asked!r}")
-        found = self.client.run(find_devices, "auto")
+        found = self._ask(find_devices, "auto")
         kinds = {"cpu" if devices == ["cpu"] else "cuda:0" for devices in found.values()}
         if len(kinds) > 1 or (asked == "cuda" and kinds != {"cuda:0"}):
             without = ", ".join(address for address, devices in found.items() if devices == ["cpu"])

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -44,7 +44,7 @@ class Joblib:
         """See `Executor.free`."""
         return free_for_each(self.devices)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Iterator[Record | None]:
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`.
 
         Raises:
@@ -103,6 +103,8 @@ class _Pool:
                 yield from self._hear(workers[ready])
             for worker in self.workers:
                 yield from self._stop_overdue(worker)
+                if worker.process and worker.process.exitcode is not None and not worker.connection.poll():
+                    yield from self._lost(worker)  # a child of its own may keep the pipe open
             yield None
 
     def end(self) -> None:
@@ -117,8 +119,12 @@ class _Pool:
         """Set idle workers to work where there is some; False where all is done."""
         for worker in self.workers:
             if worker.idle and (self.bundles or self.ahead):
-                if not worker.process:
-                    self._start(worker)
+                try:
+                    if not worker.process:
+                        self._start(worker)
+                except OSError as error:
+                    text = f"a worker cannot be started: {error.strerror or error}"
+                    raise StoppedError(f"{text}; --jobs {len(self.workers) // 2 or 1} needs less") from error
                 worker.bundle = self.bundles.popleft() if self.bundles else None
                 worker.idle = False
                 with suppress(OSError):  # where it has just died: that is heard of soon
@@ -130,8 +136,9 @@ class _Pool:
         worker.connection, far_end = context.Pipe()
         far_lifeline, worker.lifeline = context.Pipe(duplex=False)
         arguments = (self.work, worker.device, far_end, far_lifeline)
-        worker.process = context.Process(target=serve, args=arguments, daemon=True)
-        worker.process.start()
+        process = context.Process(target=serve, args=arguments, daemon=True)
+        process.start()
+        worker.process = process
         far_end.close()
         far_lifeline.close()
 
@@ -139,12 +146,16 @@ class _Pool:
         """Take one piece of news, or that there will be none any more."""
         try:
             kind, news = worker.connection.recv()
-            if kind == "next":
-                worker.connection.send(self._hand_out(worker))
         except (EOFError, OSError):
             yield from self._lost(worker)
             return
-        if kind == "preparing":
+        if kind == "next":
+            answer = self._hand_out(worker)
+            with suppress(OSError):  # where it has just died: that is heard of soon
+                worker.connection.send(answer)
+        elif kind == "taken":
+            worker.since.pop(news, None)
+        elif kind == "preparing":
             worker.preparing = news
             if news:
                 worker.since[news] = time.monotonic()
@@ -168,7 +179,12 @@ class _Pool:
         if worker.bundle is not None:
             trial = worker.bundle.popleft() if worker.bundle else None
         else:
-            trial, self.ahead = self.ahead, self.ahead and next(self.fresh, None)
+            trial = self.ahead
+            try:
+                self.ahead = trial and next(self.fresh, None)
+            except OSError as error:  # a checkpoint that was removed
+                text = f"{error.filename}: {error.strerror}: a file that the sweep names is gone"
+                raise StoppedError(f"{text}; what is finished is stored") from error
         if trial is None:
             return None
         worker.held[trial.key] = trial

@@ -3,6 +3,7 @@
 It sends pairs (kind, news):
     next        it has room for a trial; the answer is (key, names), or None where there is no more
     preparing   key of the trial whose own part begins, or None where that is over
+    taken       key of a trial that is made, and waits
     moved       outer steps taken
     done        the record of a trial
     refused     a Refusal
@@ -73,7 +74,11 @@ def _trials(runner: Connection) -> Iterator[Trial]:
         answer = runner.recv()
         if answer is None:
             return
-        trial = make_trial(*answer)
+        key, names = answer
+        runner.send(("preparing", key))  # a user's file may end or stop this process on import
+        trial = make_trial(key, names)
+        runner.send(("preparing", None))
+        runner.send(("taken", key))
         if isinstance(trial, Refusal):
             runner.send(("refused", trial))
         else:

@@ -117,7 +117,8 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_with_a_sentence(write, tmp_pa
         arguments = ("--executor", "dask", "--scheduler", address, "--out", "out")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running = start("sweep", "mine.yaml", *arguments, cwd=tmp_path, **pipes)
-        wait_for(lambda: (tmp_path / "out" / "sweep.json").exists() or running.poll() is not None)
+        manifest = tmp_path / "out" / "sweep.json"
+        wait_for(lambda: manifest.exists() and '"began"' in manifest.read_text())
         scheduler.kill()
         output, error = running.communicate(timeout=120)
     assert running.returncode == leakbench.STOPPED, output + error

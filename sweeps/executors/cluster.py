@@ -145,11 +145,11 @@ class Dask:
         """{address of a worker: its answer}."""
         try:
             answers: dict[str, Any] = self.client.run(question, *about)
+        except OSError as error:
+            raise StoppedError(f"the scheduler at {self.address} is gone ({one_line(error)})") from error
         except Exception as error:  # of whatever kind it was there
-            text = (
-                f"--scheduler {self.address}: expected workers that can run leakbench, got {one_line(error)}"
-            )
-            raise UserError(f"{text}; install it where they run") from error
+            text = f"--scheduler {self.address}: expected workers that can run leakbench"
+            raise UserError(f"{text}, got {one_line(error)}; install it where they run") from error
         return answers
 
     def _check_versions(self) -> None:

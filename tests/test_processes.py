@@ -18,6 +18,7 @@ from sweeps.executors.base import Inline
 from sweeps.executors.processes import Joblib
 from sweeps.executors.suspects import Suspects
 from sweeps.records import Record
+from sweeps.runner import uninterrupted
 
 PLAIN = {"dataset": "mnist-5k", "model": "mlp", "model_seed": 0, "attack": "dlg(steps=7)", "start": 0}
 
@@ -213,6 +214,39 @@ def forget_one(trials, device, watcher):
 def test_a_trial_without_a_result_is_an_error():
     found = rows(Joblib(["cpu"]), forget_one, 3)
     assert failures(found) == {1: "the attack gave no result for it"}
+
+
+def test_a_system_that_starts_no_more_processes_is_a_sentence(monkeypatch):
+    def refuse(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("sweeps.executors.processes._Pool._start", refuse)
+    text = "a worker cannot be started: Too many open files; --jobs 2 needs less"
+    with pytest.raises(StoppedError, match=text):
+        rows(Joblib(["cpu"] * 4), tell, 6)
+
+
+def test_a_file_that_is_gone_is_a_sentence():
+    def listed():
+        yield from trials(2)
+        raise FileNotFoundError(2, "No such file or directory", "weights.pt")
+
+    with pytest.raises(StoppedError, match=r"weights.pt: No such file or directory: a file that the"):
+        list(Joblib(["cpu"]).run(tell, listed(), 4, print))
+
+
+def test_an_interrupt_waits_until_rows_are_written():
+    written = []
+
+    def write():
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            written.append("rows")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert written
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):

@@ -116,9 +116,13 @@ class Dask:
             if guilty:
                 yield self._failed(guilty, "workers died again and again while running this trial"), guilty
             return
-        except (Exception, CancelledError) as error:
+        except Exception as error:
+            if future.status == "cancelled":
+                raise self._gone() from error
             text = f"a worker failed: {one_line(error)}; what is finished is stored"
             raise StoppedError(f"{text}: the same command runs the rest") from error
+        except CancelledError as error:
+            raise self._gone() from error
         trials = {trial.key: trial for trial in bundle}
         for answer in answers:
             if isinstance(answer, Refusal):
@@ -131,8 +135,11 @@ class Dask:
 
     def _check_scheduler(self) -> None:
         if self.client.status in ("closing", "closed"):  # after it has tried to connect again in vain
-            text = f"the scheduler at {self.address} is gone; what is finished is stored"
-            raise StoppedError(f"{text}: the same command runs the rest")
+            raise self._gone()
+
+    def _gone(self) -> StoppedError:
+        text = f"the scheduler at {self.address} is gone; what is finished is stored"
+        return StoppedError(f"{text}: the same command runs the rest")
 
     def _failed(self, trial: Trial, reason: str) -> Record:
         return to_record(failure(trial, reason, self.devices[0]))
@@ -146,7 +153,7 @@ class Dask:
         try:
             answers: dict[str, Any] = self.client.run(question, *about)
         except OSError as error:
-            raise StoppedError(f"the scheduler at {self.address} is gone ({one_line(error)})") from error
+            raise self._gone() from error
         except Exception as error:  # of whatever kind it was there
             text = f"--scheduler {self.address}: expected workers that can run leakbench"
             raise UserError(f"{text}, got {one_line(error)}; install it where they run") from error

@@ -44,16 +44,17 @@ def new_manifest(sweep: Sweep) -> dict[str, Any]:
 
 def with_session(manifest: dict[str, Any], sweep: Sweep, devices: list[str], kept: int) -> dict[str, Any]:
     """The manifest with one more session of running: when, what, how much was there, where, with what."""
+    request = _request(sweep)
     session = {
         "began": _now(),
-        "sha256": _request(sweep)["sha256"],
+        "sha256": request["sha256"],
         "kept": kept,
         "devices": devices,
         "host": platform.node(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "commit": _commit(),
     }
-    return {**manifest, **_request(sweep), "sessions": [*manifest["sessions"], session]}
+    return {**manifest, **request, "sessions": [*manifest["sessions"], session]}
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

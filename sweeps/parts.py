@@ -159,10 +159,8 @@ class Parts:
 
     def clean(self) -> None:
         """Remove drafts that a dead writer left, and parts that are in a merged one."""
-        everything = self._everything()
-        for part in everything:
-            if any(other.covers(part) for other in everything):
-                part.path.unlink()
+        for part in set(self._everything()) - set(self.parts()):
+            part.path.unlink()
         for draft in self.folder.glob(".*.tmp"):
             draft.unlink()
 

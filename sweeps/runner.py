@@ -81,16 +81,18 @@ class _Buffer:
 
     def flush_in_time(self) -> None:
         waited = time.monotonic() - self.flushed
-        if waited >= SECONDS_BETWEEN_PARTS or len(self.records) >= LARGEST_PART:
-            self._flush()
+        due = waited >= SECONDS_BETWEEN_PARTS or len(self.records) >= LARGEST_PART
+        if due and self._flush():
             self.store.tidy()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Write what has come; whether there was anything."""
         with uninterrupted():
             records, self.records = self.records, []
             if records:
                 self.store.append(records)
         self.flushed = time.monotonic()
+        return bool(records)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ class Store:
         left_out = self._left_out()
         if left_out:
             table = table.filter(pa.compute.invert(pa.compute.is_in(table["key"], pa.array(left_out))))
-        rows: pd.DataFrame = table.to_pandas(integer_object_nulls=True, types_mapper=None)
+        rows: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
         return rows.astype(ROW_DTYPES).sort_values(ORDER, ignore_index=True)
 
     def traces(self, keys: Collection[str]) -> dict[str, StoredTrace]:

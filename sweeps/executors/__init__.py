@@ -6,8 +6,6 @@ from sweeps.executors.cluster import Dask
 from sweeps.executors.devices import find_devices, worker_devices
 from sweeps.executors.processes import Joblib
 
-EXECUTORS = ("joblib", "dask", "inline")
-
 
 def make_executor(
     name: str, device: str, jobs: int | None, scheduler: str | None, trial_timeout: float
@@ -15,7 +13,7 @@ def make_executor(
     """The executor of that name.
 
     Args:
-        name: one of EXECUTORS.
+        name: `joblib`, `dask` or `inline`.
         device: `auto`, `cpu`, `cuda`, or the names of GPUs.
         jobs: how many workers, if not one a GPU or core; on a cluster they are there already.
         scheduler: the address of dask's, for `dask`.
@@ -35,4 +33,4 @@ def make_executor(
     return Inline(devices[0]) if name == "inline" else Joblib(worker_devices(devices, jobs), trial_timeout)
 
 
-__all__ = ["EXECUTORS", "Executor", "make_executor"]
+__all__ = ["Executor", "make_executor"]

@@ -154,6 +154,7 @@ class _Pool:
             with suppress(OSError):  # where it has just died: that is heard of soon
                 worker.connection.send(answer)
         elif kind == "taken":
+            worker.preparing = None
             worker.since.pop(news, None)
         elif kind == "preparing":
             worker.preparing = news

@@ -77,7 +77,6 @@ def _trials(runner: Connection) -> Iterator[Trial]:
         key, names = answer
         runner.send(("preparing", key))  # a user's file may end or stop this process on import
         trial = make_trial(key, names)
-        runner.send(("preparing", None))
         runner.send(("taken", key))
         if isinstance(trial, Refusal):
             runner.send(("refused", trial))

@@ -162,7 +162,8 @@ class Store:
             if record.original is not None
         }
         new = {place: original for place, original in originals.items() if place not in self._known}
-        with self._writing(f"; {len(records)} finished trials could not be stored and will run again"):
+        lost = f"{len(records)} finished trial{'s' * (len(records) > 1)}"
+        with self._writing(f"; {lost} could not be stored and will run again"):
             self._originals.append(list(new.values()))
             self._traces.append([record.trace for record in records if record.trace is not None])
             self._trials.append([record.row for record in records])

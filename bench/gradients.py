@@ -7,21 +7,21 @@ from torch.nn import functional
 from defenses import Gradients
 
 
-def shared_gradient(model: nn.Module, image: Tensor, label: int) -> Gradients:
-    """The gradient of the cross entropy of one labelled image: what a client would share.
+def shared_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:
+    """The gradient of the mean cross entropy of labelled images: what a client would share.
 
     Args:
-        model: maps (1, C, H, W) to class scores (1, K).
-        image: (C, H, W), in [0, 1].
-        label: the class, in 0..K-1.
+        model: maps (N, C, H, W) to class scores (N, K).
+        images: (N, C, H, W), in [0, 1].
+        labels: the classes (N,), in 0..K-1.
     """
-    loss = functional.cross_entropy(model(image[None]), torch.tensor([label]))  # scores (1, K)
+    loss = functional.cross_entropy(model(images), labels)  # scores (N, K)
     names, parameters = zip(*trained_parameters(model), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
 def match_loss(
-    model: nn.Module, shared: Gradients, image: Tensor, label_logits: Tensor, create_graph: bool
+    model: nn.Module, shared: Gradients, images: Tensor, label_logits: Tensor, create_graph: bool
 ) -> Tensor:
     """The squared distance of the dummy's gradient from the shared one: Zhu et al. 2019, eq. 4.
 
@@ -30,26 +30,29 @@ def match_loss(
     Args:
         model: the victim's model.
         shared: {parameter name: tensor} as the victim shared it.
-        image: the dummy image, (C, H, W).
-        label_logits: the dummy label before its softmax, (K,).
+        images: the dummy images, (N, C, H, W).
+        label_logits: the dummy labels before their softmax, (N, K).
         create_graph: whether the result is to be differentiated.
     """
-    soft_label = label_logits.softmax(-1)  # (K,)
-    log_probabilities = model(image[None]).log_softmax(-1)  # (1, K)
-    loss = -(soft_label * log_probabilities).sum()
+    loss = soft_cross_entropy(model(images), label_logits)
     names, parameters = zip(*trained_parameters(model), strict=True)
     dummy = torch.autograd.grad(loss, parameters, create_graph=create_graph)
     squared = [(gradient - shared[name]).square().sum() for name, gradient in zip(names, dummy, strict=True)]
     return torch.stack(squared).sum()
 
 
+def soft_cross_entropy(scores: Tensor, label_logits: Tensor) -> Tensor:
+    """The mean cross entropy of class scores (N, K) against labels that are softmax(label_logits)."""
+    return -(label_logits.softmax(-1) * scores.log_softmax(-1)).sum(-1).mean()
+
+
 def match_loss_slope(
-    model: nn.Module, shared: Gradients, image: Tensor, label_logits: Tensor
+    model: nn.Module, shared: Gradients, images: Tensor, label_logits: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The match loss and its gradient (C*H*W + K,) in the dummy image and label, in that order."""
-    pixels, label = (each.clone().requires_grad_() for each in (image, label_logits))
-    loss = match_loss(model, shared, pixels, label, create_graph=True)
-    slopes = torch.autograd.grad(loss, [pixels, label])
+    """The match loss and its gradient (N*C*H*W + N*K,) in the dummy images and labels, in that order."""
+    pixels, labels = (each.clone().requires_grad_() for each in (images, label_logits))
+    loss = match_loss(model, shared, pixels, labels, create_graph=True)
+    slopes = torch.autograd.grad(loss, [pixels, labels])
     return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
 
 

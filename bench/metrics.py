@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from statistics import fmean as mean
 
 import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -12,12 +15,13 @@ SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma
 
 @dataclass(frozen=True)
 class Scores:
-    """How near a reconstruction is to the image that it was made from."""
+    """How near reconstructions are to the images that they were made from: means over the images."""
 
     mse: float  # on pixels clipped to [0, 1]
     mse_raw: float  # on the pixels as they came
-    psnr: float  # dB, peak 1.0, of mse; inf for identical images
+    psnr: float  # dB, peak 1.0, of each image's mse; inf for identical images
     ssim: float  # of the clipped pixels
+    ssim_least: float  # of all images
 
 
 def mse(image: Tensor, other: Tensor) -> float:
@@ -55,15 +59,44 @@ def ssim(image: Tensor, other: Tensor) -> float:
     return float(channels[edge:-edge, :, edge:-edge].mean())
 
 
-def score(image: Tensor, reconstruction: Tensor) -> Scores:
-    """All scores of a reconstruction (C, H, W) against the image, in [0, 1], that it should show.
+def score(images: Tensor, reconstructions: Tensor) -> Scores:
+    """All scores of reconstructions (N, C, H, W) against the images, in [0, 1], that they should show.
 
-    An attacker would look at the reconstruction clipped to [0, 1], and so do all scores but
-    `mse_raw`, which is what the DLG authors' code prints.
+    Each is scored by itself, and the mean is taken. An attacker would look at the reconstruction
+    clipped to [0, 1], and so do all scores but `mse_raw`, which is what the DLG authors' code prints.
     """
-    seen = reconstruction.clamp(0, 1)
-    clipped = mse(image, seen)
-    return Scores(clipped, mse(image, reconstruction), psnr(clipped), ssim(image, seen))
+    seen = reconstructions.clamp(0, 1)
+    clipped = list(map(mse, images, seen))
+    similar = list(map(ssim, images, seen))
+    return Scores(
+        mean(clipped),
+        mean(map(mse, images, reconstructions)),
+        mean(map(psnr, clipped)),
+        mean(similar),
+        min(similar),
+    )
+
+
+def match(reconstructions: Tensor, images: Tensor) -> list[int]:
+    """Which of the reconstructions (N, C, H, W) belongs to each image: the least sum of clipped MSE.
+
+    A mean of gradients says nothing of an order. Solved by scipy's linear_sum_assignment.
+    """
+    if len(images) == 1:
+        return [0]
+    differences = reconstructions.clamp(0, 1)[None] - images[:, None]  # (images, reconstructions, C, H, W)
+    errors = differences.double().square().flatten(2).mean(2).nan_to_num(1.0)
+    order: list[int] = linear_sum_assignment(errors.numpy())[1].tolist()
+    return order
+
+
+def matched_mse(reconstructions: Tensor, images: Tensor) -> list[float]:
+    """The MSE of raw pixels of each of k sets of reconstructions (k, N, C, H, W) to its images."""
+    if images.shape[1] > 1:
+        pairs = zip(reconstructions, images, strict=True)
+        reconstructions = torch.stack([found[match(found, truth)] for found, truth in pairs])
+    errors: list[float] = (reconstructions.double() - images.double()).square().flatten(1).mean(1).tolist()
+    return errors
 
 
 def _side_by_side(image: Tensor) -> np.ndarray:

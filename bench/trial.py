@@ -17,14 +17,14 @@ from torch import Tensor
 from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
 from bench.datasets import DATASETS, Dataset, Images, open_dataset
 from bench.gradients import shared_gradient
-from bench.metrics import score
+from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
 from bench.randomness import generator_for
 from defenses import DEFENSES, Defense, Gradients
 from defenses.errors import one_line
 from defenses.registry import Registry
 
-SCHEMA_VERSION = 2  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 3  # raised when equal settings no longer give equal results
 
 SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 
@@ -97,33 +97,34 @@ class Row:
     reason: str
     iterations: int | None  # outer steps
     match_loss: float | None  # lowest; the reconstruction is the image that has it
-    mse: float | None
+    mse: float | None  # these four: of several images the mean of each one's, matched by `match`
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
     ssim: float | None
-    label_true: int | None
+    ssim_least: float | None  # of the images that share a gradient
+    label_true: int | None  # these two: of the first image
     label_recovered: int | None
-    label_correct: bool | None
+    label_correct: bool | None  # of all images
     seconds: float  # the trial's share of its worker's time, attack only
     device: str
     torch_version: str
 
 
 MEASURED = (  # the columns that only a trial with a result fills
-    "iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim",
+    "iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
     "label_true", "label_recovered", "label_correct",
 )  # fmt: skip
 
 
 @dataclass
 class Trace:
-    """What happened on the way, as seen beside the true image; the attack never sees it."""
+    """What happened on the way, as seen beside the true images; the attack never sees it."""
 
-    truth: Tensor  # (C, H, W)
+    truth: Tensor  # (N, C, H, W)
     image_mse: list[float] = field(default_factory=list)  # raw pixels, at the start and after each step
-    snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (C, H, W)}
+    snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (N, C, H, W)}
     match_loss: list[float] = field(default_factory=list)  # at the start and after each step
-    reconstruction: Tensor | None = None  # (C, H, W), not clipped
+    reconstruction: Tensor | None = None  # (N, C, H, W), not clipped, in the order of the true images
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class _Group:
         self.conditions = conditions
         self.watcher = watcher
         self.steps, self.told = 0, time.monotonic()  # outer steps that the watcher was not told of yet
-        self.running: dict[int, tuple[Trial, Trace, int]] = {}  # {number: (trial, trace, true label)}
+        self.running: dict[int, tuple[Trial, Trace, Tensor]] = {}  # {number: (trial, trace, true labels)}
         self.failed: list[Result] = []
 
     def run(self, group: Iterator[Trial]) -> Iterator[Result]:
@@ -218,8 +219,8 @@ class _Group:
         for number, trial in enumerate(group):
             self.watcher.preparing(trial)
             try:
-                case, image, label = prepare(trial, number, self.conditions.data_root)
-                self.running[number] = (trial, Trace(image), label)
+                case, images, labels = prepare(trial, number, self.conditions.data_root)
+                self.running[number] = (trial, Trace(images), labels)
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
             self.watcher.preparing(None)
@@ -232,7 +233,7 @@ class _Group:
         self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
         truths = torch.stack([trace.truth for trace in traces])
-        errors = (seen.double() - truths.double()).square().flatten(1).mean(1).tolist()
+        errors = matched_mse(seen, truths)
         for trace, step, image, error in zip(traces, steps, seen, errors, strict=True):
             if step == 0:  # once more where an attack had to start again
                 trace.image_mse.clear()
@@ -242,11 +243,13 @@ class _Group:
                 trace.snapshots[step] = image.clone()
 
     def _finish(self, number: int, found: Reconstruction) -> Result:
-        trial, trace, label = self.running[number]
+        trial, trace, labels = self.running[number]
         self._count(trial.attack.budget - found.iterations)
+        order = match(found.images, trace.truth)
         trace.match_loss = found.history
-        trace.reconstruction = found.image
-        recovered = int(found.label_logits.argmax())
+        trace.reconstruction = found.images[order]
+        trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
+        recovered = found.label_logits[order].argmax(-1)
         row = make_row(
             trial,
             self.conditions.resources.device,
@@ -254,10 +257,10 @@ class _Group:
             reason=found.reason,
             iterations=found.iterations,
             match_loss=found.match_loss,
-            **asdict(score(trace.truth, found.image)),
-            label_true=label,
-            label_recovered=recovered,
-            label_correct=recovered == label,
+            **asdict(score(trace.truth, trace.reconstruction)),
+            label_true=int(labels[0]),
+            label_recovered=int(recovered[0]),
+            label_correct=bool((recovered == labels).all()),
             seconds=found.seconds,
         )
         del self.running[number]  # only now: a score that fails must not lose the trial
@@ -292,21 +295,22 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
     )
 
 
-def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, int]:
-    """What the attacker gets of a trial, and apart from it the image and label that it is after."""
-    victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
+def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, Tensor]:
+    """What the attacker gets of a trial, and apart from it the images and labels that it is after."""
+    victim = find_victim(trial, data_root)
     purpose = (str(trial.dataset), trial.index, trial.start)
     start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
-    return Case(number, victim.network, victim.share(trial), start), victim.image, victim.label
+    case = Case(number, victim.network, victim.share(trial), start)
+    return case, victim.batch, victim.labels
 
 
 @dataclass(frozen=True)
 class Victim:
-    """A client with one labelled image, and the gradient that it has for it."""
+    """A client with its labelled images, and the gradient that it has for them."""
 
-    images: Images
-    image: Tensor  # (C, H, W)
-    label: int
+    images: Images  # of the whole data set
+    batch: Tensor  # (N, C, H, W), its own
+    labels: Tensor  # (N,)
     network: torch.nn.Module  # as it was built: nothing passed through it
     gradient: Gradients
 
@@ -320,11 +324,16 @@ class Victim:
         return trial.defense(self.gradient, generator_for("defense", *purpose))
 
 
-@lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
-def find_victim(dataset: Dataset, index: int, model: Model, model_seed: int, data_root: Path) -> Victim:
+def find_victim(trial: Trial, data_root: Path) -> Victim:
     """The client of a trial, whatever its defense and its attacker."""
+    own = range(trial.index, trial.index + trial.attack.batch_size)
+    return _find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)
+
+
+@lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
+def _find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, data_root: Path) -> Victim:
     images = open_dataset(dataset, data_root)
-    image, label = images[index]
+    batch, labels = images.batch(own)
     network = model.build(images.shape, images.classes, model_seed)
-    gradient = shared_gradient(deepcopy(network), image, label)  # a model may keep what passed through it
-    return Victim(images, image, label, network, gradient)
+    gradient = shared_gradient(deepcopy(network), batch, labels)  # a model may keep what passed through it
+    return Victim(images, batch, labels, network, gradient)

@@ -60,8 +60,8 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     """A trial as it ends after 300 steps, with the pictures that are kept of it."""
     row = make_row(
         trial, device, status="budget", reason="stopped at the limit of 300 steps", iterations=300,
-        match_loss=0.1, mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, label_true=1, label_recovered=1,
-        label_correct=True, seconds=4.2,
+        match_loss=0.1, mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, ssim_least=0.1,
+        label_true=1, label_recovered=1, label_correct=True, seconds=4.2,
     )  # fmt: skip
     snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}
     return Result(row, Trace(picture, [0.1] * 301, snapshots, [0.2] * 301, picture))
@@ -118,7 +118,7 @@ def many_rows(count: int) -> dict[str, float]:
         row = to_record(result(trial, "cpu", torch.rand(1, 28, 28))).row
         for first in range(0, count, ROWS_A_PART):
             numbers = range(first, first + ROWS_A_PART)
-            store.append([Record({**row, "key": f"{n:032x}", "index": n}, None, None) for n in numbers])
+            store.append([Record({**row, "key": f"{n:032x}", "index": n}, None, []) for n in numbers])
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             return pool.submit(read, store.folder).result()
 

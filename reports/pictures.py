@@ -34,7 +34,7 @@ def draw_strip(store: Store, rows: pd.DataFrame) -> Figure:
         traces = store.traces(of_victim["key"])
         for defense, key, ssim in zip(*(of_victim[name] for name in ("defense", "key", "ssim")), strict=True):
             panel = cells.flat[1 + order.index(defense)]
-            _show(panel, traces[key].reconstruction if key in traces else None, two_lines(defense))
+            _show(panel, traces[key].reconstruction[0] if key in traces else None, two_lines(defense))
             panel.set_xlabel(f"SSIM {ssim:.2f}", fontsize=7, labelpad=2)
     figure.suptitle(caption(best), fontsize=9)
     return figure
@@ -63,7 +63,7 @@ def draw_film(store: Store, rows: pd.DataFrame) -> Figure | None:
     for row_of_panels, defense in zip(panels, order, strict=True):
         for panel, step in zip(row_of_panels, steps, strict=True):
             if step in films[defense]:
-                _show(panel, films[defense][step], "")
+                _show(panel, films[defense][step][0], "")
         row_of_panels[0].set_ylabel(defense, rotation=0, ha="right", va="center", fontsize=8)
     for panel, step in zip(panels[0], steps, strict=True):
         panel.set_title(f"step {step}", fontsize=8)

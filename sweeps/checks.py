@@ -66,24 +66,26 @@ def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
 def check(sweep: Sweep, data_root: Path) -> list[str]:
     """What is wrong with the sweep's images and models, a line each; every image is read."""
     problems = []
-    opened: list[tuple[str, Images, Tensor, int]] = []
+    together = max((attack.value.batch_size for attack in sweep.attacks), default=1)
+    opened: list[tuple[str, Images, Tensor, Tensor]] = []
     for data in sweep.datasets:
         try:
             images = open_dataset(data.value, data_root)
         except SettingError as error:
             problems += [f"{data.place}: {text}" for _, text in error.problems]
             continue
-        found = list(image_problems(images, data.indices))
+        found = list(image_problems(images, data.indices, together))
         problems += [f"{data.place}{text}" for text in found]
         if not found and data.indices:
-            opened.append((str(data.value), images, *images[data.indices[0]]))
+            own = range(data.indices[0], data.indices[0] + together)
+            opened.append((str(data.value), images, *images.batch(own)))
     problems += [text for choice in sweep.defenses for text in defense_problems(choice)]
     for model in sweep.models:
-        for name, images, image, label in opened:
+        for name, images, batch, labels in opened:
             seed = sweep.model_seeds[0] if sweep.model_seeds else 0
-            found = list(model_problems(model.value, images, image, label, seed))
+            found = list(model_problems(model.value, images, batch, labels, seed))
             if not found and any(is_batched(attack.value) for attack in sweep.attacks):
-                found = list(batch_problems(model.value, images, image, label, seed))
+                found = list(batch_problems(model.value, images, batch, labels, seed))
             problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
     return problems
 
@@ -101,16 +103,20 @@ def defense_problems(choice: Choice[Defense]) -> Iterator[str]:
         yield f"{choice.place}: {choice.value}: expected a family that is text, got {family!r}"
 
 
-def image_problems(images: Images, indices: tuple[int, ...]) -> Iterator[str]:
+def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:
     """What is wrong with the chosen images; each text goes right behind the data set's place."""
-    outside = [index for index in indices if index >= len(images)]
-    if outside:
-        yield f".indices: expected 0..{len(images) - 1}, got {outside[0]}"
+    last = len(images) - together  # its gradient is also of those after it
+    outside = [index for index in indices if index > last]
+    if last < 0:
+        yield f": expected {together} images or more, as batch_size asks for, got {len(images)}"
+    elif outside:
+        reason = f" (batch_size {together} takes those after it, too)" if together > 1 else ""
+        yield f".indices: expected 0..{last}{reason}, got {outside[0]}"
     if min(images.shape[1:]) < SSIM_WINDOW:
         size = "x".join(map(str, images.shape[1:]))
         least = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
         yield f": expected images of {least} pixels or more (the window of SSIM), got {size}"
-    for index in indices:
+    for index in dict.fromkeys(index + after for index in indices for after in range(together)):
         if index < len(images):
             try:
                 images[index]
@@ -120,11 +126,11 @@ def image_problems(images: Images, indices: tuple[int, ...]) -> Iterator[str]:
                 yield f".indices: image {index} cannot be read: {_sentence(error)}"
 
 
-def model_problems(model: Model, images: Images, image: Tensor, label: int, seed: int) -> Iterator[str]:
-    """Why the model cannot be attacked through its gradients on such images."""
+def model_problems(model: Model, images: Images, batch: Tensor, labels: Tensor, seed: int) -> Iterator[str]:
+    """Why the model cannot be attacked through its gradients of such a batch of images."""
     try:
         network = model.build(images.shape, images.classes, seed)
-        scores = deepcopy(network)(image[None])  # a model may keep what passed through it
+        scores = deepcopy(network)(batch)  # a model may keep what passed through it
     except SettingError as error:
         yield error.problems[0][1]
         return
@@ -132,26 +138,28 @@ def model_problems(model: Model, images: Images, image: Tensor, label: int, seed
         size = "x".join(map(str, images.shape))
         yield f"expected to take an image of {size}, got {_sentence(error)}"
         return
-    if not isinstance(scores, Tensor) or scores.shape != (1, images.classes):
+    if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        yield f"expected class scores of shape (1, {images.classes}), got {got}"
+        yield f"expected class scores of shape ({len(batch)}, {images.classes}), got {got}"
         return
     if not scores.isfinite().all():
         yield "expected finite class scores, got NaN or infinity"
         return
-    yield from differentiation_problems(network, images, image, label)
+    yield from differentiation_problems(network, images, batch, labels)
 
 
-def differentiation_problems(network: nn.Module, images: Images, image: Tensor, label: int) -> Iterator[str]:
+def differentiation_problems(
+    network: nn.Module, images: Images, batch: Tensor, labels: Tensor
+) -> Iterator[str]:
     """Why the match loss has no gradient in the dummy image, or not the right one."""
     if not trained_parameters(network):
         yield "expected parameters that require a gradient, got none"
         return
     try:
-        off = slope_error(network, images, image, label, torch.float64)
+        off = slope_error(network, images, batch, labels, torch.float64)
     except Exception:  # noqa: BLE001  # it may be made for float32
         try:
-            off = slope_error(network, images, image, label, torch.float32)
+            off = slope_error(network, images, batch, labels, torch.float32)
         except Exception as error:  # noqa: BLE001  # a user's model may raise anything
             yield f"expected a model that can be differentiated twice, got {_sentence(error)}"
             return
@@ -163,7 +171,7 @@ def differentiation_problems(network: nn.Module, images: Images, image: Tensor, 
 
 
 def slope_error(
-    network: nn.Module, images: Images, image: Tensor, label: int, dtype: torch.dtype
+    network: nn.Module, images: Images, batch: Tensor, labels: Tensor, dtype: torch.dtype
 ) -> float | None:
     """How far the gradient of the match loss is off its finite difference; None where it is zero.
 
@@ -171,20 +179,20 @@ def slope_error(
     here. In float32 differences are too coarse, and only that the gradient exists is found out.
     """
     copy = deepcopy(network).to(dtype)
-    shared = shared_gradient(copy, image.to(dtype), label)
-    start = Start.draw(images.shape, images.classes, "check")
+    shared = shared_gradient(copy, batch.to(dtype), labels)
+    start = Start.draw(images.shape, images.classes, "check", count=len(batch))
 
     def loss_at(dummy: Tensor) -> Tensor:
         return match_loss(copy, shared, dummy, start.label_logits.to(dtype), create_graph=True)
 
-    dummy = start.image.to(dtype).requires_grad_()
+    dummy = start.images.to(dtype).requires_grad_()
     (slope,) = torch.autograd.grad(loss_at(dummy), [dummy])
     steepness = float(slope.norm())
     if steepness == 0:
         return None
     if dtype == torch.float32:
         return 0.0
-    ways = (torch.randn(images.shape, generator=generator_for("check", n)).to(dtype) for n in range(3))
+    ways = (torch.randn(batch.shape, generator=generator_for("check", n)).to(dtype) for n in range(3))
     return max(
         abs(_finite_difference(loss_at, dummy.detach(), way) - float((slope * way).sum())) / steepness
         for way in ways
@@ -196,24 +204,24 @@ def is_batched(attack: Attack) -> TypeGuard[DLG]:
     return isinstance(attack, DLG) and attack.engine == "batched"
 
 
-def batch_problems(model: Model, images: Images, image: Tensor, label: int, seed: int) -> Iterator[str]:
+def batch_problems(model: Model, images: Images, batch: Tensor, labels: Tensor, seed: int) -> Iterator[str]:
     """Why the batched engine cannot take the model, though one at a time it can be attacked."""
     network = model.build(images.shape, images.classes, seed)
     case = Case(
         0,
         network,
-        shared_gradient(deepcopy(network), image, label),
-        Start.draw(images.shape, images.classes, "check"),
+        shared_gradient(deepcopy(network), batch, labels),
+        Start.draw(images.shape, images.classes, "check", count=len(batch)),
     )
     hint = "or set `engine: reference` on the attack"
     try:
         closure = BatchClosure(case, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
-        x = torch.cat([case.start.image.flatten(), case.start.label_logits])
+        x = torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()])
         (loss, _), (gradient, _) = closure(x.repeat(2, 1))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
         return
-    alone, slope = match_loss_slope(network, case.shared, case.start.image, case.start.label_logits)
+    alone, slope = match_loss_slope(network, case.shared, case.start.images, case.start.label_logits)
     text = "expected a model that gives the same in a batch, got a match loss"
     if not torch.allclose(loss, alone, rtol=1e-3):
         yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 
-FORMAT = 2  # of a run's folder
+FORMAT = 3  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
     row: dict[str, Any]
     trace: dict[str, Any] | None  # None where the trial failed
-    original: dict[str, Any] | None  # likewise
+    originals: list[dict[str, Any]]  # likewise empty
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,20 @@ class StoredTrace:
 
     match_loss: np.ndarray  # at the start and after each outer step
     image_mse: np.ndarray  # likewise, of the raw pixels
-    reconstruction: np.ndarray  # (C, H, W) float32, clipped to [0, 1]
-    snapshots: dict[int, np.ndarray]  # {outer step: (C, H, W)}, clipped likewise
+    reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
+    snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
 
 
 def to_record(result: Result) -> Record:
     """A result as it is stored."""
     row, trace = result.row, result.trace
     if trace is None:
-        return Record(asdict(row), None, None)
-    original = {"dataset": row.dataset, "index": row.index, **_pixels("image", trace.truth)}
-    return Record(asdict(row), _trace_record(row.key, trace), original)
+        return Record(asdict(row), None, [])
+    originals = [
+        {"dataset": row.dataset, "index": index, **_pixels("image", image)}
+        for index, image in enumerate(trace.truth, row.index)
+    ]
+    return Record(asdict(row), _trace_record(row.key, trace), originals)
 
 
 def _trace_record(key: str, trace: Trace) -> dict[str, Any]:

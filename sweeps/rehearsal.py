@@ -10,6 +10,7 @@ from joblib.externals.loky.backend.context import get_context
 from defenses.errors import UserError
 from sweeps.checks import load_sweep
 from sweeps.executors.processes import how_it_ended, kill
+from sweeps.interrupts import start_quietly
 from sweeps.plan import plan
 from sweeps.resources import choose
 
@@ -28,7 +29,7 @@ def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
     context = get_context("loky")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_rehearse, args=(file, data_root, download, there), daemon=True)
-    process.start()
+    start_quietly(process)
     there.close()
     try:
         problems = here.recv()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import Attack, Case, Resources, Start
+from bench.attacks import Attack, Case, Resources
 from bench.attacks.batched import GRAIN, bytes_per_slot, is_out_of_memory
 from bench.attacks.dlg import DLG
 from bench.trial import Trial, find_victim
@@ -77,7 +77,7 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]
     found = []
     for trial in trials:
         if is_batched(trial.attack):
-            victim = find_victim(trial.dataset, trial.index, trial.model, trial.model_seed, data_root)
-            start = Start.draw(victim.images.shape, victim.images.classes, "example")
+            victim = find_victim(trial, data_root)
+            start = trial.attack.draw_start(victim.images.shape, victim.images.classes, "example")
             found.append((trial.attack, Case(0, victim.network, victim.gradient, start)))
     return found

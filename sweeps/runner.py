@@ -1,16 +1,15 @@
 """Runs a sweep: its trials through an executor into a store."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
 from bench.trial import Conditions, Trial, Watcher, run_trials
 from defenses.errors import StoppedError
 from sweeps.executors.base import Executor
+from sweeps.interrupts import uninterrupted
 from sweeps.plan import Plan
 from sweeps.progress import Progress
 from sweeps.records import Record, to_record
@@ -93,23 +92,3 @@ class _Buffer:
                 self.store.append(records)
         self.flushed = time.monotonic()
         return bool(records)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C, or a batch system's SIGTERM, waits until this is done: rows are there or not, never twice."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    heeded = {
-        number: signal.signal(number, lambda number, _frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in heeded.items():
-            signal.signal(number, handler)
-        for each in came:
-            signal.raise_signal(each)

@@ -157,9 +157,9 @@ class Store:
         if self._known is None:
             self._known = self._stored_originals()
         originals = {
-            (record.original["dataset"], record.original["index"]): record.original
+            (original["dataset"], original["index"]): original
             for record in records
-            if record.original is not None
+            for original in record.originals
         }
         new = {place: original for place, original in originals.items() if place not in self._known}
         lost = f"{len(records)} finished trial{'s' * (len(records) > 1)}"

@@ -65,7 +65,7 @@ def case(model, dataset, index, number=0):
     image, label = images[index]
     network = MODELS.parse(model).build(images.shape, images.classes, 0)
     start = Start.draw(images.shape, images.classes, dataset, index)
-    return Case(number, network, shared_gradient(network, image, label), start)
+    return Case(number, network, shared_gradient(network, image[None], torch.tensor([label])), start)
 
 
 def test_a_batch_gets_narrower_when_slots_stay_empty():

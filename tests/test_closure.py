@@ -56,7 +56,7 @@ LAYERS = {
 }
 
 
-def victims(name, dtype):
+def victims(name, dtype, count=1):
     """Three networks of one architecture with a case each."""
     for number in range(3):
         generator = torch.Generator().manual_seed(number)
@@ -65,27 +65,33 @@ def victims(name, dtype):
         for parameter in network.parameters():
             nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
         network = network.to(dtype).eval()
-        image = torch.rand(SHAPE, generator=generator, dtype=dtype)
+        images = torch.rand((count, *SHAPE), generator=generator, dtype=dtype)
         start = Start(
-            torch.randn(SHAPE, generator=generator, dtype=dtype),
-            torch.randn(CLASSES, generator=generator, dtype=dtype),
+            torch.randn((count, *SHAPE), generator=generator, dtype=dtype),
+            torch.randn((count, CLASSES), generator=generator, dtype=dtype),
         )
-        yield Case(number, network, shared_gradient(network, image, number), start)
+        labels = (number + torch.arange(count)) % CLASSES
+        yield Case(number, network, shared_gradient(network, images, labels), start)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype):
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
     """In both dtypes: PyTorch's own convolutions and oneDNN's want other layouts of memory."""
-    cases = list(victims(name, dtype))
+    cases = list(victims(name, dtype, count))
     batch = BatchClosure(cases[0], lambda pixels: pixels, len(cases), torch.device("cpu"))
-    x = torch.stack([torch.cat([case.start.image.flatten(), case.start.label_logits]) for case in cases])
+    x = torch.stack(
+        [torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()]) for case in cases]
+    )
     for slot, case in enumerate(cases):
         batch.put(slot, case)
     losses, gradients = batch(x)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-4
     for case, loss, gradient in zip(cases, losses, gradients, strict=True):
-        expected, slope = match_loss_slope(case.model, case.shared, case.start.image, case.start.label_logits)
+        expected, slope = match_loss_slope(
+            case.model, case.shared, case.start.images, case.start.label_logits
+        )
         torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0)
         assert (gradient - slope).norm() <= tolerance * slope.norm()
 
@@ -93,7 +99,7 @@ def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype):
 def test_slots_that_depend_on_their_place_are_told_of(monkeypatch, caplog):
     (case, *_) = victims("linear", torch.float32)
     batch = BatchClosure(case, lambda pixels: pixels, 4, torch.device("cpu"))
-    x = torch.zeros(4, case.start.image.numel() + CLASSES)
+    x = torch.zeros(4, case.start.images.numel() + CLASSES)
     batch.check(x)
     assert "depend" not in caplog.text
     exact = module.BatchClosure._evaluate
@@ -115,8 +121,9 @@ def test_nothing_is_recorded_in_vain():
         nn.Conv2d(12, 12, 5, padding=2), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(CLASSES),
     )  # fmt: skip
     network(torch.zeros(1, *SHAPE))
-    image = torch.rand(SHAPE)
-    case = Case(0, network, shared_gradient(network, image, 0), Start(image, torch.zeros(CLASSES)))
+    image = torch.rand(1, *SHAPE)
+    start = Start(image, torch.zeros(1, CLASSES))
+    case = Case(0, network, shared_gradient(network, image, torch.tensor([0])), start)
     batch = BatchClosure(case, lambda pixels: pixels, 2, torch.device("cpu"))
     x = torch.zeros(2, image.numel() + CLASSES)
     recorded = module.record(batch._vectorised, x, *batch._held())

@@ -19,15 +19,15 @@ from defenses import DEFENSES
 from defenses.configured import SettingError
 
 
-def victim(model="lenet", dataset="cifar10-sample", index=0, defense="none", dtype=torch.float32):
-    """A model, what its owner shares, a start, and the truth."""
+def victim(model="lenet", dataset="cifar10-sample", index=0, defense="none", dtype=torch.float32, count=1):
+    """A model, what its owner shares, a start, and the truth: images and labels."""
     images = DATASETS.parse(dataset).open(None)
-    image, label = images[index]
+    batch, labels = images.batch(range(index, index + count))
     network = MODELS.parse(model).build(images.shape, images.classes, 0).to(dtype)
-    shared = shared_gradient(network, image.to(dtype), label)
+    shared = shared_gradient(network, batch.to(dtype), labels)
     shared = DEFENSES.parse(defense)(shared, generator_for("test", defense))
-    start = Start.draw(images.shape, images.classes, dataset, index, 0)
-    return network, shared, Start(start.image.to(dtype), start.label_logits.to(dtype)), (image, label)
+    start = Start.draw(images.shape, images.classes, dataset, index, 0, count=count)
+    return network, shared, Start(start.images.to(dtype), start.label_logits.to(dtype)), (batch, labels)
 
 
 @pytest.fixture(params=["reference", "batched"])
@@ -53,8 +53,8 @@ def dlg(request):
 
 def authors_loop(network, shared, start, outer_steps):
     """The loop of the authors' repository: match loss after each outer step."""
-    dummy = start.image[None].clone().requires_grad_()
-    label = start.label_logits[None].clone().requires_grad_()
+    dummy = start.images.clone().requires_grad_()
+    label = start.label_logits.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([dummy, label])
 
     def closure():
@@ -73,38 +73,39 @@ def authors_loop(network, shared, start, outer_steps):
     for _ in range(outer_steps):
         optimizer.step(closure)
         history.append(closure().item())
-    return history, dummy.detach()[0], label.detach()[0]
+    return history, dummy.detach()
 
 
 @pytest.mark.parametrize(
-    ("model", "dataset", "defense"),
+    ("model", "dataset", "defense", "count"),
     [
-        ("lenet", "cifar10-sample", "none"),
-        ("lenet", "mnist-sample", "gaussian(variance=0.001)"),
-        ("lenet(activation=tanh, weights=default)", "cifar100-sample", "prune(ratio=0.3)"),
-        ("lenet(activation=relu, weights=default)", "cifar10-sample", "float16"),
-        ("mlp(weights=default)", "cifar10-sample", "none"),
+        ("lenet", "cifar10-sample", "none", 1),
+        ("lenet", "mnist-sample", "gaussian(variance=0.001)", 1),
+        ("lenet(activation=tanh, weights=default)", "cifar100-sample", "prune(ratio=0.3)", 1),
+        ("lenet(activation=relu, weights=default)", "cifar10-sample", "float16", 1),
+        ("mlp(weights=default)", "cifar10-sample", "none", 1),
+        ("lenet", "cifar10-sample", "none", 4),
     ],
 )
-def test_match_loss_follows_the_authors_loop(dlg, model, dataset, defense):
-    network, shared, start, _ = victim(model, dataset, defense=defense, dtype=torch.float64)
+def test_match_loss_follows_the_authors_loop(dlg, model, dataset, defense, count):
+    network, shared, start, _ = victim(model, dataset, defense=defense, dtype=torch.float64, count=count)
     # the other engine adds up in another order, which the iteration magnifies: 40 steps of it
     steps = 5 if dlg.engine == "reference" else 2
-    expected, image, label = authors_loop(network, shared, start, steps)
+    expected, images = authors_loop(network, shared, start, steps)
     found, seen = dlg(network, shared, start, steps=steps, stop_loss=0.0, pixel_limit=1e30)
     # where nothing moves any more the engine stops, and the loop repeats itself
     continued = found.history[1:] + [found.history[-1]] * (steps - found.iterations)
     assert continued == pytest.approx(expected, rel=1e-8)
-    torch.testing.assert_close(seen[-1], image, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(seen[-1], images, rtol=1e-6, atol=1e-8)
     assert found.history[0] > max(expected)
 
 
 def test_the_attack_rebuilds_a_real_image_and_its_label(dlg):
-    network, shared, start, (image, label) = victim("lenet", "mnist-sample")
+    network, shared, start, (images, labels) = victim("lenet", "mnist-sample")
     found, _ = dlg(network, shared, start, steps=100)
     assert found.status == "converged"
-    assert float((found.image - image).square().mean()) < 1e-5
-    assert int(found.label_logits.argmax()) == label
+    assert float((found.images - images).square().mean()) < 1e-5
+    assert torch.equal(found.label_logits.argmax(-1), labels)
 
 
 def test_the_best_iterate_is_kept_and_not_the_last(dlg):
@@ -112,23 +113,23 @@ def test_the_best_iterate_is_kept_and_not_the_last(dlg):
     found, seen = dlg(network, shared, start, steps=3, lr=30.0, pixel_limit=1e30)
     assert found.match_loss <= min(found.history)
     assert found.match_loss < found.history[-1]
-    assert not torch.equal(found.image, seen[-1])
+    assert not torch.equal(found.images, seen[-1])
 
 
 def test_every_outer_step_is_observed_in_order(dlg):
     network, shared, start, _ = victim()
     found, seen = dlg(network, shared, start, steps=4)
     assert len(seen) == 5
-    assert torch.equal(seen[0], start.image)
+    assert torch.equal(seen[0], start.images)
     assert (found.iterations, len(found.history), found.status) == (4, 5, "budget")
     assert found.reason == "stopped at the limit of 4 steps"
 
 
 def test_the_start_is_not_changed_in_place(dlg):
     network, shared, start, _ = victim()
-    before = start.image.clone()
+    before = start.images.clone()
     dlg(network, shared, start, steps=1)
-    assert torch.equal(start.image, before)
+    assert torch.equal(start.images, before)
 
 
 def test_converged_when_match_loss_falls_below_the_limit(dlg):
@@ -159,16 +160,16 @@ def test_diverged_when_match_loss_is_not_finite(dlg):
     found, _ = dlg(network, shared, start, steps=5)
     assert found.status == "diverged"
     assert found.reason.startswith("match loss became")
-    assert torch.equal(found.image, start.image)
+    assert torch.equal(found.images, start.images)
     assert math.isinf(found.match_loss)
 
 
 def test_nothing_moves_any_more(dlg):
     """At the true image and label the match loss has no gradient: L-BFGS does not take a step."""
-    network, shared, _, (image, label) = victim(dtype=torch.float64)
-    certain = torch.full((10,), -1e3, dtype=torch.float64)
-    certain[label] = 0
-    start = Start(image.double(), certain)
+    network, shared, _, (images, labels) = victim(dtype=torch.float64)
+    certain = torch.full((1, 10), -1e3, dtype=torch.float64)
+    certain[0, labels] = 0
+    start = Start(images.double(), certain)
     found, _ = dlg(network, shared, start, steps=50, stop_loss=0.0)
     assert (found.status, found.reason) == ("converged", "nothing moved any more from step 1 on")
 
@@ -179,7 +180,7 @@ def test_ending_at_a_fixed_point_loses_nothing(dlg):
     found, _ = dlg(network, shared, start, steps=400, stop_loss=0.0, tolerance_change=1e-4)
     assert "nothing moved" in found.reason
     stopped = found.iterations
-    history, _, _ = _with_settings(network, shared, start, stopped + 10, tolerance_change=1e-4)
+    history, _ = _with_settings(network, shared, start, stopped + 10, tolerance_change=1e-4)
     assert len(set(history[stopped - 1 :])) == 1
 
 

@@ -43,7 +43,25 @@ def test_mlp_has_the_widths_it_is_given():
     assert shapes(MODELS.parse("mlp(hidden=[])").build(MNIST, 10, 0)) == [(10, 784), (10,)]
 
 
-@pytest.mark.parametrize("model", ["lenet", "mlp"])
+@pytest.mark.parametrize(("model", "layers", "millions"), [("resnet20", 20, 0.27), ("resnet56", 56, 0.86)])
+def test_resnets_are_the_papers(model, layers, millions):
+    """He et al. 2016, table 6, with sigmoid in place of ReLU, and no strides."""
+    network = MODELS.parse(model).build(CIFAR, 10, 0)
+    kinds = [type(layer) for layer in network.modules()]
+    convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+    projections = [each for each in convolutions if each.kernel_size == (1, 1)]
+    assert len(convolutions) - len(projections) + kinds.count(nn.Linear) == layers
+    assert {each.stride for each in convolutions} == {(1, 1)}
+    assert nn.ReLU not in kinds
+    assert kinds.count(nn.Sigmoid) == layers - 1
+    assert sum(each.numel() for each in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    assert network[:-3](torch.zeros(1, *CIFAR)).shape == (1, 64, 32, 32)
+    plain = MODELS.parse(f"{model}(norm=none)").build(CIFAR, 10, 0)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain.modules())
+    assert plain(torch.zeros(2, *CIFAR)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("model", ["lenet", "mlp", "resnet20"])
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 def test_activations_can_be_chosen(model, activation):
     network = MODELS.build(model, {"activation": activation}).build(MNIST, 10, 0)

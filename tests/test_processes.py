@@ -8,17 +8,19 @@ import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from joblib.externals.loky.backend import fork_exec
 
 from bench.trial import Trial
 from defenses.errors import StoppedError
 from sweeps.executors.base import Inline
 from sweeps.executors.processes import Joblib
 from sweeps.executors.suspects import Suspects
+from sweeps.interrupts import uninterrupted
 from sweeps.records import Record
-from sweeps.runner import uninterrupted
 
 PLAIN = {"dataset": "mnist-5k", "model": "mlp", "model_seed": 0, "attack": "dlg(steps=7)", "start": 0}
 
@@ -38,7 +40,7 @@ def found(trial, device):
             "threads": torch.get_num_threads(),
         },
         None,
-        None,
+        [],
     )
 
 
@@ -247,6 +249,29 @@ def test_an_interrupt_waits_until_rows_are_written():
         write()
     assert written
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_worker_starts_ends_that_worker(monkeypatch, capfd, number):
+    """Neither a process nor a traceback of it is left, and it is not the signal's own to die of."""
+    started = []
+
+    def interrupted(*arguments, **options):
+        started.append(fork_exec.fork_exec(*arguments, **options))
+        os.kill(started[0], signal.SIGINT)  # a terminal sends it to all
+        signal.raise_signal(number)
+        return started[0]
+
+    stand_in = SimpleNamespace(fork_exec=interrupted)
+    monkeypatch.setitem(sys.modules, fork_exec.__name__, stand_in)
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rows(Joblib(["cpu"]), tell, 1)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert gone(started)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):

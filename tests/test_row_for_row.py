@@ -21,19 +21,19 @@ ITERATIONS = 40
 def victims(model, dataset):
     """Cases in float64: every defense from a usual start, and starts beside the image and far from it."""
     images = DATASETS.parse(dataset).open(None)
-    image, label = images[1]
+    image, label = images.batch([1])
     network = MODELS.parse(model).build(images.shape, images.classes, 0).double()
     gradient = shared_gradient(network, image.double(), label)
     usual = Start.draw(images.shape, images.classes, "row for row")
-    known = torch.full((images.classes,), -9.0, dtype=torch.float64)
-    known[label] = 9
+    known = torch.full((1, images.classes), -9.0, dtype=torch.float64)
+    known[0, label] = 9
     starts = [
-        *((defense, usual.image.double(), usual.label_logits.double()) for defense in
+        *((defense, usual.images.double(), usual.label_logits.double()) for defense in
           ("none", "gaussian(variance=0.01)", "float16", "prune(ratio=0.5)")),
-        ("none", image.double() + 1e-4 * usual.image.double(), known),
-        ("none", image.double() + 1e-6 * usual.image.double(), known),
-        ("none", 20 * usual.image.double(), usual.label_logits.double()),
-        ("laplacian(variance=10)", 5 * usual.image.double(), usual.label_logits.double()),
+        ("none", image.double() + 1e-4 * usual.images.double(), known),
+        ("none", image.double() + 1e-6 * usual.images.double(), known),
+        ("none", 20 * usual.images.double(), usual.label_logits.double()),
+        ("laplacian(variance=10)", 5 * usual.images.double(), usual.label_logits.double()),
     ]  # fmt: skip
     for number, (defense, dummy, label_logits) in enumerate(starts):
         shared = DEFENSES.parse(defense)(gradient, generator_for("row for row", defense))
@@ -43,7 +43,7 @@ def victims(model, dataset):
 def by_pytorch(case, off=0.0):
     """[(point, match loss, gradient)], each point once; from a start that is so far off, relatively."""
     image, label_logits = (
-        each.clone().mul_(1 + off).requires_grad_() for each in (case.start.image, case.start.label_logits)
+        each.clone().mul_(1 + off).requires_grad_() for each in (case.start.images, case.start.label_logits)
     )
     optimizer = torch.optim.LBFGS([image, label_logits])
     seen = []
@@ -52,7 +52,7 @@ def by_pytorch(case, off=0.0):
         loss = match_loss(case.model, case.shared, image, label_logits, create_graph=True)
         image.grad, label_logits.grad = torch.autograd.grad(loss, [image, label_logits])
         point, slope = (
-            torch.cat([pair[0].detach().flatten(), pair[1].detach()])
+            torch.cat([each.detach().flatten() for each in pair])
             for pair in ((image, label_logits), (image.grad, label_logits.grad))
         )
         if not (seen and torch.equal(point, seen[-1][0])):

@@ -144,7 +144,7 @@ BAD = {
     "defenses: [none]\ndatasets: [{name: cifar10-sampel}]":
         "datasets[0]: unknown dataset 'cifar10-sampel'; did you mean 'cifar10-sample'? known: ",
     SMALL + "defenses: [gausian]": "defenses[0]: unknown defense 'gausian'; did you mean 'gaussian'? known: ",
-    SMALL + "defenses: [none]\nmodels: [resnet]":
+    SMALL + "defenses: [none]\nmodels: [vgg]":
         "models[0]: unknown model 'resnet'; did you mean 'lenet'? known: lenet, mlp",
     SMALL + "defenses: [none]\nattacks: [dgl]": "attacks[0]: unknown attack 'dgl'; did you mean 'dlg'?",
     SMALL + "defenses: [{name: gaussian, variance: -1}]":
@@ -194,6 +194,12 @@ BAD = {
     SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers in 0..9999999 such as 3",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
         "datasets[0].indices: expected 0..19, got 20",
+    "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 16-19}]\nattacks: [dlg(batch_size=4)]":
+        "datasets[0].indices: expected 0..16 (batch_size 4 takes those after it, too), got 17",
+    SMALL + "defenses: [none]\nattacks: [dlg(batch_size=21)]":
+        "datasets[0]: expected 21 images or more, as batch_size asks for, got 20",
+    SMALL + "defenses: [none]\nattacks: [dlg(batch_size=0)]":
+        "attacks[0].batch_size: expected a whole number >= 1, got 0",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: [1, 1]}]":
         "datasets[0].indices: 1 given twice",
     "defenses: [none]\ndatasets: [cifar100]": "datasets[0]: cifar100: not found: expected cifar-100-python",

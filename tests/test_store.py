@@ -45,18 +45,20 @@ def plain_result(key="a", **changes):
         key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, attack="dlg",
         defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0, status="budget",
         reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3, mse=0.1 + 0.2,
-        mse_raw=1e300, psnr=math.inf, ssim=-0.0, label_true=3, label_recovered=4, label_correct=False,
-        seconds=0.25, device="cpu", torch_version="2",
+        mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, label_true=3,
+        label_recovered=4, label_correct=False, seconds=0.25, device="cpu", torch_version="2",
     )  # fmt: skip
-    picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(3, 4, 4)
-    trace = Trace(torch.full((3, 4, 4), 0.5), [0.1, 0.2, 0.3], {0: picture, 2: -picture}, [9, 3, 1], picture)
+    picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(1, 3, 4, 4)
+    trace = Trace(
+        torch.full((1, 3, 4, 4), 0.5), [0.1, 0.2, 0.3], {0: picture, 2: -picture}, [9, 3, 1], picture
+    )
     return Result(dataclasses.replace(row, **changes), trace)
 
 
 def failed(key="b"):
     nothing = dict.fromkeys(
-        ["iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "label_true", "label_recovered",
-         "label_correct", "strength"]
+        ["iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true",
+         "label_recovered", "label_correct", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'
     row = dataclasses.replace(plain_result(key).row, status="error", reason=reason, defense="none", **nothing)
@@ -119,7 +121,7 @@ def test_traces_and_originals_are_there_when_asked_for(store):
 
 def test_a_picture_that_is_not_finite_is_stored_all_the_same(store):
     broken = plain_result("a")
-    broken.trace.reconstruction = torch.full((3, 4, 4), math.nan)
+    broken.trace.reconstruction = torch.full((1, 3, 4, 4), math.nan)
     store.append([to_record(broken)])
     assert np.isfinite(store.traces(["a"])["a"].reconstruction).all()
 
@@ -229,7 +231,7 @@ def test_what_a_torn_part_held_is_to_run_again(store, caplog, table):
 def test_rows_of_another_schema_run_again(store, monkeypatch):
     store.append([result("a")])
     for table in ("ROW_SCHEMA", "TRACE_SCHEMA", "ORIGINAL_SCHEMA"):
-        schema = getattr(module, table).with_metadata({"leakbench": "format 2, schema 99"})
+        schema = getattr(module, table).with_metadata({"leakbench": "format 3, schema 99"})
         monkeypatch.setattr(module, table, schema)
     later = Store(store.folder)
     with later.lock():
@@ -288,10 +290,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 2}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 3}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 2, got"):
+    with pytest.raises(UserError, match="expected format 3, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -307,7 +309,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 2, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 3, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

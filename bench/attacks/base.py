@@ -28,14 +28,19 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Start:
-    """Where the attack begins: a dummy image (C, H, W) and the logits of its label (K,)."""
+    """Where the attack begins: dummy images (N, C, H, W) and the logits of their labels (N, K)."""
 
-    image: Tensor
+    images: Tensor
     label_logits: Tensor
 
     @classmethod
     def draw(
-        cls, shape: tuple[int, int, int], classes: int, *purpose: str | int, uniform: bool = False
+        cls,
+        shape: tuple[int, int, int],
+        classes: int,
+        *purpose: str | int,
+        count: int = 1,
+        uniform: bool = False,
     ) -> "Start":
         """N(0, 1) pixels, as the DLG authors start, or U(0, 1) ones, and N(0, 1) logits.
 
@@ -43,8 +48,8 @@ class Start:
         """
         pixels = generator_for("start image", *purpose)
         return cls(
-            torch.rand(shape, generator=pixels) if uniform else torch.randn(shape, generator=pixels),
-            torch.randn(classes, generator=generator_for("start label", *purpose)),
+            (torch.rand if uniform else torch.randn)((count, *shape), generator=pixels),
+            torch.randn((count, classes), generator=generator_for("start label", *purpose)),
         )
 
 
@@ -71,8 +76,8 @@ class Resources:
 class Reconstruction:
     """What an attack made of one shared gradient. Tensors are on the CPU."""
 
-    image: Tensor  # (C, H, W), the iterate of lowest match loss, not clipped
-    label_logits: Tensor  # (K,), of the same iterate
+    images: Tensor  # (N, C, H, W), the iterate of lowest match loss, not clipped
+    label_logits: Tensor  # (N, K), of the same iterate
     match_loss: float  # of the same iterate
     history: list[float]  # match loss at the start and after each outer step
     status: Status
@@ -88,6 +93,8 @@ class Reconstruction:
 @dataclass(frozen=True)
 class Attack(Configured, ABC):
     """A way to images from the gradients that were shared for them."""
+
+    batch_size: int = 1  # images that one shared gradient is the mean of: the trial's, and those after it
 
     @property
     @abstractmethod
@@ -106,12 +113,12 @@ class Attack(Configured, ABC):
     def reconstruct(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
     ) -> Iterator[tuple[int, Reconstruction]]:
-        """The image that best explains each shared gradient, in the order in which they are done.
+        """The images that best explain each shared gradient, in the order in which they are done.
 
         Args:
-            cases: models of one architecture and gradients of one image each; taken one by one, as
-                there is room for them.
-            observe: told (numbers, outer steps, dummy images (k, C, H, W)) at the start and after
+            cases: models of one architecture and gradients of `batch_size` images each; taken one by
+                one, as there is room for them.
+            observe: told (numbers, outer steps, dummy images (k, N, C, H, W)) at the start and after
                 every outer step; it returns nothing, so what it knows stays on its side.
             resources: where to compute, and how much at once.
 

@@ -88,12 +88,12 @@ class Batch:
 
     def __init__(self, attack: "DLG", example: Case, resources: Resources):
         self.attack = attack
-        self.shape = example.start.image.shape
-        self.pixels = example.start.image.numel()
+        self.shape = example.start.images.shape
+        self.pixels = example.start.images.numel()
         slots, device = resources.slots, torch.device(resources.device)
         self.closure = BatchClosure(example, attack.pixels, slots, device, resources.compiled)
         size = self.pixels + example.start.label_logits.numel()
-        dtype = example.start.image.dtype
+        dtype = example.start.images.dtype
         self.optimizer = LockStepLBFGS(slots, size, attack.lbfgs, device, dtype)
         self.live: dict[int, Occupant] = {}
         self.best_loss = torch.full((slots,), math.inf, dtype=dtype, device=device)
@@ -106,7 +106,7 @@ class Batch:
     def put(self, slot: int, case: Case) -> None:
         """Start a case in that slot."""
         self.closure.put(slot, case)
-        start = torch.cat([case.start.image.flatten(), case.start.label_logits])
+        start = torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()])
         for state in (self.optimizer.x, self.best):
             state[slot] = start
         self.best_loss[slot] = math.inf
@@ -153,7 +153,7 @@ class Batch:
         best = self.best[slot].cpu()
         found = Reconstruction(
             self.attack.pixels(best[: self.pixels]).view(self.shape),
-            best[self.pixels :],
+            best[self.pixels :].view(self.shape[0], -1),
             float(self.best_loss[slot]),
             occupant.history,
             status,

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bench.attacks.base import Case
 from bench.attacks.memory import peak_bytes
-from bench.gradients import trained_parameters
+from bench.gradients import soft_cross_entropy, trained_parameters
 from defenses.errors import one_line
 
 log = logging.getLogger("leakbench")
@@ -41,10 +41,10 @@ class BatchClosure:
         compiled: bool = False,
     ):
         self.network = deepcopy(example.model)  # a model may keep what passed through it
-        self.shape = example.start.image.shape
+        self.shape = example.start.images.shape
         self.pixels = pixels
         self.device = device
-        self.channels_last = uses_onednn(example.start.image, device)
+        self.channels_last = uses_onednn(example.start.images, device)
         trained = dict(trained_parameters(self.network))
         others = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = self._room(trained, slots)
@@ -132,21 +132,21 @@ class BatchClosure:
         images, label_logits = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
         images = images.view(-1, *self.shape)
         if self.channels_last:  # as one convolution of all slots wants it
-            images = images.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+            images = images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
         gradients, losses = vmap(grad_and_value(self._match_loss, argnums=(0, 1)))(
-            images, label_logits, *held
+            images, label_logits.view(len(x), self.shape[0], -1), *held
         )
-        return losses, torch.cat([gradients[0].flatten(1), gradients[1]], 1)
+        return losses, torch.cat([each.flatten(1) for each in gradients], 1)
 
     def _match_loss(
-        self, image: Tensor, label_logits: Tensor, weights: Held, constants: Held, shared: Held
+        self, images: Tensor, label_logits: Tensor, weights: Held, constants: Held, shared: Held
     ) -> Tensor:
         """Of one slot: see `bench.gradients.match_loss`."""
 
         def loss(weights: Held) -> Tensor:
-            inputs = (self.pixels(image)[None],)
-            scores: Tensor = functional_call(self.network, {**weights, **constants}, inputs)
-            return -(label_logits.softmax(-1) * scores.log_softmax(-1)).sum()
+            inputs = (self.pixels(images),)
+            scores = functional_call(self.network, {**weights, **constants}, inputs)
+            return soft_cross_entropy(scores, label_logits)
 
         dummy = grad(loss)(weights)
         squared = [(gradient - shared[name]).square().sum() for name, gradient in dummy.items()]

@@ -1,6 +1,6 @@
 """Deep Leakage from Gradients: Zhu, Liu and Han, NeurIPS 2019, algorithm 1.
 
-Symbols of the paper: x' is the dummy image, y' the softmax of `label_logits`, D the match loss.
+Symbols of the paper: x' is the dummy images, y' the softmax of `label_logits`, D the match loss.
 """
 
 import math
@@ -15,7 +15,7 @@ from bench.attacks import batched, reference
 from bench.attacks.base import Attack, Case, Observer, Reconstruction, Resources, Start, Status
 from bench.lbfgs import Settings
 
-MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
+MOST = {"batch_size": 10**4, "steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class DLG(Attack):
 
     def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:
         """See `Attack.draw_start`."""
-        return Start.draw(shape, classes, *purpose, uniform=self.init == "uniform")
+        return Start.draw(shape, classes, *purpose, count=self.batch_size, uniform=self.init == "uniform")
 
     def pixels(self, variable: Tensor) -> Tensor:
-        """The dummy image that what is optimised stands for."""
+        """The dummy images that what is optimised stands for."""
         return variable.sigmoid() if self.parameterisation == "sigmoid" else variable
 
     def reconstruct(

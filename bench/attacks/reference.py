@@ -37,47 +37,47 @@ def reconstruct(attack: "DLG", case: Case, observe: Observer, device: str) -> Re
     ended, stuck = None, False
     while ended is None:
         history.append(dummy.evaluate())
-        image = dummy.image.detach()
+        images = dummy.images.detach()
         step = len(history) - 1
-        observe([case.number], [step], image[None])
-        ended = attack.ending(step, history[-1], float(image.abs().max()), stuck)
+        observe([case.number], [step], images[None])
+        ended = attack.ending(step, history[-1], float(images.abs().max()), stuck)
         if ended is None:
             before = [variable.detach().clone() for variable in dummy.variables]
             optimizer.step(dummy.closure)
             stuck = all(map(torch.equal, before, dummy.variables))
     variable, label_logits, loss = dummy.best
-    image = attack.pixels(variable).cpu()
+    images = attack.pixels(variable).cpu()
     seconds = time.perf_counter() - began
-    return Reconstruction(image, label_logits.cpu(), loss, history, *ended, seconds)
+    return Reconstruction(images, label_logits.cpu(), loss, history, *ended, seconds)
 
 
 class Dummy:
-    """The image and label being optimised, their match loss, and the best of them so far."""
+    """The images and labels being optimised, their match loss, and the best of them so far."""
 
     def __init__(self, attack: "DLG", case: Case, device: str):
         self.attack = attack
         self.model = deepcopy(case.model).to(device)
         self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}
-        self.variable = case.start.image.to(device, copy=True).requires_grad_()  # (C, H, W)
-        self.label_logits = case.start.label_logits.to(device, copy=True).requires_grad_()  # (K,)
+        self.variable = case.start.images.to(device, copy=True).requires_grad_()  # (N, C, H, W)
+        self.label_logits = case.start.label_logits.to(device, copy=True).requires_grad_()  # (N, K)
         self.variables = (self.variable, self.label_logits)
-        self.best: tuple[Tensor, Tensor, float] = (case.start.image, case.start.label_logits, math.inf)
+        self.best: tuple[Tensor, Tensor, float] = (case.start.images, case.start.label_logits, math.inf)
 
     @property
-    def image(self) -> Tensor:
-        """The dummy image (C, H, W)."""
+    def images(self) -> Tensor:
+        """The dummy images (N, C, H, W)."""
         return self.attack.pixels(self.variable)
 
     def closure(self) -> Tensor:
         """The match loss, with its gradient left in the variables."""
-        loss = match_loss(self.model, self.shared, self.image, self.label_logits, create_graph=True)
+        loss = match_loss(self.model, self.shared, self.images, self.label_logits, create_graph=True)
         self.variable.grad, self.label_logits.grad = torch.autograd.grad(loss, self.variables)
         self._remember(float(loss.detach()))
         return loss.detach()
 
     def evaluate(self) -> float:
         """The match loss alone."""
-        loss = match_loss(self.model, self.shared, self.image, self.label_logits, create_graph=False)
+        loss = match_loss(self.model, self.shared, self.images, self.label_logits, create_graph=False)
         self._remember(float(loss.detach()))
         return float(loss.detach())
 

@@ -1,7 +1,7 @@
 """What a data set is: labelled images, found by index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class Images:
         if not 0 <= index < self.length:
             raise IndexError(f"expected an index in 0..{self.length - 1}, got {index}")
         return self.read(index)
+
+    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """The images (N, C, H, W) at the indices, and their labels (N,)."""
+        images, labels = zip(*map(self.__getitem__, indices), strict=True)
+        return torch.stack(images), torch.tensor(labels)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sweeps.executors.base import NO_RESULT, Moved, Work
 from sweeps.executors.memory import free_for_each
 from sweeps.executors.suspects import Suspects
 from sweeps.executors.worker import serve
+from sweeps.interrupts import start_quietly, uninterrupted
 from sweeps.records import Record, to_record
 
 SECONDS_BETWEEN_LOOKS = 0.5  # where no worker has news
@@ -137,8 +138,9 @@ class _Pool:
         far_lifeline, worker.lifeline = context.Pipe(duplex=False)
         arguments = (self.work, worker.device, far_end, far_lifeline)
         process = context.Process(target=serve, args=arguments, daemon=True)
-        process.start()
-        worker.process = process
+        with uninterrupted():  # a worker that nobody knows would be ended by nobody
+            start_quietly(process)
+            worker.process = process
         far_end.close()
         far_lifeline.close()
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from sweeps.executors import Executor
     from sweeps.plan import Plan
     from sweeps.spec import Sweep
@@ -73,6 +75,15 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: on a machine with so many")
     sweep.set_defaults(command=run_sweep)
 
+    utility = verbs.add_parser("utility", help="train models with defended gradients, and test them")
+    utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
+    utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
+    utility.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    utility.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    add_data_root(utility)
+    utility.set_defaults(command=run_utility)
+
     for name, command, text in (
         ("status", show_status, "how far a run is, from another terminal or later"),
         ("figures", draw_figures, "draw the figures of a run"),
@@ -129,6 +140,9 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
     folder = options.out or Path("runs") / options.file.stem
     store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
+    if not sweep.datasets:
+        text = f"{options.file}: datasets: expected images to attack, found none"
+        raise UserError(f"{text}; `leakbench utility {options.file}` trains what it describes")
     console.print(f"{options.file}: {sweep.describe()}")
     for notice in sweep.notices:
         console.print(f"note: {notice}")
@@ -211,13 +225,44 @@ def show_forecast(
     return 0
 
 
+def run_utility(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench utility`: train what is missing, then the table of accuracies."""
+    from reports.tables import utility_tables, write_csv
+    from sweeps.checks import load_sweep
+    from sweeps.executors.devices import describe_devices, find_devices, worker_devices
+    from sweeps.rehearsal import rehearse
+    from sweeps.store import Store
+    from sweeps.training import check_training, train
+
+    devices = worker_devices(find_devices(options.device), options.jobs)
+    rehearse(options.file, options.data_root)
+    sweep = load_sweep(options.file, options.data_root)
+    check_training(sweep, options.data_root)
+    store = Store.open_for(options.out or Path("runs") / options.file.stem, sweep)
+    console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")
+    with store.lock():
+        try:
+            for line in train(sweep, store, devices, options.data_root, options.retry == "errors"):
+                console.print(line)
+        except KeyboardInterrupt:
+            console.print("stopped; what is finished is stored: the same command runs the rest")
+            return INTERRUPTED
+    rows = store.trainings()
+    for table in utility_tables(rows):
+        console.print(table)
+    console.print(f"rows     {store.folder / 'trainings.parquet'}")
+    with writing_reports(store.folder):
+        console.print(f"csv      {write_csv(rows, store.folder / 'trainings.csv')}")
+    return show_failures(rows, "training", console)
+
+
 def show_results(store: "Store", console: Console) -> int:
     """The table of a finished sweep, and the paths of what was written."""
     from reports.figures import write_figures
     from reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
-    for table in terminal_tables(rows):
+    for table in terminal_tables(rows, store.scale):
         console.print(table)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):
@@ -225,9 +270,14 @@ def show_results(store: "Store", console: Console) -> int:
         for path in write_figures(store):
             if path.suffix == ".png":
                 console.print(f"figure   {path} (and .pdf)")
+    return show_failures(rows, "trial", console)
+
+
+def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
+    """Why rows are errors, if some are; the exit status."""
     failed = rows[rows["status"] == "error"]
     for reason, count in failed["reason"].value_counts().items():
-        console.print(f"{count} trial{'s' * (count > 1)} failed: {reason}", style="red")
+        console.print(f"{count} {what}{'s' * (count > 1)} failed: {reason}", style="red")
     if len(failed):
         console.print("the same command with --retry errors runs them again")
     return TRIALS_FAILED if len(failed) else 0

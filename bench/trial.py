@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -97,6 +98,9 @@ class Row:
     reason: str
     iterations: int | None  # outer steps
     match_loss: float | None  # lowest; the reconstruction is the image that has it
+    finite: bool | None  # whether the match loss never became NaN or infinite
+    gradient_norm: float | None  # L2, of all parameters together, before the defense
+    shared_norm: float | None  # and after it
     mse: float | None  # these four: of several images the mean of each one's, matched by `match`
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
@@ -111,8 +115,8 @@ class Row:
 
 
 MEASURED = (  # the columns that only a trial with a result fills
-    "iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
-    "label_true", "label_recovered", "label_correct",
+    "iterations", "match_loss", "finite", "gradient_norm", "shared_norm",
+    "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered", "label_correct",
 )  # fmt: skip
 
 
@@ -179,6 +183,17 @@ def run_trials(
         yield from _Group(conditions, watcher).run(group)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A trial under attack, and what the attacker does not know of it."""
+
+    trial: Trial
+    trace: Trace
+    labels: Tensor  # (N,)
+    gradient_norm: float
+    shared_norm: float
+
+
 class _Group:
     """The trials that share a batch, and what is known of each while it runs."""
 
@@ -186,21 +201,21 @@ class _Group:
         self.conditions = conditions
         self.watcher = watcher
         self.steps, self.told = 0, time.monotonic()  # outer steps that the watcher was not told of yet
-        self.running: dict[int, tuple[Trial, Trace, Tensor]] = {}  # {number: (trial, trace, true labels)}
+        self.running: dict[int, _Running] = {}  # by number
         self.failed: list[Result] = []
 
     def run(self, group: Iterator[Trial]) -> Iterator[Result]:
         cases = self._cases(group)
         for case in cases:  # more than once only where a batch failed as a whole
-            attack = self.running[case.number][0].attack
+            attack = self.running[case.number].trial.attack
             try:
                 found = attack.reconstruct(chain([case], cases), self.observe, self.conditions.resources)
                 for number, reconstruction in found:
                     yield self._finish(number, reconstruction)
                     yield from self._failures()
             except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
-                for trial, trace, _ in self.running.values():
-                    self.failed.append(self._failure(trial, error, len(trace.image_mse) - 1))
+                for each in self.running.values():
+                    self.failed.append(self._failure(each.trial, error, len(each.trace.image_mse) - 1))
                 self.running.clear()
             yield from self._failures()
         yield from self._failures()
@@ -219,8 +234,9 @@ class _Group:
         for number, trial in enumerate(group):
             self.watcher.preparing(trial)
             try:
-                case, images, labels = prepare(trial, number, self.conditions.data_root)
-                self.running[number] = (trial, Trace(images), labels)
+                case, victim = prepare(trial, number, self.conditions.data_root)
+                norms = norm_of(victim.gradient), norm_of(case.shared)
+                self.running[number] = _Running(trial, Trace(victim.batch), victim.labels, *norms)
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
             self.watcher.preparing(None)
@@ -229,7 +245,7 @@ class _Group:
 
     def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
         """See `Attack.reconstruct`."""
-        traces = [self.running[number][1] for number in numbers]
+        traces = [self.running[number].trace for number in numbers]
         self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
         truths = torch.stack([trace.truth for trace in traces])
@@ -243,7 +259,8 @@ class _Group:
                 trace.snapshots[step] = image.clone()
 
     def _finish(self, number: int, found: Reconstruction) -> Result:
-        trial, trace, labels = self.running[number]
+        each = self.running[number]
+        trial, trace, labels = each.trial, each.trace, each.labels
         self._count(trial.attack.budget - found.iterations)
         order = match(found.images, trace.truth)
         trace.match_loss = found.history
@@ -257,6 +274,9 @@ class _Group:
             reason=found.reason,
             iterations=found.iterations,
             match_loss=found.match_loss,
+            finite=all(map(math.isfinite, found.history)),
+            gradient_norm=each.gradient_norm,
+            shared_norm=each.shared_norm,
             **asdict(score(trace.truth, trace.reconstruction)),
             label_true=int(labels[0]),
             label_recovered=int(recovered[0]),
@@ -295,13 +315,17 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
     )
 
 
-def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Tensor, Tensor]:
-    """What the attacker gets of a trial, and apart from it the images and labels that it is after."""
+def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, "Victim"]:
+    """What the attacker gets of a trial, and apart from it whom it attacks."""
     victim = find_victim(trial, data_root)
     purpose = (str(trial.dataset), trial.index, trial.start)
     start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
-    case = Case(number, victim.network, victim.share(trial), start)
-    return case, victim.batch, victim.labels
+    return Case(number, victim.network, victim.share(trial), start), victim
+
+
+def norm_of(gradients: Gradients) -> float:
+    """The L2 norm of all gradients together."""
+    return math.sqrt(sum(float(each.double().square().sum()) for each in gradients.values()))
 
 
 @dataclass(frozen=True)

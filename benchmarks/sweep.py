@@ -60,7 +60,8 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     """A trial as it ends after 300 steps, with the pictures that are kept of it."""
     row = make_row(
         trial, device, status="budget", reason="stopped at the limit of 300 steps", iterations=300,
-        match_loss=0.1, mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, ssim_least=0.1,
+        match_loss=0.1, finite=True, gradient_norm=1.0, shared_norm=1.0,
+        mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, ssim_least=0.1,
         label_true=1, label_recovered=1, label_correct=True, seconds=4.2,
     )  # fmt: skip
     snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}

@@ -5,22 +5,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.style import BASELINE_STYLE, caption, member_style
-from reports.summary import BASELINE, best_of_restarts, defense_order
+from reports.style import caption, line_style, styles
+from reports.summary import BASELINE, defense_order
 from sweeps.records import StoredTrace
 from sweeps.store import Store
 
 QUANTITIES = {"match_loss": "match loss", "image_mse": "image MSE (raw pixels)"}
 
 
-def draw_curves(store: Store, rows: pd.DataFrame) -> Figure:
+def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
     """Each trial faint, the median over images strong; above match loss, below image MSE.
 
-    The restart of lowest match loss stands for an image. The curve of a trial that ended early is
+    `best` has the restart of lowest match loss for each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little of the image: hence the second row.
     """
-    best = best_of_restarts(rows)
     traces = store.traces(best["key"])
     family_of = dict(zip(best["defense"], best["family"], strict=True))
     members: dict[str, list[str]] = {}
@@ -52,9 +51,9 @@ def _draw_family(
     family: str,
     quantity: str,
 ) -> None:
-    own = [name for name in members[family] if name != BASELINE]
-    styles = {name: member_style(place, len(own)) for place, name in enumerate(own)}
-    for defense, style in {BASELINE: BASELINE_STYLE, **styles}.items():
+    known = styles(best)
+    for defense in dict.fromkeys([BASELINE, *members[family]]):
+        style = line_style(*known[defense])
         keys = best.loc[best["defense"] == defense, "key"]
         curves = pad([getattr(traces[key], quantity) for key in keys if key in traces])
         panel.plot(curves.T, alpha=0.25, linewidth=0.6, **style)

@@ -16,13 +16,13 @@ def write_figures(store: Store) -> list[Path]:
 
     Where the run has several of those, a figure's name tells which it is of.
     """
-    rows = store.rows()
-    groups = [part for _, part in rows.groupby(SETTING, sort=False) if len(best_of_restarts(part))]
+    scale = store.scale
+    groups = [part for _, part in best_of_restarts(store.rows(), scale).groupby(SETTING, sort=False)]
     folder = store.folder / "figures"
     paths = []
     for number, part in enumerate(groups, 1):
         suffix = "" if len(groups) == 1 else f"_{number}_{_slug(' '.join(part[SETTING].iloc[0]))}"
-        paths += save(draw_scores(part), folder, f"scores{suffix}")
+        paths += save(draw_scores(part, scale), folder, f"scores{suffix}")
         paths += save(draw_curves(store, part), folder, f"curves{suffix}")
         paths += save(draw_strip(store, part), folder, f"strip{suffix}")
         film = draw_film(store, part)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.style import caption
-from reports.summary import VICTIM, best_of_restarts, defense_order
+from reports.summary import VICTIM, defense_order
 from sweeps.store import Store
 
 MOST_IMAGES = 4
@@ -16,13 +16,12 @@ MOST_COLUMNS = 10
 CELL = 1.15  # inches
 
 
-def draw_strip(store: Store, rows: pd.DataFrame) -> Figure:
+def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
     """Original and reconstruction by defense, with the SSIM of each, for the first images.
 
-    The pictures of an image stand side by side, in as many lines as they need; the restart of
-    lowest match loss stands for an image.
+    The pictures of an image stand side by side, in as many lines as they need; `best`
+    has the restart of lowest match loss for each.
     """
-    best = best_of_restarts(rows)
     victims = list(best.groupby(VICTIM, sort=False))[:MOST_IMAGES]
     order = defense_order(best)
     lines = ceil((1 + len(order)) / MOST_COLUMNS)  # of one image
@@ -46,9 +45,8 @@ def two_lines(defense: str) -> str:
     return f"{name}\n{settings}"
 
 
-def draw_film(store: Store, rows: pd.DataFrame) -> Figure | None:
+def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
     """The way to the first image's reconstructions, a row a defense; None where no snapshot was kept."""
-    best = best_of_restarts(rows)
     first = best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)]
     order = defense_order(first)
     traces = store.traces(first["key"])

@@ -5,40 +5,40 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from reports.style import caption
-from reports.summary import LEAK_SSIM, best_of_restarts, defense_order
+from bench.verdicts import Scale
+from reports.style import caption, marker_style, styles
+from reports.summary import defense_order
 
 SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
 
 
-POINT = "#3b528b"
-FACES = {True: POINT, False: "white"}
-
-
-def draw_scores(rows: pd.DataFrame) -> Figure:
+def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     """SSIM, PSNR and MSE of the reconstructions: a point an image, a bar at the median.
 
     Hollow points are images that the attack does not rebuild without a defense either: they say
     nothing of the defense. An infinite PSNR (identical images) has no place on its axis.
     """
-    best = best_of_restarts(rows)
     order = defense_order(best)
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)), layout="constrained")
     panels = figure.subplots(1, len(SCORES), sharey=True)
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
             panel.set_xscale("log")
-        sns.swarmplot(
-            best[np.isfinite(best[score])],
-            x=score, y="defense", order=order, hue="attackable", palette=FACES, legend=False,
-            ax=panel, edgecolor=POINT, linewidth=0.8, size=4, warn_thresh=1,
-        )  # fmt: skip
+        for defense, about in styles(best).items():
+            style = marker_style(*about)
+            sns.swarmplot(
+                best[np.isfinite(best[score]) & (best["defense"] == defense)],
+                x=score, y="defense", order=order, hue="attackable", legend=False,
+                palette={True: style["color"], False: "white"}, marker=style["marker"],
+                ax=panel, edgecolor=style["color"], linewidth=0.8, size=4, warn_thresh=1,
+            )  # fmt: skip
         medians = best.groupby("defense")[score].median()
         panel.scatter(medians[order], range(len(order)), marker="|", s=240, color="black", zorder=5)
         panel.set(xlabel=label, ylabel="")
         panel.grid(axis="x", alpha=0.25)
     panels[0].set_xlim(-0.1, 1.05)
-    panels[0].axvline(LEAK_SSIM, color="black", linewidth=0.8, linestyle=":")
-    panels[0].annotate("leak", (LEAK_SSIM, 1.01), xycoords=("data", "axes fraction"), fontsize=7, ha="left")
+    for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):
+        panels[0].axvline(threshold, color="black", linewidth=0.8, linestyle=":")
+        panels[0].annotate(name, (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=7, ha="left")
     figure.suptitle(caption(best), fontsize=9)
     return figure

@@ -20,6 +20,11 @@ def status(store: Store) -> Iterator[str | Table]:
     manifest, rows, runner = store.manifest(), store.rows(), store.runner()
     of_all = manifest["trials"]
     yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
+    if "trainings" in manifest:
+        trained = by_status(Counter(store.trainings()["status"]))
+        yield f"of {len(manifest['trainings'])} trainings: {trained or 'none yet'}"
+    if not of_all:
+        return
     counts = by_status(Counter(rows["status"]))
     yield f"{len(rows)} of {of_all} trials, {len(rows) / of_all:.0%}{counts and ': '}{counts}"
     written = store.last_written()

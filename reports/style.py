@@ -1,23 +1,75 @@
-"""How every figure looks: colours that also differ in grey, line styles that differ without colour."""
+"""How every figure looks: a defense has one colour, marker and line everywhere, told apart in grey, too."""
 
+import hashlib
+from math import isnan, log10
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from reports.summary import SETTING, VICTIM
+from defenses import DEFENSES
+from reports.summary import BASELINE, SETTING, VICTIM
 
-BASELINE_STYLE: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1))}
-LINE_STYLES = ["-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (5, 2, 1, 2, 1, 2)), (0, (7, 3))]
-COLOURS = matplotlib.colormaps["viridis"]
+# hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
+FAMILIES = {
+    "gaussian": ("#0072B2", "o"),
+    "laplacian": ("#D55E00", "s"),
+    "half precision": ("#009E73", "D"),
+    "prune": ("#AA4499", "^"),
+    "int8": ("#B8860B", "P"),
+}
+OTHERS = [("#56B4E9", "v"), ("#882255", "X"), ("#117733", "h"), ("#332288", "<"), ("#661100", ">")]
+LOG_FAMILIES = ("gaussian", "laplacian")
+LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]
 
 
-def member_style(position: int, members: int) -> dict[str, Any]:
-    """Colour and line style of one curve among `members` of its family, weak (light) to strong (dark)."""
-    lightness = 0.85 - 0.75 * position / max(members - 1, 1) if members > 1 else 0.35
-    return {"color": COLOURS(lightness), "linestyle": LINE_STYLES[position % len(LINE_STYLES)]}
+def marker_style(defense: str, family: str, strength: float) -> dict[str, Any]:
+    """Colour and marker of a defense's points: the family's, from light (weak) to dark (strong)."""
+    if defense == BASELINE:
+        return {"color": "black", "marker": "*"}
+    hue, marker = FAMILIES.get(family) or OTHERS[_number(family) % len(OTHERS)]
+    return {"color": _shade(hue, _position(defense, family, strength)), "marker": marker}
+
+
+def line_style(defense: str, family: str, strength: float) -> dict[str, Any]:
+    """Colour and dashes of a defense's curve."""
+    if defense == BASELINE:
+        return {"color": "black", "linestyle": (0, (1, 1))}
+    dashes = LINES[round(10 * _position(defense, family, strength)) % len(LINES)]
+    return {"color": marker_style(defense, family, strength)["color"], "linestyle": dashes}
+
+
+def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
+    """{defense: what the two functions above want to know of it}."""
+    known = best[["defense", "family", "strength"]].drop_duplicates("defense")
+    return {
+        str(defense): (str(defense), str(family), float(strength))
+        for defense, family, strength in known.itertuples(index=False)
+    }
+
+
+def _position(defense: str, family: str, strength: float) -> float:
+    """Of a defense between the weakest (0) and the strongest (1) of its family that one may meet."""
+    if isnan(strength):
+        kin = [each.name for each in DEFENSES if (each.family or each.name) == family]
+        name = defense.partition("(")[0]
+        return (kin.index(name) + 0.5) / len(kin) if name in kin else 0.5
+    if family in LOG_FAMILIES:
+        return min(max((log10(strength) + 8) / 8, 0.0), 1.0) if strength > 0 else 0.0
+    return min(max(strength, 0.0), 1.0)
+
+
+def _shade(hue: str, position: float) -> tuple[float, ...]:
+    """From the hue mixed with white to the hue mixed with black."""
+    share = 0.55 - position
+    towards = 1.0 if share > 0 else 0.0
+    return tuple(value + abs(share) * (towards - value) for value in to_rgb(hue))
+
+
+def _number(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
 def caption(best: pd.DataFrame) -> str:

@@ -4,17 +4,18 @@ from math import isnan
 from typing import Any
 
 import pandas as pd
-from scipy.stats import binomtest
 
+from bench.verdicts import Scale
 from defenses import DEFENSES
+from reports.statistics import Interval, median_interval, wilson
 
-LEAK_SSIM = 0.9  # a reconstruction at least this similar counts as a leak
 BASELINE = "none"
 SETTING = ["dataset", "model", "attack"]  # tables and figures never mix these
 VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
+MEDIANS = ("ssim", "psnr", "mse")
 
 
-def best_of_restarts(rows: pd.DataFrame) -> pd.DataFrame:
+def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """For each victim and defense the restart of lowest match loss: the one an attacker would keep.
 
     Restarts without a result are left out; a victim and defense with none at all has no line. Adds
@@ -23,60 +24,109 @@ def best_of_restarts(rows: pd.DataFrame) -> pd.DataFrame:
     measured = rows[rows["match_loss"].notna()]
     chosen = measured.groupby([*VICTIM, "defense"], sort=False)["match_loss"].idxmin()
     best = measured.loc[chosen].sort_index()
-    best = best.assign(leaked=best["ssim"] >= LEAK_SSIM)
-    baseline = best[best["defense"] == BASELINE].set_index(VICTIM)["leaked"].rename("attackable")
-    return best.assign(attackable=best.join(baseline, on=VICTIM)["attackable"].eq(True))
+    best = best.assign(leaked=best["ssim"] >= scale.leak)
+    return best.assign(attackable=_leaks_without(best, VICTIM, best))
 
 
-def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+def counted(best: pd.DataFrame) -> pd.DataFrame:
+    """The lines that count: of `none` all, of a defense those of images that leak without it."""
+    return best[best["attackable"] | (best["defense"] == BASELINE)]
+
+
+def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """One line a defense (and data set, model and attack), weak defenses before strong ones.
 
-    Columns, beside those names:
+    Columns, beside those names, `family` and `strength`:
         trials: rows, whatever became of them.
         failed: trials without a result.
         images: those that count. Of `none` all, of a defense those that leak without it.
         excluded: images that do not leak without a defense, and so say nothing of one.
-        leaked, rate, low, high: images that leaked, their share, its 95 % Wilson interval.
-        ssim, psnr, mse: medians over the images that count (psnr in dB).
+        leaked, rate, low, high: images that leaked by the best of their starts, their share, its interval.
+        single, single_low, single_high: share of single starts that leaked.
+        ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
+        drop, drop_low, drop_high: median over images of the SSIM that the defense took away, beside
+            the undefended attack on the same image and weights from the same start, where that leaked.
+        verdict: of the median SSIM.
 
-    The restart of lowest match loss stands for an image.
+    The restart of lowest match loss stands for an image. Intervals: `reports.statistics`.
     """
-    best = best_of_restarts(rows)
+    best = best_of_restarts(rows, scale)
+    starts = _starts(rows, best, scale)
     order = defense_order(rows)
     lines = []
     for setting, part in rows.groupby(SETTING, sort=False):
-        of_setting = best[(best[SETTING] == list(setting)).all(axis=1)]
         for defense in order:
-            of_defense = part[part["defense"] == defense]
-            if len(of_defense):
+            own = part[part["defense"] == defense]
+            if len(own):
                 names = dict(zip([*SETTING, "defense"], [*setting, defense], strict=True))
-                lines.append(names | _line(of_defense, of_setting[of_setting["defense"] == defense]))
+                first = own.iloc[0]
+                mine = [each[_is(each, setting, defense)] for each in (best, starts)]
+                about = {"family": first["family"], "strength": first["strength"]}
+                lines.append(names | about | _line(own, mine[0], mine[1], scale))
     return pd.DataFrame(lines)
 
 
-def _line(rows: pd.DataFrame, best: pd.DataFrame) -> dict[str, Any]:
-    counted = best[best["attackable"] | (best["defense"] == BASELINE)]
-    images, leaked = len(counted), int(counted["leaked"].sum())
-    low, high = wilson_interval(leaked, images)
+def _is(rows: pd.DataFrame, setting: tuple[Any, ...], defense: str) -> pd.Series:
+    """Which rows are of that setting and defense."""
+    return (rows[SETTING] == list(setting)).all(axis=1) & (rows["defense"] == defense)
+
+
+def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: Scale) -> dict[str, Any]:
+    of_images = counted(best)
+    images, leaked = len(of_images), int(of_images["leaked"].sum())
+    rate = leaked / images if images else float("nan")
+    single = counted(starts).groupby(VICTIM)["leaked"].mean()
+    drop = starts[starts["paired"]].groupby(VICTIM)["drop"].median()
+    medians = {name: of_images[name].median() for name in MEDIANS}
     return {
         "trials": len(rows),
         "failed": int(rows["match_loss"].isna().sum()),
         "images": images,
         "excluded": len(best) - images,
         "leaked": leaked,
-        "rate": leaked / images if images else float("nan"),
-        "low": low,
-        "high": high,
-        **{name: counted[name].median() for name in ("ssim", "psnr", "mse")},
+        "rate": rate,
+        **ends("", wilson(rate, images)),
+        "single": single.mean(),
+        **ends("single_", wilson(single.mean(), len(single))),
+        **medians,
+        **{
+            end: v
+            for name in MEDIANS
+            for end, v in ends(f"{name}_", median_interval(of_images[name])).items()
+        },
+        "drop": drop.median(),
+        **ends("drop_", median_interval(drop)),
+        "verdict": scale.verdict(medians["ssim"]).value if images else "",
     }
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share; (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+def ends(prefix: str, interval: Interval) -> dict[str, float]:
+    """An interval as two columns."""
+    return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """Every single trial with a result, beside the undefended one of the same start.
+
+    Adds `leaked`, `attackable` (as of the best starts), `paired` (whether that trial leaked) and
+    `drop`, the SSIM that the defense took from it.
+    """
+    measured = rows[rows["match_loss"].notna()]
+    starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
+    place = [*VICTIM, "start"]
+    baseline = starts[starts["defense"] == BASELINE].set_index(place)["ssim"].rename("undefended")
+    undefended = starts.join(baseline, on=place)["undefended"]
+    return starts.assign(
+        attackable=_leaks_without(best, VICTIM, starts),
+        paired=_leaks_without(starts, place, starts),
+        drop=undefended - starts["ssim"],
+    )
+
+
+def _leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) -> pd.Series:
+    """For each of the rows, whether the undefended attack leaked at its place."""
+    baseline = leaks[leaks["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
+    return rows.join(baseline, on=place)["undefended"].eq(True)
 
 
 def defense_order(rows: pd.DataFrame) -> list[str]:

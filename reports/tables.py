@@ -1,6 +1,7 @@
 """Tables: CSV of all rows, and the summary for a terminal."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,17 @@ import pandas as pd
 from rich.box import Box
 from rich.table import Table
 
-from reports.summary import LEAK_SSIM, SETTING, summarize
+from bench.attacks import Status
+from bench.verdicts import Scale
+from reports.statistics import mean_interval
+from reports.summary import BASELINE, SETTING, defense_order, ends, summarize
 from sweeps.records import ROW_DTYPES
+
+TRAINED = ["train", "test", "model", "recipe"]  # what trainings have in common that are compared
+UTILITY_CAPTION = (
+    "accuracy: on the test images after the last epoch, mean over the seeds and half of its 95 % interval\n"
+    "change: beside the undefended training of the same seed"
+)
 
 # a line under the heads and nothing else: defenses have long names, and terminals 80 columns
 HEADS = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -33,20 +43,26 @@ def _exact_float(text: str) -> float:
     return float(text or "nan")
 
 
-def terminal_tables(rows: pd.DataFrame) -> Iterator[Table]:
+def terminal_tables(rows: pd.DataFrame, scale: Scale) -> Iterator[Table]:
     """A table for each data set, model and attack."""
-    for setting, lines in summarize(rows).groupby(SETTING, sort=False):
-        yield _terminal_table(" · ".join(map(str, setting)), lines)
+    for setting, lines in summarize(rows, scale).groupby(SETTING, sort=False):
+        yield _terminal_table(" · ".join(map(str, setting)), lines, scale)
 
 
-def _terminal_table(title: str, lines: pd.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = _caption(lines), "left"
-    table.add_column("defense", overflow="fold")
-    for name in ("trials", "leaked", "95 % CI", "SSIM", "PSNR dB", "MSE"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _terminal_table(title: str, lines: pd.DataFrame, scale: Scale) -> Table:
+    columns = ("trials", "leaked", "95 % CI", "1 start", "SSIM", "verdict")
+    table = _table(title, columns)
+    table.caption, table.caption_justify = _caption(lines, scale), "left"
     for line in lines.to_dict("records"):
         table.add_row(line["defense"], *_cells(line))
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0))
+    table.add_column("defense", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -57,20 +73,71 @@ def _cells(line: dict[Hashable, Any]) -> list[str]:
     return [
         trials,
         f"{line['leaked']}/{line['images']}",
-        f"{100 * line['low']:.0f}-{100 * line['high']:.0f} %",
+        f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
+        f"{100 * line['single']:.0f}%",
         f"{line['ssim']:.3f}",
-        f"{line['psnr']:.1f}",
-        f"{line['mse']:.1e}",
+        line["verdict"],
     ]
 
 
-def _caption(lines: pd.DataFrame) -> str:
+def _caption(lines: pd.DataFrame, scale: Scale) -> str:
     caption = (
-        f"leaked: images rebuilt with SSIM >= {LEAK_SSIM}, of those that leak without a defense;"
-        " the start of lowest match loss counts; SSIM, PSNR, MSE: medians"
+        f"leaked: images rebuilt with SSIM >= {scale.leak:g}, of those that leak without a defense; the start"
+        " of lowest match loss counts\n1 start: the share of single starts that leak; SSIM: the median;"
+        f" artifacts: one of {scale.artifacts:g} or more"
     )
     excluded = int(lines["excluded"].max())
     if excluded:
         images = "image" if excluded == 1 else "images"
         caption += f"\n{excluded} {images} left out: not rebuilt even without a defense"
     return caption
+
+
+def percent(value: float, low: float, sign: str = "") -> str:
+    """A share and half its interval: `95.2 ± 0.4 %`; of one seed, the share alone."""
+    if isnan(value):
+        return "-"
+    half = "" if isnan(low) else f" ± {100 * (value - low):.1f}"
+    return f"{100 * value:{sign}.1f}{half} %"
+
+
+def summarize_utility(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a model, data, recipe and defense: how well it is trained with that defense.
+
+    Columns, beside those names:
+        trainings, failed: rows, and those of them that have no result.
+        diverged: trainings that ended early, as a gradient was no longer finite.
+        accuracy, accuracy_low, accuracy_high: mean over the seeds, with Student's interval.
+        change, change_low, change_high: of accuracy, beside the undefended training of the same seed.
+    """
+    lines = []
+    for place, part in rows.groupby(TRAINED, sort=False):
+        baseline = part[part["defense"] == BASELINE].set_index("seed")["accuracy"]
+        for defense in defense_order(part):
+            own = part[part["defense"] == defense].set_index("seed")
+            measured = own["accuracy"].dropna()
+            change = (measured - baseline).dropna()
+            lines.append(
+                dict(zip([*TRAINED, "defense"], [*place, defense], strict=True))
+                | {
+                    "trainings": len(own),
+                    "failed": int(own["accuracy"].isna().sum()),
+                    "diverged": int((own["status"] == Status.DIVERGED).sum()),
+                }
+                | {"accuracy": measured.mean()} | ends("accuracy_", mean_interval(measured))
+                | {"change": change.mean()} | ends("change_", mean_interval(change))
+            )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def utility_tables(rows: pd.DataFrame) -> Iterator[Table]:
+    """A table for each model, data and recipe."""
+    for place, lines in summarize_utility(rows).groupby(TRAINED, sort=False):
+        table = _table(" · ".join(map(str, place)), ("trainings", "accuracy", "change"))
+        for line in lines.to_dict("records"):
+            failed = f" ({line['failed']} failed)" if line["failed"] else ""
+            accuracy = percent(line["accuracy"], line["accuracy_low"])
+            change = percent(line["change"], line["change_low"], "+")
+            table.add_row(line["defense"], f"{line['trainings']}{failed}", accuracy, change)
+        table.caption, table.caption_justify = UTILITY_CAPTION, "left"
+        yield table

@@ -42,7 +42,9 @@ def new_manifest(sweep: Sweep) -> dict[str, Any]:
     return {"format": FORMAT, "created": _now(), "sessions": [], **_request(sweep)}
 
 
-def with_session(manifest: dict[str, Any], sweep: Sweep, devices: list[str], kept: int) -> dict[str, Any]:
+def with_session(
+    manifest: dict[str, Any], sweep: Sweep, devices: list[str], kept: int, what: str = "sessions"
+) -> dict[str, Any]:
     """The manifest with one more session of running: when, what, how much was there, where, with what."""
     request = _request(sweep)
     session = {
@@ -54,7 +56,7 @@ def with_session(manifest: dict[str, Any], sweep: Sweep, devices: list[str], kep
         "versions": {"python": platform.python_version(), **package_versions()},
         "commit": _commit(),
     }
-    return {**manifest, **request, "sessions": [*manifest["sessions"], session]}
+    return {**manifest, **request, what: [*manifest.get(what, []), session]}
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -104,6 +106,7 @@ def _request(sweep: Sweep) -> dict[str, Any]:
         "sweep": asked_for(sweep),
         "defenses": [str(choice.value) for choice in sweep.defenses],
         "trials": len(sweep),
+        "verdicts": {"leak": sweep.scale.leak, "artifacts": sweep.scale.artifacts},
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from bench.training import TrainingRow
 from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 
@@ -16,9 +17,17 @@ _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in ever
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _PANDAS = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
-_KINDS = {name: kind if kind in _ARROW else get_args(kind)[0] for name, kind in setting_types(Row).items()}
-ROW_DTYPES = {name: _PANDAS[kind] for name, kind in _KINDS.items()}  # of the table in pandas
-ROW_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in _KINDS.items()], metadata=_VERSION)
+
+
+def _table(row: type) -> tuple[dict[str, str], pa.Schema]:
+    """The dtypes in pandas and the schema on disk of a table of such rows."""
+    kinds = {name: kind if kind in _ARROW else get_args(kind)[0] for name, kind in setting_types(row).items()}
+    columns = [(name, _ARROW[kind]) for name, kind in kinds.items()]
+    return {name: _PANDAS[kind] for name, kind in kinds.items()}, pa.schema(columns, metadata=_VERSION)
+
+
+ROW_DTYPES, ROW_SCHEMA = _table(Row)
+TRAINING_DTYPES, TRAINING_SCHEMA = _table(TrainingRow)
 TRACE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_origin
 
 from bench.attacks import ATTACKS, Attack
 from bench.datasets import DATASETS, Dataset
 from bench.models import MODELS, Model
+from bench.training import RECIPES, Examples, Recipe
+from bench.verdicts import SCALES, Scale
 from defenses import DEFENSES, Defense, NoDefense
 from defenses.configured import Configured, SettingError, setting_types
 from defenses.errors import UserError
@@ -30,6 +33,26 @@ class Choice(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Course:
+    """How and on what every model is trained with every defense: the `training` of a sweep file."""
+
+    train: Examples
+    test: Examples
+    recipe: Recipe
+    seeds: tuple[int, ...] = (0,)
+    checkpoints: tuple[int, ...] = ()  # epochs after which the weights are kept
+
+    def canonical(self) -> dict[str, Any]:
+        """All that decides which trainings there are."""
+        return {
+            "train": self.train.canonical(),
+            "test": self.test.canonical(),
+            "recipe": self.recipe.canonical(),
+            "seeds": list(self.seeds),
+        }
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What to cross with what."""
 
@@ -42,6 +65,8 @@ class Sweep:
     restarts: int = 1
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
     trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
+    training: Course | None = None
+    scale: Scale = field(default_factory=Scale)  # what counts as a leak
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -64,8 +89,16 @@ class Sweep:
             "defense": len(self.defenses),
             "start": self.restarts,
         }
-        parts = [f"{count} {_plural(what, count)}" for what, count in counts.items() if count > 1]
-        return f"{self.size} {_plural('trial', self.size)}" + (" = " + " x ".join(parts) if parts else "")
+        return _product("trial", self.size, counts)
+
+    def describe_training(self) -> str:
+        """How many trainings, and of what: `84 trainings = 28 defenses x 3 seeds`."""
+        counts = {
+            "model": len(self.models),
+            "defense": len(self.defenses),
+            "seed": len(self.training.seeds) if self.training else 0,
+        }
+        return _product("training", prod(counts.values()), counts)
 
     def canonical(self) -> dict[str, Any]:
         """All that decides which trials there are: two files that agree in it are one sweep."""
@@ -76,12 +109,17 @@ class Sweep:
             "defenses": [defense.value.canonical() for defense in self.defenses],
             "model_seeds": list(self.model_seeds),
             "restarts": self.restarts,
+            "training": self.training.canonical() if self.training else None,
         }
 
 
 KEYS = (
     "datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every", "trial_timeout",
+    "training", "verdicts",
 )  # fmt: skip
+
+RECIPE_KEYS = tuple(setting_types(Recipe))
+TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints")
 
 
 def read_sweep(file: Path) -> tuple[Sweep, list[str]]:
@@ -113,10 +151,11 @@ class _Reader:
         for key in content:
             if key not in KEYS:
                 self.report("", unknown_text("key", key, KEYS))
+        attacked = "datasets" in content or "training" not in content
         defenses, notices = with_baseline(self.choices(DEFENSES, content, "defenses"))
         sweep = Sweep(
             file=file,
-            datasets=self.choices(DATASETS, content, "datasets"),
+            datasets=self.choices(DATASETS, content, "datasets") if attacked else (),
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
             attacks=self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks"),
             defenses=defenses,
@@ -124,6 +163,8 @@ class _Reader:
             restarts=self.count("restarts", content.get("restarts", 1), least=1),
             snapshot_every=self.count("snapshot_every", content.get("snapshot_every", 30), least=0),
             trial_timeout=self.seconds("trial_timeout", content.get("trial_timeout", 0)),
+            scale=self.scale(content.get("verdicts", {})),
+            training=self.training(content["training"]) if "training" in content else None,
         )
         if sweep.size > MOST_TRIALS:
             self.report("", f"expected at most {MOST_TRIALS:,} trials in a sweep, got {sweep.describe()}")
@@ -131,6 +172,55 @@ class _Reader:
 
     def report(self, place: str, text: str) -> None:
         self.problems.append(f"{place}: {text}" if place else text)
+
+    def training(self, content: Any) -> Course | None:
+        """How models are trained; None where that cannot be understood."""
+        if not isinstance(content, Mapping):
+            self.report("training", f"expected the keys {', '.join(TRAINING_KEYS)}, got {_shown(content)}")
+            return None
+        for key in content:
+            if key not in TRAINING_KEYS:
+                self.report("training", unknown_text("key", key, TRAINING_KEYS))
+        train, test = (self.examples(content.get(name), f"training.{name}") for name in ("train", "test"))
+        settings = {key: content[key] for key in RECIPE_KEYS if key in content}
+        seeds = self.whole_numbers("training.seeds", content.get("seeds", 0))
+        checkpoints = content.get("checkpoints", [])
+        epochs = checkpoints and self.whole_numbers("training.checkpoints", checkpoints)
+        try:
+            recipe = RECIPES.build(Recipe.name, settings)
+        except SettingError as error:
+            for setting, text in error.problems:
+                self.report(f"training.{setting}", text)
+            return None
+        late = [epoch for epoch in epochs if epoch > recipe.epochs]
+        if late:
+            self.report("training.checkpoints", f"expected epochs in 0..{recipe.epochs}, got {late[0]}")
+        return Course(train, test, recipe, seeds, tuple(epochs)) if train and test else None
+
+    def scale(self, content: Any) -> Scale:
+        """What counts as a leak."""
+        if not isinstance(content, Mapping):
+            self.report("verdicts", f"expected the keys leak, artifacts, got {_shown(content)}")
+            return Scale()
+        try:
+            return SCALES.build(Scale.name, {str(key): value for key, value in content.items()})
+        except SettingError as error:
+            for setting, text in error.problems:
+                self.report(f"verdicts.{setting}", text)
+            return Scale()
+
+    def examples(self, item: Any, place: str) -> Examples | None:
+        """The images that one entry names."""
+        before = len(self.problems)
+        if not isinstance(item, Mapping) or "indices" not in item:
+            self.report(place, f"expected a dataset with its indices, got {_shown(item)}")
+            return None
+        found = list(self.unfold(DATASETS, item, place))
+        if len(found) == 1:
+            return Examples(found[0].value, found[0].indices)
+        if len(self.problems) == before:
+            self.report(place, f"expected one dataset, got {len(found)}")
+        return None
 
     def count(self, place: str, value: Any, least: int) -> int:
         if type(value) is not int or value < least:
@@ -278,6 +368,11 @@ def _spans(value: Any) -> list[tuple[int, int]]:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _product(what: str, size: int, counts: Mapping[str, int]) -> str:
+    parts = [f"{count} {_plural(each, count)}" for each, count in counts.items() if count > 1]
+    return f"{size} {_plural(what, size)}" + (" = " + " x ".join(parts) if parts else "")
 
 
 def _plural(what: str, count: int) -> str:

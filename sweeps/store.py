@@ -4,6 +4,8 @@ RUN/sweep.json          what was asked for, and each session of running it
 RUN/trials.parquet/     one row a trial; pandas reads the folder as one table
 RUN/traces.parquet/     loss histories and reconstructions, read only when asked for
 RUN/originals.parquet/  the images themselves, once each
+RUN/trainings.parquet/  one row a training; only where there are some
+RUN/checkpoints/        weights of trained models; only where they are asked for
 RUN/left-out.parquet    keys of rows that the sweep file no longer asks for; only where there are some
 RUN/set-aside/          parts that could not be read
 """
@@ -11,9 +13,12 @@ RUN/set-aside/          parts that could not be read
 import fcntl
 import logging
 import os
+import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,7 +26,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from bench.attacks import Status
+from bench.training import Trained
+from bench.verdicts import Scale
 from defenses.errors import StoppedError, UserError
 from sweeps.manifest import MANIFEST, asked_for, new_manifest, read_manifest, with_session, write_manifest
 from sweeps.parts import Parts, write_whole
@@ -30,6 +39,8 @@ from sweeps.records import (
     ROW_DTYPES,
     ROW_SCHEMA,
     TRACE_SCHEMA,
+    TRAINING_DTYPES,
+    TRAINING_SCHEMA,
     Record,
     StoredTrace,
     picture,
@@ -49,6 +60,7 @@ class Store:
         self._trials = Parts(folder / "trials.parquet", ROW_SCHEMA)
         self._traces = Parts(folder / "traces.parquet", TRACE_SCHEMA)
         self._originals = Parts(folder / "originals.parquet", ORIGINAL_SCHEMA)
+        self._trainings = Parts(folder / "trainings.parquet", TRAINING_SCHEMA)
         self._known: set[tuple[str, int]] | None = None  # the originals that are stored
 
     @classmethod
@@ -101,6 +113,11 @@ class Store:
     def manifest(self) -> dict[str, Any]:
         """See `read_manifest`."""
         return read_manifest(self.folder)
+
+    @property
+    def scale(self) -> Scale:
+        """What counts as a leak, as the sweep file has it."""
+        return Scale(**self.manifest()["verdicts"])
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -211,6 +228,48 @@ class Store:
                 return picture(record["image"], record["shape"])
         return None
 
+    def begin_training(
+        self, sweep: Sweep, devices: list[str], keys: list[str], retry_errors: bool
+    ) -> set[str]:
+        """Note a session of training and which rows it is about; the keys of those that are done."""
+        table = self._trainings.read(["key", "status"]).to_pydict()
+        done = set(table["key"])
+        failed = {key for key, status in zip(*table.values(), strict=True) if status == Status.ERROR}
+        with self._writing():
+            if retry_errors:
+                self._trainings.remove("key", failed & set(keys))
+                done -= failed
+            kept = len(done & set(keys))
+            manifest = with_session(self.manifest(), sweep, devices, kept, "training_sessions")
+            write_manifest(self.folder, {**manifest, "trainings": keys})
+        return done
+
+    def append_trained(self, trained: Sequence[Trained], done: Collection[str]) -> None:
+        """Store trainings that have ended, if no row is there yet, after the weights that are kept of them.
+
+        Raises:
+            StoppedError: they cannot be written.
+        """
+        with self._writing():
+            for each in trained:
+                for epoch, weights in each.weights.items():
+                    path = self.checkpoint(each.row.model, each.row.defense, each.row.seed, epoch)
+                    path.parent.mkdir(exist_ok=True)
+                    write_whole(path, partial(torch.save, weights))
+            self._trainings.append([asdict(each.row) for each in trained if each.row.key not in done])
+
+    def checkpoint(self, model: str, defense: str, seed: int, epoch: int) -> Path:
+        """Where the weights after that epoch are kept."""
+        names = (re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") for name in (model, defense))
+        return self.folder / "checkpoints" / f"{'-'.join(names)}-seed{seed}-epoch{epoch}.pt"
+
+    def trainings(self) -> pd.DataFrame:
+        """One row a training that the sweep asks for, in its order, dtypes as TRAINING_DTYPES."""
+        asked = {key: place for place, key in enumerate(self.manifest().get("trainings", []))}
+        rows: pd.DataFrame = self._trainings.read().to_pandas(integer_object_nulls=True)
+        rows = rows[rows["key"].isin(asked.keys())].astype(TRAINING_DTYPES)
+        return rows.sort_values("key", key=lambda keys: keys.map(asked), ignore_index=True)
+
     def _left_out(self) -> list[str]:
         try:
             keys: list[str] = pq.read_table(self.folder / "left-out.parquet")["key"].to_pylist()
@@ -225,7 +284,7 @@ class Store:
     def _repair(self) -> None:
         """Set aside what cannot be read, and forget the rows whose trace or original was in it."""
         with self._writing():
-            for parts in (self._trials, self._traces, self._originals):
+            for parts in (self._trials, self._traces, self._originals, self._trainings):
                 while parts.set_bad_aside(self.folder / "set-aside"):
                     pass  # what a bad part was merged from may have come to light
                 parts.clean()

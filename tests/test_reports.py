@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from bench.verdicts import Scale
 from reports.curves import pad
 from reports.figures import write_figures
 from reports.pictures import two_lines
-from reports.summary import best_of_restarts, defense_order, summarize, wilson_interval
+from reports.statistics import wilson
+from reports.summary import best_of_restarts, defense_order, summarize
 from reports.tables import terminal_tables
 from sweeps.records import ROW_DTYPES
 from sweeps.store import Store
@@ -52,14 +54,14 @@ ROWS = table(
 
 def test_the_restart_of_lowest_match_loss_stands_for_an_image():
     """Not the one of highest SSIM: an attacker cannot see that."""
-    best = best_of_restarts(ROWS).set_index(["defense", "index"])["start"]
+    best = best_of_restarts(ROWS, Scale()).set_index(["defense", "index"])["start"]
     assert best["none", 0] == 1
     assert best["prune(ratio=0.5)", 0] == 0
     assert ("prune(ratio=0.1)", 0) not in best
 
 
 def test_a_defense_gets_no_credit_where_the_attack_fails_without_it():
-    summary = summarize(ROWS).set_index("defense")
+    summary = summarize(ROWS, Scale()).set_index("defense")
     none, strong, weak = (summary.loc[name] for name in ("none", "prune(ratio=0.5)", "prune(ratio=0.1)"))
     assert (none["trials"], none["failed"], none["images"], none["leaked"]) == (6, 1, 3, 2)
     assert (strong["trials"], strong["images"], strong["excluded"], strong["leaked"]) == (6, 2, 1, 1)
@@ -69,7 +71,7 @@ def test_a_defense_gets_no_credit_where_the_attack_fails_without_it():
 
 
 def test_every_number_again_with_plain_pandas():
-    summary = summarize(ROWS).set_index("defense")
+    summary = summarize(ROWS, Scale()).set_index("defense")
     measured = ROWS.dropna(subset=["match_loss"]).sort_values("match_loss")
     chosen = measured.drop_duplicates(["defense", "index"]).set_index(["defense", "index"])
     works = [i for i in (0, 1, 2) if chosen.loc[("none", i), "ssim"] >= 0.9]
@@ -81,13 +83,13 @@ def test_every_number_again_with_plain_pandas():
             assert summary.loc[defense, score] == pytest.approx(counted[score].median())
 
 
-def test_wilson_interval_of_a_known_case():
-    assert wilson_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert wilson_interval(0, 0) == (0, 1)
+def test_wilson_of_a_known_case():
+    assert wilson(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert wilson(0, 0) == (0, 1)
 
 
 def test_without_a_baseline_no_image_counts():
-    summary = summarize(table(("int8", 0, 0, 1.0, 0.95)))
+    summary = summarize(table(("int8", 0, 0, 1.0, 0.95)), Scale())
     assert summary.loc[0, "images"] == 0
     assert math.isnan(summary.loc[0, "rate"])
 
@@ -105,13 +107,13 @@ def test_defenses_stand_from_weak_to_strong():
 
 def test_data_sets_are_never_mixed():
     other = ROWS.assign(dataset="mnist-sample", ssim=0.95)
-    summary = summarize(pd.concat([ROWS, other], ignore_index=True))
+    summary = summarize(pd.concat([ROWS, other], ignore_index=True), Scale())
     assert list(summary.groupby("dataset", sort=False)["leaked"].first()) == [2, 3]
 
 
 def printed(rows, width=80):
     console = Console(width=width, record=True, markup=False)
-    for each in terminal_tables(rows):
+    for each in terminal_tables(rows, Scale()):
         console.print(each)
     return console.export_text()
 

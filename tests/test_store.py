@@ -44,7 +44,8 @@ def plain_result(key="a", **changes):
     row = Row(
         key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, attack="dlg",
         defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0, status="budget",
-        reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3, mse=0.1 + 0.2,
+        reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3,
+        finite=True, gradient_norm=2.5, shared_norm=2.25, mse=0.1 + 0.2,
         mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, label_true=3,
         label_recovered=4, label_correct=False, seconds=0.25, device="cpu", torch_version="2",
     )  # fmt: skip
@@ -57,7 +58,8 @@ def plain_result(key="a", **changes):
 
 def failed(key="b"):
     nothing = dict.fromkeys(
-        ["iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true",
+        ["iterations", "match_loss", "finite", "gradient_norm", "shared_norm", "mse",
+         "mse_raw", "psnr", "ssim", "ssim_least", "label_true",
          "label_recovered", "label_correct", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'

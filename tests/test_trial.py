@@ -42,6 +42,10 @@ def test_a_trial_gives_a_whole_row(make_trial):
     assert row.psnr == pytest.approx(-10 * math.log10(row.mse))
     assert 0 <= row.mse <= row.mse_raw
     assert row.seconds > 0
+    assert row.finite is True
+    assert row.gradient_norm == pytest.approx(norm(find_victim(trial, DATA).gradient))
+    assert row.shared_norm == pytest.approx(norm(shared(trial)))
+    assert row.gradient_norm < row.shared_norm  # there is noise of 15,000 entries in it
     assert all(getattr(row, name) is not None for name in MEASURED)
     assert (row.device, row.torch_version) == ("cpu", torch.__version__)
 
@@ -104,6 +108,10 @@ def test_a_changed_file_is_another_trial(make_trial, write):
     before = make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key
     path.write_text(source + "# changed\n")
     assert make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key != before
+
+
+def norm(gradients):
+    return float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
 
 
 def shared(trial):
@@ -239,10 +247,17 @@ def test_a_broken_promise_of_a_defense_is_a_row(make_trial, write):
     assert "holds NaN or infinity after it" in row.reason
 
 
+def test_a_match_loss_that_is_no_number_is_told(make_trial):
+    row = run_trial(make_trial(model="lenet(activation=relu)", attack="dlg(lr=1e30, pixel_limit=1e38)")).row
+    assert (row.status, row.finite) == ("diverged", False)
+    assert row.reason.startswith("match loss became")
+
+
 def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "attack", "defense", "family", "strength",
-        "start", "status", "reason", "iterations", "match_loss", "mse", "mse_raw", "psnr", "ssim",
+        "start", "status", "reason", "iterations", "match_loss", "finite",
+        "gradient_norm", "shared_norm", "mse", "mse_raw", "psnr", "ssim",
         "ssim_least", "label_true", "label_recovered", "label_correct", "seconds", "device", "torch_version",
     ]  # fmt: skip
 

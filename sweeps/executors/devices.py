@@ -47,12 +47,17 @@ def find_devices(asked: str) -> list[str]:
 
 def describe_workers(executor: Executor, resources: Resources, memory: str) -> str:
     """What will be used, in a line: `cpu: 2 workers x 1 thread, 64 slots each (MEMORY), no GPU found`."""
-    counts = {device: executor.devices.count(device) for device in executor.devices}
-    parts = [f"{device}: {count} worker{'s' * (count > 1)} x 1 thread" for device, count in counts.items()]
     notes = [
         f"{resources.slots} slots each ({memory})" if memory else "one trial at a time each",
         "compiled" if resources.compiled else "",
-        "TF32 off" if any(device != "cpu" for device in counts) else "",
+        "TF32 off" if any(device != "cpu" for device in executor.devices) else "",
         "" if torch.cuda.is_available() else "no GPU found",
     ]
-    return ", ".join(["; ".join(parts), *filter(None, notes)])
+    return ", ".join([describe_devices(executor.devices), *filter(None, notes)])
+
+
+def describe_devices(devices: list[str]) -> str:
+    """How many workers, and where: `cpu: 2 workers x 1 thread`."""
+    counts = {device: devices.count(device) for device in devices}
+    parts = [f"{device}: {count} worker{'s' * (count > 1)} x 1 thread" for device, count in counts.items()]
+    return "; ".join(parts)

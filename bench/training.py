@@ -1,0 +1,302 @@
+"""What a defense costs: a model trained with the gradients that it lets through.
+
+Federated SGD: at every step each client shares the gradient of its own examples, the defense
+changes each of them, and the server takes a step along their mean (McMahan et al. 2017, FedSGD).
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from bench.attacks import Status
+from bench.datasets import DATASETS, Dataset, open_dataset
+from bench.gradients import trained_parameters
+from bench.models import MODELS, Model
+from bench.randomness import generator_for
+from bench.trial import SCHEMA_VERSION
+from defenses import DEFENSES, Defense, Gradients
+from defenses.configured import Configured
+from defenses.errors import one_line
+from defenses.registry import Registry
+
+WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
+EVALUATED = 500  # test images at once
+Weights = dict[str, Tensor]
+Ending = tuple[Status, str]
+FINISHED: Ending = Status.CONVERGED, "trained to its end"
+
+
+@dataclass(frozen=True)
+class Recipe(Configured):
+    """How a model is trained: stochastic gradient descent on the mean of what clients share."""
+
+    name: ClassVar[str] = "fedsgd"
+
+    clients: int = 4  # that share a gradient at every step
+    batch_size: int = 5  # examples of each of them
+    epochs: int = 30
+    lr: float = 0.02
+    momentum: float = 0.9
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Counts of at least 1, a rate above 0, a momentum below 1."""
+        for setting in ("clients", "batch_size", "epochs"):
+            if getattr(self, setting) < 1:
+                yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
+        if self.lr <= 0:
+            yield "lr", f"expected a number > 0, got {self.lr:g}"
+        if not 0 <= self.momentum < 1:
+            yield "momentum", f"expected a number in [0, 1), got {self.momentum:g}"
+
+
+RECIPES = Registry("recipe", Recipe, [Recipe])
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images of a data set, by index."""
+
+    dataset: Dataset
+    indices: tuple[int, ...]
+
+    def canonical(self) -> list[Any]:
+        """All that decides which they are."""
+        return [self.dataset.canonical(), list(self.indices)]
+
+    def read(self, data_root: Path) -> tuple[Tensor, Tensor]:
+        """The images (N, C, H, W) and labels (N,)."""
+        return open_dataset(self.dataset, data_root).batch(self.indices)
+
+    def __str__(self) -> str:
+        return f"{len(self.indices)} of {self.dataset}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that decides how well a model is trained. Equal key, equal result."""
+
+    train: Examples
+    test: Examples
+    model: Model
+    seed: int  # of the weights, of the order of the examples, and of the defense's draws
+    recipe: Recipe
+    defense: Defense
+
+    def __reduce__(self) -> tuple[Callable[..., "Training"], tuple[Any, ...]]:
+        # by name, so that a worker imports a user's file itself
+        examples = [(str(each.dataset), each.indices) for each in (self.train, self.test)]
+        named = (str(each) for each in (self.model, self.recipe, self.defense))
+        return Training._from_names, (*examples, *named, self.seed)
+
+    @classmethod
+    def _from_names(
+        cls,
+        train: tuple[str, tuple[int, ...]],
+        test: tuple[str, tuple[int, ...]],
+        model: str,
+        recipe: str,
+        defense: str,
+        seed: int,
+    ) -> "Training":
+        own, others = (Examples(DATASETS.parse(name), indices) for name, indices in (train, test))
+        return cls(own, others, MODELS.parse(model), seed, RECIPES.parse(recipe), DEFENSES.parse(defense))
+
+    @cached_property
+    def key(self) -> str:
+        """32 hexadecimal digits: a hash of all of it and of the schema version."""
+        parts = {
+            name: getattr(self, name).canonical() for name in ("train", "test", "model", "recipe", "defense")
+        }
+        text = json.dumps({"schema": SCHEMA_VERSION, "seed": self.seed, **parts}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """What is kept of every training, whatever became of it."""
+
+    key: str
+    train: str
+    test: str
+    model: str
+    seed: int
+    recipe: str
+    defense: str
+    family: str
+    strength: float | None  # of the defense, within its family
+    status: str  # converged: trained to its end; diverged: a shared gradient was not finite; error
+    reason: str
+    steps: int | None  # of the optimiser
+    accuracy: float | None  # on the test images, of the last weights
+    seconds: float  # its share of the time
+    device: str
+    torch_version: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended."""
+
+    row: TrainingRow
+    weights: dict[int, Weights]  # {epoch: state dict}, of the epochs that were asked for
+
+
+def train_together(
+    trainings: Sequence[Training], data_root: Path, device: str = "cpu", keep: Collection[int] = ()
+) -> list[Trained]:
+    """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
+
+    All see the same examples in the same order, from the same weights. A defense that raises ends
+    its own training, as an error, and no other.
+
+    Args:
+        trainings: that differ in nothing but their defense.
+        data_root: where data sets lie that do not come with the project.
+        device: where to compute.
+        keep: epochs after which the weights are kept, 0 for those at the beginning.
+    """
+    began = time.perf_counter()
+    run = _LockStep(trainings, data_root, device)
+    kept: list[dict[int, Weights]] = [{} for _ in trainings]
+    for epoch in range(trainings[0].recipe.epochs + 1):
+        if epoch:
+            run.epoch()
+        for slot, own in enumerate(kept):
+            if epoch in keep:
+                own[epoch] = {name: tensor.cpu().clone() for name, tensor in run.state(slot).items()}
+    accuracies = [run.accuracy(slot) for slot in range(len(trainings))]
+    seconds = (time.perf_counter() - began) / len(trainings)
+    rows = (
+        _row(training, run.endings.get(slot, FINISHED), run.steps[slot], accuracy, seconds, device)
+        for slot, (training, accuracy) in enumerate(zip(trainings, accuracies, strict=True))
+    )
+    return [Trained(row, own) for row, own in zip(rows, kept, strict=True)]
+
+
+class _LockStep:
+    """Models, side by side in the first dimension of their weights, and what is left of their gradients."""
+
+    def __init__(self, trainings: Sequence[Training], data_root: Path, device: str):
+        first = trainings[0]
+        self.trainings, self.recipe, self.device = trainings, first.recipe, device
+        self.images, self.labels = (each.to(device) for each in first.train.read(data_root))
+        self.tests, self.answers = (each.to(device) for each in first.test.read(data_root))
+        source = open_dataset(first.train.dataset, data_root)
+        self.network = first.model.build(source.shape, source.classes, first.seed).to(device)
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        self.weights = {
+            name: tensor.detach().repeat(WIDTH, *[1] * tensor.ndim)
+            for name, tensor in trained_parameters(self.network)
+        }
+        self.constants = {name: tensor.detach() for name, tensor in state.items() if name not in self.weights}
+        self.velocity = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        self.order = generator_for("order of examples", first.seed)
+        self.draws = [
+            generator_for("defense in training", each.defense.name, first.seed) for each in trainings
+        ]
+        self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
+        self.steps = [0] * len(trainings)
+        of_clients = vmap(grad(self._loss), (None, 0, 0))  # who all have the same weights
+        self.gradients = vmap(of_clients, (0, None, None))
+
+    def epoch(self) -> None:
+        """Once through the examples; those that are too few for a step of all clients are left out."""
+        clients, size = self.recipe.clients, self.recipe.batch_size
+        order = torch.randperm(len(self.images), generator=self.order).to(self.device)
+        for chosen in order.split(clients * size):
+            if len(chosen) == clients * size and len(self.endings) < len(self.trainings):
+                images = self.images[chosen].unflatten(0, (clients, size))
+                self._step(images, self.labels[chosen].unflatten(0, (clients, size)))
+
+    def state(self, slot: int) -> Weights:
+        """A model's weights, as `torch.nn.Module.load_state_dict` takes them."""
+        return {**{name: weight[slot] for name, weight in self.weights.items()}, **self.constants}
+
+    def accuracy(self, slot: int) -> float:
+        """The share of test images whose highest score is that of their label."""
+        with torch.no_grad():
+            scores = [
+                functional_call(self.network, self.state(slot), (t,)) for t in self.tests.split(EVALUATED)
+            ]
+        return float((torch.cat(scores).argmax(1) == self.answers).double().mean())
+
+    def _loss(self, weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of one client's examples (N, C, H, W)."""
+        return functional.cross_entropy(
+            functional_call(self.network, {**weights, **self.constants}, (images,)), labels
+        )
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        """One of the optimiser, for every model, with examples (clients, N, C, H, W)."""
+        gradients = self.gradients(self.weights, images, labels)  # {name: (WIDTH, clients, *shape)}
+        for slot, training in enumerate(self.trainings):
+            if slot not in self.endings:
+                own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
+                try:
+                    shared = self._shared(training.defense, own, self.draws[slot])
+                except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
+                    self.endings[slot] = _ending(own, error)
+                else:
+                    self._descend(slot, shared)
+
+    def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
+        """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}."""
+        each = [
+            defense({name: gradient[client] for name, gradient in gradients.items()}, draws)
+            for client in range(self.recipe.clients)
+        ]
+        return {name: torch.stack([one[name] for one in each]).mean(0) for name in gradients}
+
+    def _descend(self, slot: int, shared: Gradients) -> None:
+        self.steps[slot] += 1
+        for name, gradient in shared.items():
+            velocity = self.velocity[name][slot]
+            velocity.mul_(self.recipe.momentum).add_(gradient.to(self.device))
+            self.weights[name][slot].sub_(velocity, alpha=self.recipe.lr)
+
+
+def _ending(gradients: Gradients, error: BaseException) -> Ending:
+    """Why a training ended: its own gradients, or else its defense."""
+    if all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
+        return Status.ERROR, one_line(error)
+    return Status.DIVERGED, "a gradient became NaN or infinite"
+
+
+def training_failure(training: Training, reason: str, device: str) -> Trained:
+    """A training that has no result, and why."""
+    return Trained(_row(training, (Status.ERROR, reason), 0, math.nan, 0.0, device), {})
+
+
+def _row(
+    training: Training, ending: Ending, steps: int, accuracy: float, seconds: float, device: str
+) -> TrainingRow:
+    failed = ending[0] == Status.ERROR
+    return TrainingRow(
+        key=training.key,
+        train=str(training.train),
+        test=str(training.test),
+        model=str(training.model),
+        seed=training.seed,
+        recipe=str(training.recipe),
+        defense=str(training.defense),
+        family=training.defense.family or training.defense.name,
+        strength=training.defense.strength,
+        status=ending[0].value,
+        reason=ending[1],
+        steps=None if failed else steps,
+        accuracy=None if failed else accuracy,
+        seconds=seconds,
+        device=device,
+        torch_version=torch.__version__,
+    )

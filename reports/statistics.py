@@ -1,0 +1,57 @@
+"""Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
+
+from math import nan, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm, t
+
+LEVEL = 0.95
+RESAMPLES = 9_999
+SEED = 0
+
+
+class Interval(NamedTuple):
+    """From where to where; NaN where nothing can be said."""
+
+    low: float
+    high: float
+
+
+def wilson(rate: float, observations: int) -> Interval:
+    """The score interval of a share (Wilson 1927); (0, 1) where nothing was observed.
+
+    Args:
+        rate: the share, in 0..1; of several starts an image, the mean of the images' shares.
+        observations: how many images.
+    """
+    if not observations:
+        return Interval(0.0, 1.0)
+    z = float(norm.ppf((1 + LEVEL) / 2))
+    centre = rate + z**2 / (2 * observations)
+    half = z * sqrt(rate * (1 - rate) / observations + z**2 / (4 * observations**2))
+    scale = 1 + z**2 / observations
+    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+
+
+def median_interval(values: ArrayLike) -> Interval:
+    """Of the median, by the percentile bootstrap (Efron 1979), always with the same resamples."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2 or np.isnan(array).any():
+        return Interval(nan, nan)
+    resamples = np.random.default_rng(SEED).choice(array, (RESAMPLES, len(array)))
+    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    low, high = np.quantile(
+        np.median(resamples, axis=1), tails, method="inverted_cdf"
+    )  # PSNR may be infinite
+    return Interval(float(low), float(high))
+
+
+def mean_interval(values: ArrayLike) -> Interval:
+    """Of the mean of a few runs, by Student's t."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return Interval(nan, nan)
+    half = t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / sqrt(len(array))
+    return Interval(float(array.mean() - half), float(array.mean() + half))

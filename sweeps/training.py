@@ -1,0 +1,191 @@
+"""Trains every model of a sweep with every defense, several side by side, and stores what became of it."""
+
+import signal
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from bench.attacks import Status
+from bench.datasets import open_dataset
+from bench.models import Model
+from bench.training import WIDTH, Examples, Trained, Training, train_together, training_failure
+from defenses import NoDefense
+from defenses.configured import SettingError
+from defenses.errors import StoppedError, UserError, one_line
+from sweeps.checks import image_problems
+from sweeps.executors.base import prepare_worker
+from sweeps.forecast import in_words
+from sweeps.interrupts import uninterrupted
+from sweeps.spec import Course, Sweep
+from sweeps.store import Store
+
+Group = list[Training]  # that are trained side by side
+
+
+def groups(sweep: Sweep) -> list[Group]:
+    """Every training of the sweep, those that differ only in their defense together, WIDTH at most."""
+    course = course_of(sweep)
+    found = []
+    for model, seed in product(sweep.models, course.seeds):
+        trainings = [
+            Training(course.train, course.test, model.value, seed, course.recipe, choice.value)
+            for choice in sweep.defenses
+        ]
+        found += [trainings[at : at + WIDTH] for at in range(0, len(trainings), WIDTH)]
+    return found
+
+
+def course_of(sweep: Sweep) -> Course:
+    """What the file says of training.
+
+    Raises:
+        UserError: nothing.
+    """
+    if sweep.training is None:
+        text = f"{sweep.file}: training: expected how models are trained, found nothing"
+        raise UserError(f"{text}; docs/UTILITY.md has an example")
+    return sweep.training
+
+
+def check_training(sweep: Sweep, data_root: Path) -> None:
+    """Whether the examples are there, and every model can be trained on them.
+
+    Raises:
+        UserError: with a line for every problem.
+    """
+    course = course_of(sweep)
+    problems = [
+        text
+        for name, examples in (("train", course.train), ("test", course.test))
+        for text in _example_problems(f"training.{name}", examples, data_root)
+    ]
+    if course.train.dataset == course.test.dataset:
+        both = set(course.train.indices) & set(course.test.indices)
+        if both:
+            text = f"expected images that are not trained on, got {len(both)} that are"
+            problems.append(f"training.test.indices: {text}, such as {min(both)}")
+    needed = course.recipe.clients * course.recipe.batch_size
+    if needed > len(course.train.indices):
+        text = f"a step of {course.recipe.clients} clients x {course.recipe.batch_size} examples"
+        found = len(course.train.indices)
+        problems.append(f"training.train.indices: expected {needed} images or more for {text}, got {found}")
+    if not problems:
+        problems = [
+            f"{model.place}: {model.value}: {text}"
+            for model in sweep.models
+            for text in _model_problems(model.value, course, data_root)
+        ]
+    if problems:
+        raise UserError(*(f"{sweep.file}: {problem}" for problem in problems))
+
+
+def _example_problems(place: str, examples: Examples, data_root: Path) -> Iterator[str]:
+    try:
+        images = open_dataset(examples.dataset, data_root)
+    except SettingError as error:
+        yield from (f"{place}: {text}" for _, text in error.problems)
+    else:
+        yield from (f"{place}{text}" for text in image_problems(images, examples.indices, together=1))
+
+
+def _model_problems(model: Model, course: Course, data_root: Path) -> Iterator[str]:
+    """What a single step shows."""
+    few = course.train.indices[: course.recipe.clients * course.recipe.batch_size]
+    step = Training(
+        replace(course.train, indices=few),
+        replace(course.test, indices=course.test.indices[:1]),
+        model,
+        course.seeds[0],
+        replace(course.recipe, epochs=1),
+        NoDefense(),
+    )
+    try:
+        (trained,) = train_together([step], data_root)
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+        yield f"expected a model that torch.func can train, got {one_line(error)[:300]}"
+    else:
+        if trained.row.status != Status.CONVERGED:
+            yield f"expected a model that can be trained, got at its first step: {trained.row.reason}"
+
+
+def train(
+    sweep: Sweep, store: Store, devices: list[str], data_root: Path, retry_errors: bool = False
+) -> Iterator[str]:
+    """Train what has no row yet; a line whenever some are done. The store's lock is held.
+
+    A group that was stopped is trained again as a whole: its rows do not depend on when it ran.
+
+    Args:
+        sweep: with its course.
+        store: where the rows and checkpoints go.
+        devices: of each worker.
+        data_root: where data sets lie that do not come with the project.
+        retry_errors: whether trainings whose row is an error run again.
+
+    Raises:
+        StoppedError: a worker died, or the rows cannot be written.
+    """
+    course, everything = course_of(sweep), groups(sweep)
+    keys = [training.key for group in everything for training in group]
+    done = store.begin_training(sweep, devices, keys, retry_errors)
+    todo = [group for group in everything if not all(_is_done(each, store, done, course) for each in group)]
+    missing = sum(map(len, todo))
+    if missing < len(keys):
+        yield f"{store.folder}: {len(keys) - missing} trainings are there already, {missing} to run"
+    began, ended = time.monotonic(), 0
+    jobs = (
+        joblib.delayed(_train)(group, data_root, devices[number % len(devices)], course.checkpoints)
+        for number, group in enumerate(todo)
+    )
+    parallel = joblib.Parallel(
+        len(devices),
+        return_as="generator_unordered",
+        batch_size=1,
+        initializer=_leave_interrupts_to_the_runner,
+    )
+    try:
+        with closing(parallel(jobs)) as results:
+            for trained in results:
+                with uninterrupted():
+                    store.append_trained(trained, done)
+                ended += len(trained)
+                left = (time.monotonic() - began) / ended * (missing - ended)
+                yield f"{ended} of {missing} trained, {in_words(left)} left"
+                yield from (
+                    f"  {each.row.defense}, seed {each.row.seed}: {_outcome(each)}" for each in trained
+                )
+    except TerminatedWorkerError as error:
+        text = "a worker was ended from outside, as when memory runs out"
+        raise StoppedError(f"{text}; what is finished is stored: the same command runs the rest") from error
+
+
+def _is_done(training: Training, store: Store, done: Collection[str], course: Course) -> bool:
+    paths = (
+        store.checkpoint(str(training.model), str(training.defense), training.seed, epoch)
+        for epoch in course.checkpoints
+    )
+    return training.key in done and all(path.exists() for path in paths)
+
+
+def _leave_interrupts_to_the_runner() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes
+
+
+def _train(group: Group, data_root: Path, device: str, keep: Collection[int]) -> list[Trained]:
+    """At a worker."""
+    prepare_worker()
+    try:
+        return train_together(group, data_root, device, keep)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
+        return [training_failure(training, one_line(error), device) for training in group]
+
+
+def _outcome(trained: Trained) -> str:
+    accuracy = trained.row.accuracy
+    return f"failed: {trained.row.reason}" if accuracy is None else f"accuracy {accuracy:.1%}"

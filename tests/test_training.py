@@ -1,0 +1,306 @@
+"""Training with defended gradients: against plain SGD, and what becomes of the rows."""
+
+import dataclasses
+import os
+import pickle
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from running import command, inside, start, wait_for
+from torch.nn import functional
+
+import leakbench
+from bench.datasets import DATASETS, open_dataset
+from bench.models import MODELS
+from bench.randomness import generator_for
+from bench.training import WIDTH, Examples, Recipe, Training, train_together
+from defenses import DEFENSES
+from defenses.configured import SettingError
+from reports.tables import summarize_utility
+from sweeps.records import TRAINING_DTYPES
+
+DATA = Path("data")
+DIGITS = DATASETS.parse("mnist-5k")
+
+
+def training(defense="none", model="lenet", train=range(80), test=range(4000, 4100), seed=0, **recipe):
+    own, others = (Examples(DIGITS, tuple(each)) for each in (train, test))
+    settings = {"epochs": 1, **recipe}
+    return Training(own, others, MODELS.parse(model), seed, Recipe(**settings), DEFENSES.parse(defense))
+
+
+def by_plain_sgd(wanted):
+    """torch.optim.SGD on the mean of what clients share, one client after the other."""
+    images, labels = wanted.train.read(DATA)
+    source, recipe = open_dataset(DIGITS, DATA), wanted.recipe
+    network = wanted.model.build(source.shape, source.classes, wanted.seed)
+    optimizer = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum)
+    order = generator_for("order of examples", wanted.seed)
+    draws = generator_for("defense in training", wanted.defense.name, wanted.seed)
+    names = [name for name, _ in network.named_parameters()]
+    for _ in range(recipe.epochs):
+        for step in torch.randperm(len(images), generator=order).split(recipe.clients * recipe.batch_size):
+            if len(step) < recipe.clients * recipe.batch_size:
+                continue
+            shared = []
+            for client in step.split(recipe.batch_size):
+                loss = functional.cross_entropy(network(images[client]), labels[client])
+                gradients = torch.autograd.grad(loss, list(network.parameters()))
+                shared.append(wanted.defense(dict(zip(names, gradients, strict=True)), draws))
+            for name, parameter in network.named_parameters():
+                parameter.grad = sum(each[name] for each in shared) / recipe.clients
+            optimizer.step()
+    return network
+
+
+@pytest.mark.parametrize(
+    ("defense", "model"),
+    [
+        ("none", "lenet"),
+        ("gaussian(variance=0.01)", "lenet"),
+        ("prune(ratio=0.5)", "mlp(hidden=[20], activation=tanh)"),
+        ("float16", "lenet(weights=default, activation=relu)"),
+    ],
+)
+def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
+    wanted = training(defense, model, train=range(90), clients=3, batch_size=4, epochs=2, lr=0.05)
+    others = [
+        training(each, model, train=range(90), clients=3, batch_size=4, epochs=2, lr=0.05)
+        for each in ("float16",)
+    ]
+    _, trained = train_together([*others, wanted], DATA, keep=[0, 2])
+    network = by_plain_sgd(wanted)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(trained.weights[2][name], parameter.detach(), rtol=1e-3, atol=1e-5)
+        assert not torch.equal(trained.weights[0][name], trained.weights[2][name])
+    images, labels = wanted.test.read(DATA)
+    right = (network(images).argmax(1) == labels).double().mean()
+    assert trained.row.accuracy == pytest.approx(float(right), abs=0.02)
+    assert (trained.row.status, trained.row.steps) == ("converged", 2 * (90 // 12))
+
+
+def test_a_training_does_not_depend_on_its_company():
+    """To the bit, whatever is trained beside it and in whatever place."""
+    wanted, noise = training("int8"), training("gaussian(variance=0.1)")
+    others = [training("prune(ratio=0.3)"), training("none"), noise]
+    alone = train_together([wanted], DATA, keep=[1])[0]
+    crowded = train_together([*others, wanted], DATA, keep=[1])
+    assert len(crowded) == WIDTH
+    for name, weight in alone.weights[1].items():
+        assert torch.equal(weight, crowded[-1].weights[1][name])
+    (again,) = train_together([noise], DATA, keep=[1])
+    assert torch.equal(again.weights[1]["0.weight"], crowded[2].weights[1]["0.weight"])
+    different = {float(each.weights[1]["0.weight"].sum()) for each in crowded}
+    assert len(different) == WIDTH
+
+
+BAD = """
+from dataclasses import dataclass
+from defenses import Defense
+
+@dataclass(frozen=True)
+class Late(Defense):
+    def apply(self, gradients, generator):
+        if float(next(iter(gradients.values())).sum()) > 0:
+            raise ValueError("no more")
+        return gradients
+"""
+
+
+def test_a_defense_that_raises_ends_its_own_training_only(write):
+    path = write("bad.py", BAD)
+    failed, fine = train_together([training(f"{path}:Late"), training("none")], DATA)
+    assert (failed.row.status, failed.row.reason) == ("error", "ValueError: no more")
+    assert failed.row.accuracy is None
+    assert failed.row.steps is None
+    (alone,) = train_together([training("none")], DATA)
+    assert dataclasses.replace(fine.row, seconds=0) == dataclasses.replace(alone.row, seconds=0)
+
+
+def test_a_training_whose_gradients_explode_has_diverged():
+    (trained,) = train_together([training(model="lenet(activation=relu)", lr=1e20)], DATA)
+    assert (trained.row.status, trained.row.reason) == ("diverged", "a gradient became NaN or infinite")
+    assert trained.row.steps < 4
+    assert 0 <= trained.row.accuracy <= 0.3
+
+
+def test_what_is_trained_on_other_things_has_another_key():
+    changes = [
+        {"defense": "int8"}, {"model": "mlp"}, {"train": range(81)}, {"test": range(4000, 4101)}, {"seed": 1},
+        {"lr": 0.1}, {"clients": 2}, {"batch_size": 2}, {"epochs": 2}, {"momentum": 0.0},
+    ]  # fmt: skip
+    keys = {training(**change).key for change in changes} | {training().key}
+    assert len(keys) == len(changes) + 1
+    again = pickle.loads(pickle.dumps(training("gaussian(std=0.1)")))
+    assert again == training("gaussian(std=0.1)")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"clients": 0}, "clients: expected a whole number >= 1, got 0"),
+        ({"lr": 0}, "lr: expected a number > 0, got 0"),
+        ({"momentum": 1}, "momentum: expected a number in [0, 1), got 1"),
+    ],
+)
+def test_recipes_that_cannot_be(settings, text):
+    with pytest.raises(SettingError, match=re.escape(text)):
+        Recipe(**settings)
+
+
+FILE = """
+defenses: [gaussian(variance=0.1), float16, int8, prune(ratio=0.3)]
+training:
+  train: {name: mnist-5k, indices: 0-79}
+  test: {name: mnist-5k, indices: 4000-4099}
+  epochs: 2
+  seeds: 0-1
+  checkpoints: [0, 2]
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("utility")
+    (folder / "mine.yaml").write_text(FILE)
+    return folder, command("utility", "mine.yaml", "--out", "out", cwd=folder)
+
+
+def test_the_command_trains_every_defense_with_every_seed(trained):
+    folder, done = trained
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "mine.yaml: 10 trainings = 5 defenses x 2 seeds; cpu: 2 workers x 1 thread" in done.stdout
+    assert "10 of 10 trained" in done.stdout
+    rows = pd.read_parquet(folder / "out" / "trainings.parquet")
+    assert len(rows) == rows["key"].nunique() == 10
+    csv = pd.read_csv(folder / "out" / "trainings.csv")
+    assert list(csv["defense"][:5]) == [
+        "none",
+        "gaussian(variance=0.1)",
+        "float16",
+        "int8",
+        "prune(ratio=0.3)",
+    ]
+    assert list(csv.columns) == list(TRAINING_DTYPES)
+    for line in summarize_utility(csv.astype(TRAINING_DTYPES)).itertuples():
+        own = csv[csv["defense"] == line.defense].set_index("seed")["accuracy"]
+        none = csv[csv["defense"] == "none"].set_index("seed")["accuracy"]
+        assert line.accuracy == pytest.approx(own.mean())
+        assert line.change == pytest.approx((own - none).mean())
+        assert f"{100 * own.mean():.1f}" in done.stdout
+    weights = torch.load(folder / "out" / "checkpoints" / "lenet-none-seed1-epoch2.pt", weights_only=True)
+    model = MODELS.build(
+        "lenet", {"weights": f"checkpoint:{folder}/out/checkpoints/lenet-int8-seed0-epoch2.pt"}
+    )
+    assert weights.keys() == model.build((1, 28, 28), 10, 0).state_dict().keys()
+
+
+def test_what_is_trained_already_is_not_trained_again(trained, tmp_path, capsys):
+    folder, _ = trained
+    assert inside(folder, "utility", "mine.yaml", "--out", "out") == 0
+    assert "out: 10 trainings are there already, 0 to run" in capsys.readouterr().out
+    (folder / "out" / "checkpoints" / "lenet-none-seed1-epoch2.pt").unlink()
+    (folder / "more.yaml").write_text(FILE.replace("[gaussian", "[bfloat16, gaussian"))
+    (folder / "more.yaml").rename(folder / "mine.yaml")
+    before = pd.read_csv(folder / "out" / "trainings.csv")
+    assert inside(folder, "utility", "mine.yaml", "--out", "out", "--jobs", "1") == 0
+    after = pd.read_csv(folder / "out" / "trainings.csv")
+    assert len(after) == after["key"].nunique() == 12
+    both = after[after["key"].isin(before["key"])]
+    pd.testing.assert_frame_equal(both.reset_index(drop=True), before)
+    assert (folder / "out" / "checkpoints" / "lenet-none-seed1-epoch2.pt").exists()
+    assert inside(folder, "status", "out") == 0
+    assert "of 12 trainings: 12 converged" in capsys.readouterr().out
+
+
+def test_a_failed_training_is_told_and_run_again_when_asked_for(write, tmp_path, capsys):
+    write("bad.py", BAD.replace("if float(", "import os\n        if not os.path.exists('mended') and float("))
+    write(
+        "mine.yaml",
+        FILE.replace("[gaussian(variance=0.1), float16, int8, prune(ratio=0.3)]", "['bad.py:Late']"),
+    )
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.TRIALS_FAILED
+    assert "2 trainings failed: ValueError: no more" in capsys.readouterr().out
+    write("mended", "")
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.TRIALS_FAILED
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out", "--retry", "errors") == 0
+    assert len(pd.read_csv(tmp_path / "out" / "trainings.csv")) == 4
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_keeps_what_is_trained(write, tmp_path, jobs):
+    write(
+        "mine.yaml",
+        FILE.replace("epochs: 2", "epochs: 40").replace("seeds: 0-1", "seeds: 0-3").replace("[0, 2]", "[]"),
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = start(
+        "utility", "mine.yaml", "--out", "out", "--jobs", jobs, cwd=tmp_path, start_new_session=True, **pipes
+    )
+    wait_for(lambda: list((tmp_path / "out").glob("trainings.parquet/*.parquet")))
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: every process of it
+    output, error = running.communicate(timeout=60)
+    assert running.returncode == leakbench.INTERRUPTED
+    assert "stopped; what is finished is stored" in output
+    assert error == ""
+    assert 0 < len(pd.read_parquet(tmp_path / "out" / "trainings.parquet")) < 20
+
+
+TRAIN = "train: {name: mnist-5k, indices: 0-79}"
+MESSAGES = {
+    FILE.replace("epochs: 2", "epoch: 2"): "training: unknown key 'epoch'; did you mean 'epochs'?",
+    FILE.replace("epochs: 2", "epochs: 0"): "training.epochs: expected a whole number >= 1, got 0",
+    FILE.replace("[0, 2]", "[3]"): "training.checkpoints: expected epochs in 0..2, got 3",
+    FILE.replace(TRAIN, "train: mnist-5k"): "training.train: expected a dataset with its indices, got",
+    FILE.replace(TRAIN, "train: {name: [a], indices: 3}"): "training.train: expected a dataset by name, or a",
+    FILE.replace(TRAIN, "train: {name: mnist, split: [train, test], indices: 3}"):
+        "training.train: expected one dataset, got 2",
+    FILE.replace("0-79", "0-5000"): "training.train.indices: expected 0..4999, got 5000",
+    FILE.replace("0-79", "'0-3,4005-4090'"):
+        "training.test.indices: expected images that are not trained on, got 86 that are, such as 4005",
+    FILE.replace("0-79", "0-9"):
+        "training.train.indices: expected 20 images or more for a step of 4 clients x 5 examples, got 10",
+    FILE.replace("training:", "training: 3\nno:"): "training: expected the keys train, test, ",
+    "defenses: [none]\ndatasets: [mnist-sample]": "training: expected how models are trained, found nothing",
+    FILE + "models: ['net.py:Plain']": "models[0]: net.py:Plain: expected a model that torch.func can train",
+    FILE + "verdicts: {leak: 2}": "verdicts.leak: expected a number <= 1, got 2",
+    FILE + "verdicts: {leak: 0.5, artifacts: 0.6}": "verdicts.artifacts: expected a number in [-1, 0.5]",
+    FILE + "verdicts: {leek: 0.5}": "verdicts.leek: unknown setting 'leek'; did you mean 'leak'?",
+    FILE + "verdicts: 0.5": "verdicts: expected the keys leak, artifacts, got 0.5",
+}  # fmt: skip
+NET = """
+from torch import nn
+
+class Plain(nn.Linear):
+    def __init__(self):
+        super().__init__(784, 10)
+
+    def forward(self, images):
+        if images.sum() > 1e9:
+            return None
+        return super().forward(images.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("text", MESSAGES)
+def test_a_bad_file_is_answered_in_a_line(write, tmp_path, capsys, text):
+    write("mine.yaml", text)
+    write("net.py", NET)
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.USER_ERROR
+    assert f"mine.yaml: {MESSAGES[text]}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_without_images_is_referred_to_utility(write, tmp_path, capsys):
+    write("mine.yaml", FILE)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out") == leakbench.USER_ERROR
+    assert (
+        "mine.yaml: datasets: expected images to attack, found none; `leakbench utility"
+        in capsys.readouterr().err
+    )

@@ -42,7 +42,7 @@ def test_a_sweep_ends_with_a_table_and_its_paths(finished):
     assert "mine.yaml: 12 trials = 2 images x 3 defenses x 2 starts" in done.stdout
     assert "2 workers x 1 thread" in done.stdout
     assert "12/12 trials" in done.stdout
-    for name in ("defense", "trials", "leaked", "SSIM", "PSNR dB", "MSE", "gaussian(variance=0.01)"):
+    for name in ("defense", "trials", "leaked", "1 start", "SSIM", "verdict", "gaussian(variance=0.01)"):
         assert name in done.stdout
     for path in ("out/trials.parquet", "out/trials.csv", "out/figures/scores.png"):
         assert path in done.stdout

@@ -12,6 +12,7 @@ from defenses.errors import UserError
 from sweeps.checks import load_sweep
 from sweeps.grid import trials
 from sweeps.spec import parse_ranges, read_sweep
+from sweeps.training import check_training
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("data")
@@ -120,24 +121,37 @@ def test_ranges_that_are_none(value):
         parse_ranges(value)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+TRAINED_FIRST = "paper/trained.yaml"  # its checkpoints are those of another run
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_sweeps_that_come_along_are_right(path):
-    assert len(load_sweep(path, DATA)) > 0
+    if path.as_posix().endswith(TRAINED_FIRST):
+        _, problems = read_sweep(path)
+        assert len(problems) == 3
+        assert all("expected a file at" in problem for problem in problems)
+        return
+    sweep = load_sweep(path, DATA)
+    assert sweep.datasets or sweep.training
+    if sweep.training:
+        check_training(sweep, DATA)
 
 
-def test_paper_sweep_holds_every_defense_of_figure_7():
-    sweep, problems = read_sweep(ROOT / "sweeps" / "paper.yaml")
+def test_paper_sweep_holds_every_defense_of_figure_7_in_every_reading():
+    sweep, problems = read_sweep(ROOT / "sweeps" / "paper" / "defenses.yaml")
     assert problems == []
-    assert names(sweep.defenses) == [
+    ratios = (0.01, 0.1, 0.2, 0.3, 0.5, 0.7)
+    assert sorted(names(sweep.defenses)) == sorted([
         "none",
         *(f"{kind}(variance={v})" for kind in ("gaussian", "laplacian") for v in (1e-4, 1e-3, 1e-2, 1e-1)),
+        *(f"{kind}(std={v})" for kind in ("gaussian", "laplacian") for v in (1e-4, 1e-3)),
         "float16", "bfloat16",
-        *(f"prune(ratio={ratio})" for ratio in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7)),
+        *(f"prune(ratio={ratio}{scope})" for ratio in ratios for scope in ("", ", scope=global")),
         "int8",
-    ]  # fmt: skip
+    ])  # fmt: skip
     assert names(sweep.attacks) == ["dlg"]
     assert sweep.restarts == 3
-    assert [len(data.indices) for data in sweep.datasets] == [10] * 5
+    assert [len(data.indices) for data in sweep.datasets] == [20]
 
 
 BAD = {

@@ -127,27 +127,35 @@ def test_rows_that_cannot_be_written_end_the_sweep_with_a_sentence(write, tmp_pa
     assert len(stored(tmp_path / "out")) == 2
 
 
-FULL = {
-    "60k": "disk/out: cannot be written to: No space left on device",
-    "120k": "disk/out: tables and figures cannot be written: No space left on device; the rows are stored",
+SMALL_DISK = "mount -t tmpfs -o size=8m none disk"
+FILL = "head -c $(($(df --output=avail -B1 disk | tail -1) - 60000)) /dev/zero > disk/ballast"
+FULL = {  # what happens before the sweep is run, and the end that it then has
+    "rows": (FILL, "disk/out: cannot be written to: No space left on device"),
+    "figures": (
+        f"{{sweep}} && rm -r disk/out/figures disk/out/trials.csv && {FILL}",
+        "disk/out: tables and figures cannot be written: No space left on device; the rows are stored",
+    ),
 }
 
 
-@pytest.mark.parametrize("size", FULL)
-def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, size):
-    """It fills up with rows, or later with figures."""
+@pytest.mark.parametrize("filled_by", FULL)
+def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
     (tmp_path / "disk").mkdir()
-    mount = f"mount -t tmpfs -o size={size} none {tmp_path}/disk"
-    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+    if subprocess.run(
+        ["unshare", "-m", "sh", "-c", SMALL_DISK], cwd=tmp_path, capture_output=True
+    ).returncode:
         pytest.skip("a small disk cannot be mounted here")
     write("mine.yaml", SWEEP.replace("mnist-sample", "{name: mnist-sample, indices: 0-19}"))
     sweep = f"{sys.executable} -m leakbench sweep mine.yaml --out disk/out --jobs 1 --slots 8"
+    before, end = FULL[filled_by]
+    filled = f"{SMALL_DISK} && {before.format(sweep=sweep)}"
+    script = f"{filled} && {sweep}; status=$?; cp -r disk/out out; exit $status"
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{mount}; {sweep}; status=$?; cp -r disk/out out; exit $status"],
+        ["unshare", "-m", "sh", "-c", script],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == leakbench.STOPPED, done.stdout + done.stderr
-    assert FULL[size] in done.stderr
+    assert end in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
     rows = stored(tmp_path / "out")

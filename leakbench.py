@@ -56,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     sweep = verbs.add_parser("sweep", help="run the attacks that a sweep file describes")
     sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
     sweep.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
@@ -78,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     utility = verbs.add_parser("utility", help="train models with defended gradients, and test them")
     utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
     utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
     utility.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
     utility.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
@@ -134,8 +136,8 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     if options.plan and not options.dry_run:
         raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
     download = not options.dry_run
-    rehearse(options.file, options.data_root, download)
-    sweep = load_sweep(options.file, options.data_root, download)
+    rehearse(options.file, options.data_root, download, options.quick)
+    sweep = load_sweep(options.file, options.data_root, download, options.quick)
     jobs, timeout = options.jobs, sweep.trial_timeout
     executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
     folder = options.out or Path("runs") / options.file.stem
@@ -235,8 +237,8 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     from sweeps.training import check_training, train
 
     devices = worker_devices(find_devices(options.device), options.jobs)
-    rehearse(options.file, options.data_root)
-    sweep = load_sweep(options.file, options.data_root)
+    rehearse(options.file, options.data_root, quick=options.quick)
+    sweep = load_sweep(options.file, options.data_root, quick=options.quick)
     check_training(sweep, options.data_root)
     store = Store.open_for(options.out or Path("runs") / options.file.stem, sweep)
     console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")

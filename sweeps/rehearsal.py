@@ -17,7 +17,7 @@ from sweeps.resources import choose
 _NAMES_CODE = re.compile(r"[^\n\"'\[\]{},]*\.py(?=:\w)")
 
 
-def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
+def rehearse(file: Path, data_root: Path, download: bool = True, quick: bool = False) -> None:
     """Check a sweep that names a user's code in a process of its own, which that code may end.
 
     Raises:
@@ -28,7 +28,7 @@ def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
         return
     context = get_context("loky")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_rehearse, args=(file, data_root, download, there), daemon=True)
+    process = context.Process(target=_rehearse, args=(file, data_root, download, quick, there), daemon=True)
     start_quietly(process)
     there.close()
     try:
@@ -44,10 +44,10 @@ def rehearse(file: Path, data_root: Path, download: bool = True) -> None:
         raise UserError(*problems)
 
 
-def _rehearse(file: Path, data_root: Path, download: bool, there: Connection) -> None:
+def _rehearse(file: Path, data_root: Path, download: bool, quick: bool, there: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to heed
     try:
-        choose(plan(load_sweep(file, data_root, download), {}), ["cpu"], None, None, data_root)
+        choose(plan(load_sweep(file, data_root, download, quick), {}), ["cpu"], None, None, data_root)
     except UserError as error:
         there.send(error.problems)
     else:

@@ -115,17 +115,18 @@ class Sweep:
 
 KEYS = (
     "datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every", "trial_timeout",
-    "training", "verdicts",
+    "training", "verdicts", "quick",
 )  # fmt: skip
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
 TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints")
 
 
-def read_sweep(file: Path) -> tuple[Sweep, list[str]]:
+def read_sweep(file: Path, quick: bool = False) -> tuple[Sweep, list[str]]:
     """The sweep that a YAML file describes, and a line `PLACE: expected ..., got ...` a problem.
 
-    With problems, the sweep holds what could be understood of the file.
+    With problems, the sweep holds what could be understood of the file. `quick` takes what the file
+    has under that key in place of the rest.
 
     Raises:
         UserError: no such file, or no YAML.
@@ -135,7 +136,7 @@ def read_sweep(file: Path) -> tuple[Sweep, list[str]]:
     except UnreadableFileError as error:
         raise UserError(f"{file}: {error}") from error
     reader = _Reader()
-    return reader.read(file, content), reader.problems
+    return reader.read(file, reader.shortened(content) if quick else content), reader.problems
 
 
 @dataclass
@@ -169,6 +170,17 @@ class _Reader:
         if sweep.size > MOST_TRIALS:
             self.report("", f"expected at most {MOST_TRIALS:,} trials in a sweep, got {sweep.describe()}")
         return replace(sweep, notices=notices + imports(sweep))
+
+    def shortened(self, content: Any) -> Any:
+        """The content with what its key `quick` has instead; within `training`, key by key."""
+        short = content.get("quick") if isinstance(content, Mapping) else None
+        if not isinstance(short, Mapping):
+            self.report("quick", f"expected keys and values for a quick run, got {_shown(short)}")
+            return content
+        training = content.get("training")
+        if isinstance(training, Mapping) and isinstance(short.get("training"), Mapping):
+            short = {**short, "training": {**training, **short["training"]}}
+        return {**content, **short}
 
     def report(self, place: str, text: str) -> None:
         self.problems.append(f"{place}: {text}" if place else text)

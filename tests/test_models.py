@@ -56,6 +56,8 @@ def test_resnets_are_the_papers(model, layers, millions):
     assert kinds.count(nn.Sigmoid) == layers - 1
     assert sum(each.numel() for each in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
     assert network[:-3](torch.zeros(1, *CIFAR)).shape == (1, 64, 32, 32)
+    assert network[-1].in_features == 64
+    assert MODELS.parse(f"{model}(pool=4)").build(CIFAR, 10, 0)[-1].in_features == 64 * 8 * 8
     plain = MODELS.parse(f"{model}(norm=none)").build(CIFAR, 10, 0)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain.modules())
     assert plain(torch.zeros(2, *CIFAR)).shape == (2, 10)
@@ -231,3 +233,10 @@ def test_a_users_class_that_is_no_module(write):
     path = write("other.py", "class Thing(dict): pass")
     with pytest.raises(SettingError, match="expected a subclass of torch.nn.Module, got dict"):
         MODELS.parse(f"{path}:Thing")
+
+
+def test_squares_of_a_pool_fill_the_image():
+    with pytest.raises(SettingError, match="expected a divisor of 32 and 32, the image's sides, got 5"):
+        MODELS.parse("resnet20(pool=5)").build(CIFAR, 10, 0)
+    with pytest.raises(SettingError, match=r"expected a whole number >= 0, got -1"):
+        MODELS.parse("resnet20(pool=-1)")

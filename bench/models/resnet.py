@@ -1,11 +1,13 @@
 """The residual networks of the DLG paper: sigmoid in place of ReLU, and no strides."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from bench.models.base import ACTIVATIONS, ActivationName, Model
+from defenses.configured import SettingError
 
 WIDTHS = (16, 32, 64)  # channels of the three stages: He et al. 2016, section 4.2
 
@@ -18,15 +20,34 @@ class ResNet(Model):
 
     `norm: batch` is batch normalisation in evaluation mode: before any training it normalises
     nothing (mean 0, variance 1), but it has weights of its own, whose gradients are shared, too.
+
+    `pool: 0` averages over the whole image before the linear layer, as He et al. do, so that the
+    scores no longer tell where in the image something was; `pool: N` averages over squares of N
+    pixels and keeps their places, `pool: 1` keeps every pixel's.
     """
 
     blocks: ClassVar[int]  # of each stage
 
     activation: ActivationName = "sigmoid"
     norm: NormName = "batch"
+    pool: int = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Also a pool that is no size."""
+        yield from super().problems()
+        if self.pool < 0:
+            yield "pool", f"expected a whole number >= 0, got {self.pool}"
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """See `Model.layers`."""
+        """See `Model.layers`.
+
+        Raises:
+            SettingError: squares that do not fill the image.
+        """
+        height, width = shape[1:]
+        if self.pool and (height % self.pool or width % self.pool):
+            text = f"expected a divisor of {height} and {width}, the image's sides, got {self.pool}"
+            raise SettingError([("pool", text)])
         stem = [
             nn.Conv2d(shape[0], WIDTHS[0], kernel_size=3, padding=1, bias=self.norm == "none"),
             normalisation(self.norm, WIDTHS[0]),
@@ -34,13 +55,13 @@ class ResNet(Model):
         ]
         stages: list[nn.Module] = []
         inputs = WIDTHS[0]
-        for width in WIDTHS:
+        for outputs in WIDTHS:
             for _ in range(self.blocks):
-                stages.append(Block(inputs, width, self.activation, self.norm))
-                inputs = width
-        return nn.Sequential(
-            *stem, *stages, nn.AvgPool2d(shape[1:]), nn.Flatten(), nn.Linear(inputs, classes)
-        )
+                stages.append(Block(inputs, outputs, self.activation, self.norm))
+                inputs = outputs
+        square = (self.pool, self.pool) if self.pool else (height, width)
+        features = inputs * (height // square[0]) * (width // square[1])
+        return nn.Sequential(*stem, *stages, nn.AvgPool2d(square), nn.Flatten(), nn.Linear(features, classes))
 
 
 class Block(nn.Module):

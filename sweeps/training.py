@@ -2,10 +2,11 @@
 
 import signal
 import time
-from collections.abc import Collection, Iterator
-from contextlib import closing
+import warnings
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
+from itertools import groupby, islice, product
 from pathlib import Path
 
 import joblib
@@ -28,17 +29,20 @@ from sweeps.store import Store
 Group = list[Training]  # that are trained side by side
 
 
-def groups(sweep: Sweep) -> list[Group]:
-    """Every training of the sweep, those that differ only in their defense together, WIDTH at most."""
+def trainings_of(sweep: Sweep) -> list[Training]:
+    """Every training of the sweep, those that differ only in their defense after one another."""
     course = course_of(sweep)
-    found = []
-    for model, seed in product(sweep.models, course.seeds):
-        trainings = [
-            Training(course.train, course.test, model.value, seed, course.recipe, choice.value)
-            for choice in sweep.defenses
-        ]
-        found += [trainings[at : at + WIDTH] for at in range(0, len(trainings), WIDTH)]
-    return found
+    return [
+        Training(course.train, course.test, model.value, seed, course.recipe, choice.value)
+        for model, seed, choice in product(sweep.models, course.seeds, sweep.defenses)
+    ]
+
+
+def groups(trainings: Iterable[Training]) -> Iterator[Group]:
+    """Those that differ only in their defense together, WIDTH at most."""
+    for _, alike in groupby(trainings, key=lambda training: (training.model, training.seed)):
+        while group := list(islice(alike, WIDTH)):
+            yield group
 
 
 def course_of(sweep: Sweep) -> Course:
@@ -119,8 +123,6 @@ def train(
 ) -> Iterator[str]:
     """Train what has no row yet; a line whenever some are done. The store's lock is held.
 
-    A group that was stopped is trained again as a whole: its rows do not depend on when it ran.
-
     Args:
         sweep: with its course.
         store: where the rows and checkpoints go.
@@ -131,17 +133,17 @@ def train(
     Raises:
         StoppedError: a worker died, or the rows cannot be written.
     """
-    course, everything = course_of(sweep), groups(sweep)
-    keys = [training.key for group in everything for training in group]
+    course, everything = course_of(sweep), trainings_of(sweep)
+    keys = [training.key for training in everything]
     done = store.begin_training(sweep, devices, keys, retry_errors)
-    todo = [group for group in everything if not all(_is_done(each, store, done, course) for each in group)]
-    missing = sum(map(len, todo))
+    todo = [training for training in everything if not _is_done(training, store, done, course)]
+    missing = len(todo)
     if missing < len(keys):
         yield f"{store.folder}: {len(keys) - missing} trainings are there already, {missing} to run"
     began, ended = time.monotonic(), 0
     jobs = (
         joblib.delayed(_train)(group, data_root, devices[number % len(devices)], course.checkpoints)
-        for number, group in enumerate(todo)
+        for number, group in enumerate(groups(todo))
     )
     parallel = joblib.Parallel(
         len(devices),
@@ -150,7 +152,7 @@ def train(
         initializer=_leave_interrupts_to_the_runner,
     )
     try:
-        with closing(parallel(jobs)) as results:
+        with abandoned_quietly(parallel(jobs)) as results:
             for trained in results:
                 with uninterrupted():
                     store.append_trained(trained, done)
@@ -163,6 +165,17 @@ def train(
     except TerminatedWorkerError as error:
         text = "a worker was ended from outside, as when memory runs out"
         raise StoppedError(f"{text}; what is finished is stored: the same command runs the rest") from error
+
+
+@contextmanager
+def abandoned_quietly(results: Generator[list[Trained]]) -> Iterator[Generator[list[Trained]]]:
+    """Closes them in the end, without joblib's warning that nobody waits for some of them."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
 def _is_done(training: Training, store: Store, done: Collection[str], course: Course) -> bool:

@@ -264,7 +264,7 @@ def show_results(store: "Store", console: Console) -> int:
     from reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
-    for table in terminal_tables(rows, store.scale):
+    for table in terminal_tables(rows, store.scale, store.histories()):
         console.print(table)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):

@@ -27,7 +27,7 @@ class Scale(Configured):
     name: ClassVar[str] = "verdicts"
 
     leak: float = 0.9
-    artifacts: float = 0.3
+    artifacts: float = 0.2
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Both in order, and values that SSIM can take."""

@@ -29,11 +29,11 @@ def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
     figure, panels = _grid(lines * len(victims), columns, height=1.5)
     for cells, (_, of_victim) in zip(np.split(panels, len(victims)), victims, strict=True):
         dataset, index = of_victim[["dataset", "index"]].iloc[0]
-        _show(cells.flat[0], store.original(dataset, index), f"original\nimage {index}")
+        show_image(cells.flat[0], store.original(dataset, index), f"original\nimage {index}")
         traces = store.traces(of_victim["key"])
         for defense, key, ssim in zip(*(of_victim[name] for name in ("defense", "key", "ssim")), strict=True):
             panel = cells.flat[1 + order.index(defense)]
-            _show(panel, traces[key].reconstruction[0] if key in traces else None, two_lines(defense))
+            show_image(panel, traces[key].reconstruction[0] if key in traces else None, two_lines(defense))
             panel.set_xlabel(f"SSIM {ssim:.2f}", fontsize=7, labelpad=2)
     figure.suptitle(caption(best), fontsize=9)
     return figure
@@ -61,7 +61,7 @@ def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
     for row_of_panels, defense in zip(panels, order, strict=True):
         for panel, step in zip(row_of_panels, steps, strict=True):
             if step in films[defense]:
-                _show(panel, films[defense][step][0], "")
+                show_image(panel, films[defense][step][0], "")
         row_of_panels[0].set_ylabel(defense, rotation=0, ha="right", va="center", fontsize=8)
     for panel, step in zip(panels[0], steps, strict=True):
         panel.set_title(f"step {step}", fontsize=8)
@@ -79,12 +79,17 @@ def _grid(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(1.5 + CELL * columns, 0.4 + height * CELL * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
-        panel.set(xticks=[], yticks=[])
-        panel.spines[:].set_visible(False)
+        clear(panel)
     return figure, panels
 
 
-def _show(panel: Axes, image: np.ndarray | None, title: str) -> None:
+def clear(panel: Axes) -> None:
+    """Take away what is drawn around a picture."""
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set_visible(False)
+
+
+def show_image(panel: Axes, image: np.ndarray | None, title: str) -> None:
     """An image (C, H, W) in [0, 1], grey where it has one channel; nothing where it was torn."""
     panel.set_title(title, fontsize=7, pad=3)
     if image is not None:

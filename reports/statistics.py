@@ -4,11 +4,12 @@ from math import nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
 LEVEL = 0.95
 RESAMPLES = 9_999
+BAND_RESAMPLES = 999  # of a band along a curve
 SEED = 0
 
 
@@ -46,6 +47,18 @@ def median_interval(values: ArrayLike) -> Interval:
         np.median(resamples, axis=1), tails, method="inverted_cdf"
     )  # PSNR may be infinite
     return Interval(float(low), float(high))
+
+
+def median_band(curves: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The interval of the median of curves (n, steps) at every step, (steps,) each: bootstrap over curves."""
+    chosen = np.random.default_rng(SEED).integers(len(curves), size=(BAND_RESAMPLES, len(curves)))
+    low, high = np.quantile(
+        [np.median(curves[own], axis=0) for own in chosen],
+        [(1 - LEVEL) / 2, (1 + LEVEL) / 2],
+        axis=0,
+        method="inverted_cdf",
+    )
+    return low, high
 
 
 def mean_interval(values: ArrayLike) -> Interval:

@@ -113,7 +113,7 @@ def test_data_sets_are_never_mixed():
 
 def printed(rows, width=80):
     console = Console(width=width, record=True, markup=False)
-    for each in terminal_tables(rows, Scale()):
+    for each in terminal_tables(rows, Scale(), {}):
         console.print(each)
     return console.export_text()
 

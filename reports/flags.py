@@ -1,0 +1,102 @@
+"""What a reader must know before he trusts a line of a table: docs/FLAGS.md explains each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+from bench.attacks import Status
+from bench.verdicts import Scale
+from reports.summary import BASELINE, best_of_restarts, counted, defense_order
+
+BASELINE_SHARE = 0.8  # of the images must leak without a defense
+FEWEST_IMAGES = 10  # that count
+UNFINISHED_SHARE = 0.2  # of the images, at most, may end without a leak while the match loss falls
+FALLING = 0.01  # of itself, in the last tenth of the steps
+SMALL_MATCH = 1e-4  # match loss beside the squared norm of the shared gradient
+SMALLEST_NORM = 1e-6  # of a gradient that still tells something
+
+
+class Flag(StrEnum):
+    """A reason for doubt."""
+
+    BASELINE_FAILED = "BASELINE_FAILED"
+    FEW_TRIALS = "FEW_TRIALS"
+    NON_FINITE = "NON_FINITE"
+    NOT_CONVERGED = "NOT_CONVERGED"
+    ZERO_GRADIENT = "ZERO_GRADIENT"
+    LOSS_IMAGE_DISAGREE = "LOSS_IMAGE_DISAGREE"
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A flag, where it was raised, and the count that raised it."""
+
+    flag: Flag
+    defense: str
+    detail: str
+
+
+def flags(rows: pd.DataFrame, scale: Scale, histories: Mapping[str, np.ndarray]) -> list[Raised]:
+    """The flags of one data set, model and attack, in the order of the defenses.
+
+    Args:
+        rows: of that one setting.
+        scale: what counts as a leak.
+        histories: {key: match loss at the start and after each outer step}.
+    """
+    best = best_of_restarts(rows, scale)
+    falling = best["key"].map(lambda key: key in histories and is_falling(histories[key])).astype(bool)
+    best = best.assign(falling=(best["status"] == Status.BUDGET) & falling)
+    return [
+        Raised(flag, defense, detail)
+        for defense in defense_order(rows)
+        for flag, detail in _of_defense(
+            rows[rows["defense"] == defense], best[best["defense"] == defense], scale
+        )
+    ]
+
+
+def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
+    """`FLAG: detail (which defenses)`, a line for those that share a detail; of so many defenses."""
+    places: dict[tuple[Flag, str], list[str]] = {}
+    for each in raised:
+        places.setdefault((each.flag, each.detail), []).append(each.defense)
+    for (flag, detail), own in places.items():
+        yield f"{flag}: {detail} ({'every defense' if len(own) == defenses > 1 else ', '.join(own)})"
+
+
+def is_falling(history: np.ndarray) -> bool:
+    """Whether the lowest match loss so far still fell in the last tenth of the steps."""
+    lowest = np.fmin.accumulate(history)
+    return bool(lowest[-1] < (1 - FALLING) * lowest[-1 - max(len(lowest) // 10, 1)])
+
+
+def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterator[tuple[Flag, str]]:
+    """Flags of one defense, from all its rows and from those of the best starts."""
+    leaked, images = int(best["leaked"].sum()), len(best)
+    if (rows["defense"] == BASELINE).all() and leaked < BASELINE_SHARE * images:
+        yield Flag.BASELINE_FAILED, f"{leaked} of {images} images leak without a defense"
+    of_images = counted(best)
+    if len(of_images) < FEWEST_IMAGES:
+        yield Flag.FEW_TRIALS, f"{_images(len(of_images))} counted, expected {FEWEST_IMAGES} or more"
+    broken = int((~rows["finite"].fillna(True)).sum())
+    if broken:
+        yield Flag.NON_FINITE, f"{broken} of {len(rows)} trials had a match loss that is NaN or infinite"
+    unfinished = int((of_images["falling"] & ~of_images["leaked"]).sum())
+    if unfinished > UNFINISHED_SHARE * len(of_images):
+        text = f"the steps ran out for {unfinished} of {_images(len(of_images))} while the match loss fell"
+        yield Flag.NOT_CONVERGED, text
+    silent = int(((rows["gradient_norm"] < SMALLEST_NORM) | (rows["shared_norm"] == 0)).sum())
+    if silent:
+        yield Flag.ZERO_GRADIENT, f"{silent} of {len(rows)} trials shared a gradient that is zero, or nearly"
+    matched = best["match_loss"] <= SMALL_MATCH * best["shared_norm"] ** 2
+    misled = int((matched & (best["ssim"] < scale.artifacts)).sum())
+    if misled:
+        yield Flag.LOSS_IMAGE_DISAGREE, f"{_images(misled)} wrong though the gradients match"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"

@@ -1,0 +1,51 @@
+"""Table 1 of the paper: how long it takes to recover several images from one gradient."""
+
+import numpy as np
+import pandas as pd
+
+from bench.attacks import ATTACKS
+from bench.verdicts import Scale
+from reports.paper.reference import reference
+from reports.statistics import Interval, median_interval, wilson
+from reports.summary import ends
+from sweeps.store import Store
+
+RECOVERED_MSE = 1e-3  # of raw pixels, mean over the images of a batch: a PSNR of 30 dB
+
+
+def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """One line a batch size, over all trials: an attack on a batch is one attempt.
+
+    Columns: size, trials, recovered (the MSE fell to RECOVERED_MSE), rate, low, high, iterations (median
+    of the recovered ones until then) with its interval, ssim (median), leaked (trials whose worst
+    image is a leak), paper (iterations) and recalled.
+    """
+    traces = store.traces(rows["key"])
+    known = {batch.size: batch for batch in reference().batches}
+    lines = []
+    for size, own in rows.groupby(rows["attack"].map(batch_size), sort=True):
+        steps = [until(traces[key].image_mse) for key in own["key"] if key in traces]
+        reached = [step for step in steps if step is not None]
+        rate = len(reached) / len(own)
+        interval = median_interval(reached) if reached else Interval(np.nan, np.nan)
+        lines.append(
+            {"size": size, "trials": len(own), "recovered": len(reached), "rate": rate}
+            | ends("", wilson(rate, len(own)))
+            | {"iterations": float(np.median(reached)) if reached else np.nan}
+            | ends("iterations_", interval)
+            | {"ssim": own["ssim"].median(), "leaked": int((own["ssim_least"] >= scale.leak).sum())}
+            | {"paper": known[size].iterations if size in known else None}
+            | {"recalled": size in known and known[size].recalled}
+        )
+    return pd.DataFrame(lines)
+
+
+def batch_size(attack: str) -> int:
+    """The images a gradient of an attack."""
+    return ATTACKS.parse(attack).batch_size
+
+
+def until(image_mse: np.ndarray) -> int | None:
+    """The first outer step at which the images are recovered; None where they never were."""
+    reached = np.flatnonzero(image_mse <= RECOVERED_MSE)
+    return int(reached[0]) if len(reached) else None

@@ -1,0 +1,184 @@
+"""Figure 7 of the paper: how noise, half precision and pruning change the attack."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+
+from bench.verdicts import Scale
+from reports.curves import pad
+from reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
+from reports.pictures import clear, show_image
+from reports.statistics import median_band
+from reports.style import caption, line_style, styles
+from reports.summary import BASELINE, VICTIM, best_of_restarts, counted, summarize
+from sweeps.records import StoredTrace
+from sweeps.store import Store
+
+PANELS = {  # of the paper's figure: title and kinds
+    "(a) Gaussian noise": ("gaussian",),
+    "(b) Laplacian noise": ("laplacian",),
+    "(c) half precision": ("float16", "bfloat16"),
+    "(d) pruning": ("prune",),
+}
+LABELS = ("match loss", "match loss (linear)", "image MSE (raw pixels)")
+FIRST = 5  # step from which on the linear axis shows all: beside the very first, all would look flat
+PICTURES = 4  # side by side
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a panel."""
+
+    defense: str  # ours
+    label: str  # the paper's
+    verdicts: str
+
+
+def verdict_table(rows: pd.DataFrame, scale: Scale, reading: Reading) -> pd.DataFrame:
+    """One line a defense of Figure 7: the paper's verdict, ours, and whether they agree.
+
+    Columns: label, paper, recalled, defense, images, leaked, ssim, ssim_low, ssim_high, ours, agrees.
+    """
+    summary = summarize(rows, scale).set_index("defense")
+    lines = []
+    for reported in reference().figure7:
+        name = reported.among(summary.index, reading)
+        if name is not None:
+            own = summary.loc[name]
+            lines.append(
+                {"label": reported.label, "paper": str(reported.verdict), "recalled": reported.recalled}
+                | {"defense": name}
+                | {key: own[key] for key in ("images", "leaked", "ssim", "ssim_low", "ssim_high")}
+                | {"ours": own["verdict"], "agrees": own["verdict"] == reported.verdict}
+            )
+    return pd.DataFrame(lines)
+
+
+def draw_figure7(store: Store, rows: pd.DataFrame, scale: Scale, reading: Reading) -> Figure:
+    """The four panels of the paper, under one reading of it.
+
+    Rows: match loss on a logarithmic and on a linear axis, the MSE of the raw image, what the curves
+    are with the paper's verdict and ours, and what the attack made of one image. A curve is the
+    median over the images that leak undefended, with its bootstrap interval; faint, single images.
+    """
+    best = counted(best_of_restarts(rows, scale))
+    best = best[best["attackable"]]
+    traces = store.traces(best["key"])
+    verdicts = verdict_table(rows, scale, reading).set_index("label")
+    figure = Figure(figsize=(12, 10.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1))[:, 0]
+    axes = above.subplots(4, len(PANELS), height_ratios=(3, 3, 3, 1.9))
+    places = below.subfigures(1, len(PANELS), squeeze=False)[0]
+    for column, place, (title, kinds) in zip(axes.T, places, PANELS.items(), strict=True):
+        curves = _curves(kinds, list(best["defense"].unique()), reading, verdicts)
+        column[0].set_title(f"{title}\n{_meaning(kinds[0], reading)}", fontsize=10)
+        _draw_panel(column, curves, best, traces)
+        _draw_pictures(place, curves, store, best, traces)
+    for row, label in zip(axes, LABELS, strict=False):
+        row[0].set_ylabel(label)
+    for row in (axes[0], axes[2]):
+        _share_limits(row)
+    text = f"{caption(best)}; lines: medians with their 95 % intervals, faint: single images; pictures: SSIM"
+    figure.suptitle(text, fontsize=9)
+    return figure
+
+
+def _meaning(kind: str, reading: Reading) -> str:
+    """What the reading makes of a panel."""
+    if kind == "prune":
+        return "the smallest of " + ("each tensor" if reading.scope == Scope.TENSOR else "the whole gradient")
+    name = {Noise.VARIANCE: "variance", Noise.STD: "standard deviation"}[reading.noise]
+    return f"10$^{{-k}}$ is the {name}" if kind in ("gaussian", "laplacian") else ""
+
+
+def _curves(
+    kinds: Sequence[str], names: Sequence[str], reading: Reading, verdicts: pd.DataFrame
+) -> list[Curve]:
+    """The undefended attack and the defenses of those kinds, as the paper orders them."""
+    found = [Curve(BASELINE, "original", "")]
+    for reported in reference().figure7:
+        name = reported.among(names, reading)
+        if reported.kind in kinds and name is not None:
+            found.append(Curve(name, reported.label, _both(reported, verdicts)))
+    return found
+
+
+def _both(reported: Reported, verdicts: pd.DataFrame) -> str:
+    ours = str(verdicts["ours"][reported.label])
+    return f"paper: {recalled(str(reported.verdict), reported.recalled)}, here: {ours}"
+
+
+def _draw_panel(
+    axes: np.ndarray, curves: Sequence[Curve], best: pd.DataFrame, traces: dict[str, StoredTrace]
+) -> None:
+    """Match loss on both axes, image MSE, and the legend under them."""
+    known = styles(best)
+    handles: list[Line2D] = []
+    tops = [0.0]
+    for curve in curves:
+        style = line_style(*known[curve.defense])
+        keys = best.loc[best["defense"] == curve.defense, "key"]
+        for quantity, panels in (("match_loss", axes[:2]), ("image_mse", axes[2:3])):
+            values = pad([getattr(traces[key], quantity) for key in keys if key in traces])
+            low, high = median_band(values)
+            for panel in panels:
+                _draw_faint(panel, values, style["color"])
+                panel.fill_between(range(len(low)), low, high, color=style["color"], alpha=0.2, linewidth=0)
+                (line,) = panel.plot(np.median(values, axis=0), linewidth=1.5, **style)
+            if quantity == "match_loss":
+                tops.append(float(high[min(FIRST, len(high) - 1)]))
+        handles.append(line)
+    axes[1].set_ylim(0, 1.1 * max(tops))
+    for panel in (axes[0], axes[2]):
+        panel.set_yscale("log")
+    for panel in axes[:3]:
+        panel.grid(alpha=0.25)
+    axes[2].set_xlabel("iteration (outer step of L-BFGS)")
+    _draw_legend(axes[3], handles, curves)
+
+
+def _draw_faint(panel: Axes, values: np.ndarray, color: Any) -> None:
+    """Single curves; one that diverges does not decide what the axis shows."""
+    lines = [np.column_stack([range(len(each)), each]) for each in values]
+    panel.add_collection(LineCollection(lines, colors=[color], alpha=0.15, linewidths=0.4), autolim=False)
+
+
+def _draw_legend(panel: Axes, handles: list[Line2D], curves: Sequence[Curve]) -> None:
+    panel.axis("off")
+    labels = [f"{curve.label}\n{curve.verdicts}" if curve.verdicts else curve.label for curve in curves]
+    panel.legend(handles, labels, loc="upper center", fontsize=7, frameon=False, labelspacing=0.35)
+
+
+def _share_limits(panels: Iterable[Axes]) -> None:
+    bottoms, tops = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    for panel in panels:
+        panel.set_ylim(min(bottoms), max(tops))
+
+
+def _draw_pictures(
+    place: SubFigure,
+    curves: Sequence[Curve],
+    store: Store,
+    best: pd.DataFrame,
+    traces: dict[str, StoredTrace],
+) -> None:
+    """The first image that counts and what was made of it under each curve, with SSIM."""
+    panels = place.subplots(2, PICTURES)
+    for panel in panels.flat:
+        clear(panel)
+    own = best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)].set_index("defense")
+    show_image(panels.flat[0], store.original(own["dataset"].iloc[0], own["index"].iloc[0]), "original\n")
+    for panel, curve in zip(panels.flat[1:], curves, strict=False):
+        if curve.defense in own.index:
+            key, ssim = str(own["key"][curve.defense]), own["ssim"][curve.defense]
+            name, _, level = ("undefended" if curve.defense == BASELINE else curve.label).partition(" ")
+            trace = traces.get(key)
+            show_image(panel, trace.reconstruction[0] if trace else None, f"{name}\n{level}")
+            panel.set_xlabel(f"{ssim:.2f}", fontsize=7, labelpad=1)

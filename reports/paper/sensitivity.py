@@ -1,0 +1,111 @@
+"""How the verdicts move with what a defense does not decide: data, weights, activation, training, budget."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.attacks import ATTACKS
+from bench.verdicts import Scale
+from reports.style import marker_style, styles
+from reports.summary import BASELINE, SETTING, summarize
+
+# what all of sweeps/paper has in common, where a file does not change it
+DATASET, MODEL, WEIGHTS, ATTACK = "cifar10-sample", "lenet", 0, "dlg"
+TRAINED_ON = "mnist-sample"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What is changed alone: a column, the values of it that belong here, and how they are called."""
+
+    name: str
+    column: str
+    label: Callable[[Any], str]
+    dataset: str = DATASET
+
+    def rows(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """{label: rows}, of all that differ from the common case in that column only."""
+        common = {"dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "attack": ATTACK}
+        others = [rows[name] == value for name, value in common.items() if name != self.column]
+        own = rows[np.logical_and.reduce(others)]
+        labels = own[self.column].map(self.label)
+        return {label: own[labels == label] for label in sorted(labels.unique(), key=_place) if label}
+
+
+def _place(label: str) -> tuple[float, str]:
+    """Numbers by size, then names."""
+    digits = "".join(each for each in label if each.isdigit())
+    return (float(digits) if digits and not label[0].isalpha() else 0.0, label)
+
+
+# by name: a checkpoint need not be there any more
+
+
+def _activation(model: str) -> str:
+    match = re.fullmatch(rf"{MODEL}(?:\(activation=(\w+)\))?", model)
+    return (match[1] or "sigmoid") if match else ""
+
+
+def _epoch(model: str) -> str:
+    match = re.fullmatch(rf"{MODEL}(?:\(weights=.*epoch(\d+)\.pt\W*)?", model)
+    return (match[1] or "0") if match else ""
+
+
+FACTORS = (
+    Factor("data set", "dataset", lambda name: name.removesuffix("-sample").removesuffix("-subset")),
+    Factor("draw of the weights", "model_seed", str),
+    Factor("activation", "model", _activation),
+    Factor("epochs of training (MNIST)", "model", _epoch, TRAINED_ON),
+    Factor("outer steps", "attack", lambda attack: str(ATTACKS.parse(attack).budget)),
+)
+
+
+def sensitivity(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """One line a factor, value of it and defense: factor, value, and the columns of `summarize`."""
+    parts = []
+    for factor in FACTORS:
+        for value, own in factor.rows(rows).items():
+            summary = summarize(own, scale).drop(columns=SETTING)
+            parts.append(summary.assign(factor=factor.name, value=value))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
+    """A panel a factor: median SSIM with its interval by value, a line a defense.
+
+    A defense stands there only where images count, which is where the attack works without it.
+    """
+    factors = list(table["factor"].unique())
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    widths = [1 + table.loc[table["factor"] == factor, "value"].nunique() for factor in factors]
+    panels = figure.subplots(1, len(factors), sharey=True, squeeze=False, width_ratios=widths)[0]
+    known = styles(table)
+    for panel, factor in zip(panels, factors, strict=True):
+        own = table[table["factor"] == factor]
+        values = list(own["value"].unique())
+        for number, defense in enumerate(known):
+            line = own[own["defense"] == defense].set_index("value").reindex(values)
+            place = np.arange(len(values)) + 0.06 * (number - len(known) / 2)  # side by side
+            low, high = line["ssim"] - line["ssim_low"], line["ssim_high"] - line["ssim"]
+            panel.errorbar(
+                place, line["ssim"], yerr=np.nan_to_num([low, high]), label=defense, markersize=5,
+                linewidth=0.8, elinewidth=0.8, **marker_style(*known[defense]),
+            )  # fmt: skip
+        leaked = own[own["defense"] == BASELINE].set_index("value")
+        ticks = [f"{value}\n{leaked.loc[value, 'leaked']}/{leaked.loc[value, 'images']}" for value in values]
+        panel.set_xticks(range(len(values)), ticks, fontsize=7)
+        panel.set_title(factor, fontsize=9)
+        for threshold in (scale.leak, scale.artifacts):
+            panel.axhline(threshold, color="black", linewidth=0.8, linestyle=":")
+        panel.grid(axis="y", alpha=0.25)
+    panels[0].set_ylabel("median SSIM")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    text = "below each value: images that leak without a defense; dotted: from where on artifacts, and a leak"
+    figure.suptitle(text, fontsize=9)
+    return figure

@@ -9,7 +9,7 @@ N      ?= 200
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep test lint figures csv bench torture clean
+.PHONY: help sweep paper test lint figures csv bench torture clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,6 +18,9 @@ help:  ## this list
 
 sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: sweeps/quick.yaml)
 	@$(BIN)/leakbench sweep $(SWEEP) --out $(OUT) $(ARGS)
+
+paper: $(READY)  ## the DLG paper's defense figures and tables, in runs/paper (QUICK=1: 10 minutes on 2 cores)
+	@$(BIN)/leakbench paper $(if $(QUICK),--quick) $(ARGS)
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

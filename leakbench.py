@@ -86,6 +86,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_data_root(utility)
     utility.set_defaults(command=run_utility)
 
+    paper = verbs.add_parser("paper", help="the DLG paper's defense figures and tables, in runs/paper")
+    paper.add_argument(
+        "--quick", action="store_true", help="few images, 10 minutes on 2 cores; the rest later"
+    )
+    paper.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    paper.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    paper.set_defaults(command=run_paper)
+
     for name, command, text in (
         ("status", show_status, "how far a run is, from another terminal or later"),
         ("figures", draw_figures, "draw the figures of a run"),
@@ -256,6 +264,30 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trainings.csv')}")
     return show_failures(rows, "training", console)
+
+
+def run_paper(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench paper`: run each file of sweeps/paper as far as it is missing, then write the report."""
+    import sweeps
+    from reports.paper.report import SWEEPS, TRAININGS, write_report
+
+    folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
+    passed = ["--device", options.device]
+    passed += ["--quick"] if options.quick else []
+    passed += ["--jobs", str(options.jobs)] if options.jobs else []
+    worst = 0
+    for name in (*TRAININGS, *SWEEPS):
+        file = Path(sweeps.__file__).parent / "paper" / f"{name}.yaml"
+        verb = "utility" if name in TRAININGS else "sweep"
+        own = make_parser().parse_args([verb, str(file), "--out", str(folder / name), *passed])
+        status: int = own.command(own, console)
+        if status == INTERRUPTED:
+            return status
+        worst = max(worst, status)
+    for path in write_report(folder):
+        if path.suffix != ".pdf":
+            console.print(f"report   {path}")
+    return worst
 
 
 def show_results(store: "Store", console: Console) -> int:

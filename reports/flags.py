@@ -71,7 +71,8 @@ def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
 def is_falling(history: np.ndarray) -> bool:
     """Whether the lowest match loss so far still fell in the last tenth of the steps."""
     lowest = np.fmin.accumulate(history)
-    return bool(lowest[-1] < (1 - FALLING) * lowest[-1 - max(len(lowest) // 10, 1)])
+    earlier = max(len(lowest) - 1 - max(len(lowest) // 10, 1), 0)
+    return bool(lowest[-1] < (1 - FALLING) * lowest[earlier])
 
 
 def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterator[tuple[Flag, str]]:

@@ -70,6 +70,10 @@ def draw_figure7(store: Store, rows: pd.DataFrame, scale: Scale, reading: Readin
     """
     best = counted(best_of_restarts(rows, scale))
     best = best[best["attackable"]]
+    if best.empty:
+        figure = Figure(figsize=(6, 1))
+        figure.text(0.5, 0.5, "no image leaks without a defense: nothing to judge one by", ha="center")
+        return figure
     traces = store.traces(best["key"])
     verdicts = verdict_table(rows, scale, reading).set_index("label")
     figure = Figure(figsize=(12, 10.6), layout="constrained")

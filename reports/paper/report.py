@@ -54,14 +54,15 @@ def _draw(stores: dict[str, Store], folder: Path) -> list[Path]:
         for reading in READINGS
     }
     drawn["thresholds"] = draw_thresholds(main, rows, scale)
-    drawn["sensitivity"] = draw_sensitivity(sensitivity(_united(stores), scale), scale)
+    drawn["sensitivity"] = draw_sensitivity(_sensitivity_table(stores), scale)
     return [path for name, figure in drawn.items() for path in save(figure, folder, name)]
 
 
-def _united(stores: dict[str, Store]) -> pd.DataFrame:
-    """The rows of all sensitivity runs, each once."""
+def _sensitivity_table(stores: dict[str, Store]) -> pd.DataFrame:
+    """Of the rows of all runs of sensitivity, each once; the run of the data sets has the common attack."""
     rows = pd.concat([stores[name].rows() for name in SENSITIVITY], ignore_index=True)
-    return rows.drop_duplicates("key", ignore_index=True)
+    attack = stores["data"].rows()["attack"].iloc[0]
+    return sensitivity(rows.drop_duplicates("key"), attack, stores["defenses"].scale)
 
 
 def _head(stores: dict[str, Store]) -> Lines:
@@ -102,12 +103,14 @@ def _figure7(stores: dict[str, Store]) -> Lines:
     yield "SSIM: median over images with its 95 % interval; leaked: by the start of lowest match loss."
     yield ""
     heads = [f"{WORDS[reading.noise]}, {WORDS[reading.scope]}" for reading in READINGS]
-    first, second = (table.to_dict("records") for table in tables.values())
+    judged = [{line["label"]: line for line in table.to_dict("records")} for table in tables.values()]
     yield from markdown(
         ["defense", "paper", *heads],
         (
-            [one["label"], recalled(one["paper"], one["recalled"]), _judged(one), _judged(other)]
-            for one, other in zip(first, second, strict=True)
+            [each.label, recalled(str(each.verdict), each.recalled)]
+            + [_judged(lines.get(each.label)) for lines in judged]
+            for each in reference().figure7
+            if any(each.label in lines for lines in judged)
         ),
     )
     yield from ("", "Verdicts that agree with the paper's:", "")
@@ -117,6 +120,7 @@ def _figure7(stores: dict[str, Store]) -> Lines:
 def agreement(tables: dict[Reading, pd.DataFrame]) -> Lines:
     """`noise, 10^-k as variance: 4 of 8`, for each reading of each kind of defense."""
     for reading, table in tables.items():
+        table = table[table["images"] > 0]
         noise = table["label"].str.contains("gaussian|laplacian")
         prune = table["label"].str.startswith("prune")
         for name, own in (("noise, " + WORDS[reading.noise], noise), (WORDS[reading.scope], prune)):
@@ -126,6 +130,10 @@ def agreement(tables: dict[Reading, pd.DataFrame]) -> Lines:
 
 
 def _judged(line: Any) -> str:
+    if line is None:
+        return "not run"
+    if not line["images"]:
+        return "0/0"
     median = f"{line['ssim']:.3f} ({line['ssim_low']:.3f}-{line['ssim_high']:.3f})"
     return f"{median}, {line['leaked']}/{line['images']}, {line['ours']}"
 
@@ -178,19 +186,15 @@ def _batches(stores: dict[str, Store]) -> Lines:
     rows = store.rows()
     yield "## Batches"
     yield ""
+    first, attack = rows.iloc[0], next(name for name in rows["attack"] if batch_size(name) == 1)
     yield (
-        f"{rows['dataset'].iloc[0]}, {rows['model'].iloc[0]}, {_single(rows['attack'])}. Recovered: the MSE"
-        f" of the raw pixels fell to {RECOVERED_MSE:g}, mean over the batch; iterations: outer steps until then,"
+        f"{first['dataset']}, {first['model']}, {attack}, and with larger batches. Recovered: the MSE of the"
+        f" raw pixels fell to {RECOVERED_MSE:g}, mean over the batch; iterations: outer steps until then,"
         " median of the trials that got there; SSIM: median of all trials."
     )
     yield ""
     heads = ["images", "trials", "recovered", "iterations", "SSIM", "all images leak", "iterations, paper"]
     yield from markdown(heads, map(_batch, batch_table(store, rows, store.scale).to_dict("records")))
-
-
-def _single(attacks: pd.Series) -> str:
-    """The attack on single images among these."""
-    return str(next(attack for attack in attacks if batch_size(attack) == 1))
 
 
 def _batch(line: Any) -> list[str]:
@@ -234,8 +238,7 @@ def _network(line: Any) -> list[str]:
 
 
 def _sensitivity(stores: dict[str, Store]) -> Lines:
-    scale = stores["defenses"].scale
-    table = sensitivity(_united(stores), scale)
+    table = _sensitivity_table(stores)
     yield "## Sensitivity"
     yield from ("", "![Sensitivity](figures/sensitivity.png)", "")
     yield "Median SSIM of the images that leak without a defense, how many of them leak, and the verdict."

@@ -15,7 +15,7 @@ from reports.style import marker_style, styles
 from reports.summary import BASELINE, SETTING, summarize
 
 # what all of sweeps/paper has in common, where a file does not change it
-DATASET, MODEL, WEIGHTS, ATTACK = "cifar10-sample", "lenet", 0, "dlg"
+DATASET, MODEL, WEIGHTS = "cifar10-sample", "lenet", 0
 TRAINED_ON = "mnist-sample"
 
 
@@ -28,9 +28,9 @@ class Factor:
     label: Callable[[Any], str]
     dataset: str = DATASET
 
-    def rows(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    def rows(self, rows: pd.DataFrame, attack: str) -> dict[str, pd.DataFrame]:
         """{label: rows}, of all that differ from the common case in that column only."""
-        common = {"dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "attack": ATTACK}
+        common = {"dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "attack": attack}
         others = [rows[name] == value for name, value in common.items() if name != self.column]
         own = rows[np.logical_and.reduce(others)]
         labels = own[self.column].map(self.label)
@@ -65,11 +65,17 @@ FACTORS = (
 )
 
 
-def sensitivity(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One line a factor, value of it and defense: factor, value, and the columns of `summarize`."""
+def sensitivity(rows: pd.DataFrame, attack: str, scale: Scale) -> pd.DataFrame:
+    """One line a factor, value of it and defense: factor, value, and the columns of `summarize`.
+
+    Args:
+        rows: of all runs, each once.
+        attack: that of the common case.
+        scale: what counts as a leak.
+    """
     parts = []
     for factor in FACTORS:
-        for value, own in factor.rows(rows).items():
+        for value, own in factor.rows(rows, attack).items():
             summary = summarize(own, scale).drop(columns=SETTING)
             parts.append(summary.assign(factor=factor.name, value=value))
     return pd.concat(parts, ignore_index=True)

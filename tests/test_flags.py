@@ -1,0 +1,91 @@
+"""Each flag: raised where its page says so, and nowhere else."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import table
+
+from bench.verdicts import Scale
+from reports.flags import Flag, Raised, flag_lines, flags, is_falling
+from sweeps.records import ROW_DTYPES
+
+DONE, FALLING = np.array([10.0, *[1e-6] * 20]), np.geomspace(10, 0.1, 21)
+SOUND = {"finite": True, "gradient_norm": 10.0, "shared_norm": 10.0, "status": "converged"}
+
+
+def rows(images=10, leaking=10, **changes):
+    """Ten images, through nothing and through int8, which hides all of them; `changes` are of int8."""
+    none = [("none", image, 0, 1e-6, 0.95 if image < leaking else 0.25) for image in range(images)]
+    made = table(*none, *(("int8", image, 0, 0.5, 0.1) for image in range(images)))
+    made = made.assign(**SOUND).astype(ROW_DTYPES)
+    hidden = made["defense"] == "int8"
+    for name, value in changes.items():
+        made.loc[hidden, name] = pd.NA if value is None else value
+    return made
+
+
+def raised(made, history=DONE):
+    return {
+        (str(each.flag), each.defense) for each in flags(made, Scale(), dict.fromkeys(made["key"], history))
+    }
+
+
+def test_sound_rows_raise_no_flag():
+    assert raised(rows()) == set()
+
+
+def test_a_baseline_that_fails_too_often_is_told():
+    assert raised(rows(leaking=7)) == {("BASELINE_FAILED", "none"), ("FEW_TRIALS", "int8")}
+    assert ("BASELINE_FAILED", "none") not in raised(rows(leaking=8))
+
+
+def test_few_images_are_told():
+    assert raised(rows(images=9, leaking=9)) == {("FEW_TRIALS", "none"), ("FEW_TRIALS", "int8")}
+
+
+def test_a_match_loss_that_was_not_finite_is_told():
+    assert raised(rows(finite=False)) == {("NON_FINITE", "int8")}
+    assert raised(rows(finite=None)) == set()  # a trial without a result says nothing of that
+
+
+@pytest.mark.parametrize(("status", "history"), [("converged", FALLING), ("budget", DONE)])
+def test_an_attack_that_came_to_its_end_is_no_reason_for_doubt(status, history):
+    assert raised(rows(status=status), history) == set()
+
+
+def test_an_attack_that_was_still_getting_on_is_told():
+    assert raised(rows(status="budget"), FALLING) == {("NOT_CONVERGED", "int8")}
+    few = rows(status="budget")
+    few.loc[few["index"] > 1, "status"] = "converged"  # two of ten are not more than a fifth
+    assert raised(few, FALLING) == set()
+
+
+def test_a_match_loss_falls_where_its_lowest_value_does():
+    assert is_falling(FALLING)
+    assert not is_falling(DONE)
+    assert not is_falling(np.array([1.0, *[0.5, 2.0] * 10]))
+    assert not is_falling(np.array([1.0, *[0.5, np.nan] * 10]))
+    assert not is_falling(np.array([3.0]))
+
+
+@pytest.mark.parametrize("silent", [{"shared_norm": 0.0}, {"gradient_norm": 1e-7}])
+def test_a_gradient_that_says_nothing_is_told(silent):
+    assert raised(rows(**silent)) == {("ZERO_GRADIENT", "int8")}
+
+
+def test_a_match_without_the_image_is_told():
+    assert raised(rows(match_loss=1e-4)) == {("LOSS_IMAGE_DISAGREE", "int8")}
+    assert raised(rows(match_loss=1e-4, ssim=0.4)) == set()
+
+
+def test_a_line_names_the_defenses_that_share_a_flag():
+    few = [Raised(Flag.FEW_TRIALS, name, "2 images counted") for name in ("none", "int8")]
+    assert list(flag_lines(few, 2)) == ["FEW_TRIALS: 2 images counted (every defense)"]
+    assert list(flag_lines(few, 3)) == ["FEW_TRIALS: 2 images counted (none, int8)"]
+
+
+def test_every_flag_has_its_place_on_the_page():
+    page = (Path(__file__).parent.parent / "docs" / "FLAGS.md").read_text()
+    assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == [str(flag) for flag in Flag]

@@ -13,7 +13,7 @@ from bench.verdicts import Scale
 from reports.curves import pad
 from reports.figures import write_figures
 from reports.pictures import two_lines
-from reports.statistics import wilson
+from reports.style import line_style, marker_style, styles
 from reports.summary import best_of_restarts, defense_order, summarize
 from reports.tables import terminal_tables
 from sweeps.store import Store
@@ -59,11 +59,6 @@ def test_every_number_again_with_plain_pandas():
         assert summary.loc[defense, "leaked"] == (counted["ssim"] >= 0.9).sum()
         for score in ("ssim", "psnr", "mse"):
             assert summary.loc[defense, score] == pytest.approx(counted[score].median())
-
-
-def test_wilson_of_a_known_case():
-    assert wilson(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert wilson(0, 0) == (0, 1)
 
 
 def test_without_a_baseline_no_image_counts():
@@ -174,3 +169,22 @@ def test_what_a_figure_shows_is_in_the_store(run):
         assert traces[row.key].match_loss.min() == pytest.approx(row.match_loss, rel=1e-6)
         assert list(traces[row.key].snapshots) == [0, 2, 4]
     assert len(rows[rows["status"] == "error"]) == 3
+
+
+def test_a_defense_looks_the_same_in_every_figure():
+    """Whatever else is in it; and what is of one family differs in lightness, which grey keeps."""
+    few, many = (
+        styles(table(*((name, 0, 0, 1.0, 0.5) for name in names)))
+        for names in (
+            ["none", "prune(ratio=0.3)"],
+            ["none", "gaussian(variance=0.1)", "prune(ratio=0.1)", "prune(ratio=0.3)", "my.py:Mine"],
+        )
+    )
+    strong, weak, other = (
+        many[name] for name in ("prune(ratio=0.3)", "prune(ratio=0.1)", "gaussian(variance=0.1)")
+    )
+    for style in (marker_style, line_style):
+        assert style(*few["prune(ratio=0.3)"]) == style(*strong)
+    assert marker_style(*weak)["marker"] == marker_style(*strong)["marker"] != marker_style(*other)["marker"]
+    light, dark = (np.dot(marker_style(*each)["color"], (0.299, 0.587, 0.114)) for each in (weak, strong))
+    assert light - dark > 0.05

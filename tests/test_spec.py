@@ -514,3 +514,42 @@ def test_nothing_is_downloaded_for_a_file_with_problems(write, monkeypatch, tmp_
     with pytest.raises(UserError, match="could not be downloaded"):
         load(write, text % "none", tmp_path)
     assert len(asked) == 1
+
+
+QUICK = """
+datasets: [{name: mnist-sample, indices: 0-9}]
+defenses: [none, int8]
+restarts: 3
+training:
+  train: {name: mnist-5k, indices: 0-79}
+  test: {name: mnist-5k, indices: 4000-4099}
+  seeds: 0-4
+quick:
+  datasets: [mnist-sample]
+  training: {seeds: 0, epochs: 2}
+"""
+
+
+def test_a_quick_run_takes_what_the_file_has_for_it(write):
+    whole, problems = read_sweep(write("mine.yaml", QUICK))
+    assert problems == []
+    assert whole.describe() == "60 trials = 10 images x 2 defenses x 3 starts"
+    quick, problems = read_sweep(write("mine.yaml", QUICK), quick=True)
+    assert problems == []
+    assert quick.describe() == "6 trials = 2 defenses x 3 starts"
+    assert (quick.training.seeds, quick.training.recipe.epochs) == ((0,), 2)
+    assert quick.training.train == whole.training.train
+
+
+@pytest.mark.parametrize(
+    ("quick", "problem"),
+    [
+        ("", "quick: expected keys and values for a quick run, got None"),
+        ("quick: [1]", "quick: expected keys and values for a quick run, got [1]"),
+        ("quick: {restart: 1}", "unknown key 'restart'"),
+    ],
+)
+def test_a_quick_run_that_is_none(write, quick, problem):
+    file = write("mine.yaml", f"datasets: [mnist-sample]\ndefenses: [none]\n{quick}\n")
+    assert read_sweep(file)[1] == []
+    assert any(problem in each for each in read_sweep(file, quick=True)[1])

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.verdicts import Scale
@@ -24,6 +25,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
             panel.set_xscale("log")
+        _make_room(panel, best.loc[np.isfinite(best[score]), score])
         for defense, about in styles(best).items():
             style = marker_style(*about)
             sns.swarmplot(
@@ -36,9 +38,18 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
         panel.scatter(medians[order], range(len(order)), marker="|", s=240, color="black", zorder=5)
         panel.set(xlabel=label, ylabel="")
         panel.grid(axis="x", alpha=0.25)
-    panels[0].set_xlim(-0.1, 1.05)
     for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):
         panels[0].axvline(threshold, color="black", linewidth=0.8, linestyle=":")
         panels[0].annotate(name, (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=7, ha="left")
     figure.suptitle(caption(best), fontsize=9)
     return figure
+
+
+def _make_room(panel: Axes, values: pd.Series) -> None:
+    """Fix the axis beforehand: points are put beside each other by how wide they are in it."""
+    if values.name == "ssim":
+        panel.set_xlim(-0.1, 1.05)
+    elif len(values) and values.name == "psnr":
+        panel.set_xlim(values.min() - 1, values.max() + 1)
+    elif (values > 0).any():
+        panel.set_xlim(values[values > 0].min() / 1.5, values.max() * 1.5)

@@ -1,5 +1,6 @@
 """Tables and figures: each number again with plain pandas, each figure really drawn."""
 
+import io
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from bench.verdicts import Scale
 from reports.curves import pad
 from reports.figures import write_figures
 from reports.pictures import two_lines
+from reports.scores import draw_scores
 from reports.style import line_style, marker_style, styles
 from reports.summary import best_of_restarts, defense_order, summarize
 from reports.tables import terminal_tables
@@ -188,3 +190,10 @@ def test_a_defense_looks_the_same_in_every_figure():
     assert marker_style(*weak)["marker"] == marker_style(*strong)["marker"] != marker_style(*other)["marker"]
     light, dark = (np.dot(marker_style(*each)["color"], (0.299, 0.587, 0.114)) for each in (weak, strong))
     assert light - dark > 0.05
+
+
+def test_a_single_trial_has_a_figure():
+    """Warnings are errors in tests: an axis of no width is one."""
+    rows = table(("none", 0, 0, 1.0, 0.079)).assign(psnr=11.90581885, mse=0.06447897)
+    best = best_of_restarts(rows, Scale())
+    draw_scores(best, Scale()).savefig(io.BytesIO())

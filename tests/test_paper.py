@@ -27,7 +27,7 @@ VERDICTS = f"verdicts: {{leak: {LEAK}, artifacts: {ARTIFACTS}}}\n"
 DIGITS = "datasets: [{name: mnist-sample, indices: 0-2}]\n"
 FEW = "defenses: [none, gaussian(std=0.001), prune(ratio=0.2)]\n"
 STEPS = "attacks: [dlg(steps=12)]\n"
-MORE = "attacks: [dlg(steps=40)]\n"
+MORE = "attacks: [{name: dlg, steps: 12, engine: reference}]\n"
 TRAINING = """
 training:
   train: {name: mnist-5k, indices: 0-79}
@@ -42,12 +42,13 @@ FILES = {
     "gaussian(variance=0.001), float16, prune(ratio=0.2), 'prune(ratio=0.2, scope=global)', int8]\n"
     "restarts: 2\n" + STEPS,
     "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\nattacks:\n"
-    "  - {name: dlg, batch_size: [1, 2], steps: 60, init: uniform, parameterisation: sigmoid}\n",
+    "  - {name: dlg, batch_size: [1, 2], steps: 40, engine: reference, init: uniform,"
+    " parameterisation: sigmoid}\n",
     "data": "datasets: [{name: cifar10-sample, indices: 0-1}, {name: mnist-sample, indices: 0-1}]\n"
     + FEW + MORE,
     "weights": "datasets: [cifar10-sample]\nmodel_seeds: 1\n" + FEW + MORE,
     "activations": "datasets: [cifar10-sample]\nmodels: ['lenet(activation=tanh)']\n" + FEW + MORE,
-    "budgets": "datasets: [cifar10-sample]\nattacks: [dlg(steps=20)]\n" + FEW,
+    "budgets": "datasets: [cifar10-sample]\nattacks: [{name: dlg, steps: 8, engine: reference}]\n" + FEW,
     "trained": "datasets: [mnist-sample]\nmodels: ['lenet(weights=\"checkpoint:runs/paper/checkpoints/"
     "checkpoints/lenet-none-seed0-epoch1.pt\")']\n" + FEW + MORE,
     "resnet": "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[16])']\ndefenses: [none]\n" + STEPS,
@@ -180,7 +181,7 @@ def test_each_number_of_sensitivity_again(folder, page):
         ("data set", "mnist", "data", "mnist-sample"),
         ("draw of the weights", "1", "weights", "cifar10-sample"),
         ("activation", "tanh", "activations", "cifar10-sample"),
-        ("outer steps", "20", "budgets", "cifar10-sample"),
+        ("outer steps", "8", "budgets", "cifar10-sample"),
         ("epochs of training (MNIST)", "0", "data", "mnist-sample"),
         ("epochs of training (MNIST)", "1", "trained", "mnist-sample"),
     ):
@@ -251,12 +252,12 @@ def test_a_batch_is_recovered_at_the_first_step_that_is_near_enough():
 
 def test_sensitivity_changes_one_thing_at_a_time(folder):
     rows = pd.concat([Store.existing(folder / name).rows() for name in SWEEPS])
-    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=40)", Scale())
+    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=12, engine=reference)", Scale())
     values = {name: list(own["value"].unique()) for name, own in table.groupby("factor")}
     assert values == {
         "data set": ["cifar10", "mnist"], "draw of the weights": ["0", "1"],
         "activation": ["sigmoid", "tanh"], "epochs of training (MNIST)": ["0", "1"],
-        "outer steps": ["20", "40"],
+        "outer steps": ["8", "12"],
     }  # fmt: skip
     assert len(FACTORS) == len(values)
 

@@ -85,7 +85,7 @@ def _head(stores: dict[str, Store]) -> Lines:
     yield f'Reported values: {reference().source}; "recalled": not checked against the paper\'s PDF.'
     yield ""
     yield (
-        f"Run {days[0]} to {days[-1]} on {', '.join(devices)}, with "
+        f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))} on {', '.join(devices)}, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f": {attacks:,} attacks in {hours:.1f} worker hours, {sum(map(len, trained))} trainings in"
         f" {training_hours:.1f}."
@@ -134,8 +134,7 @@ def _judged(line: Any) -> str:
         return "not run"
     if not line["images"]:
         return "0/0"
-    median = f"{line['ssim']:.3f} ({line['ssim_low']:.3f}-{line['ssim_high']:.3f})"
-    return f"{median}, {line['leaked']}/{line['images']}, {line['ours']}"
+    return f"{_with_interval(line, 'ssim', '.3f')}, {line['leaked']}/{line['images']}, {line['ours']}"
 
 
 def _table2(stores: dict[str, Store]) -> Lines:
@@ -169,7 +168,9 @@ def _cost(line: Any) -> list[str]:
 def _column(line: Any) -> list[str]:
     """Of the paper's table, lying down."""
     accuracy = recalled(f"{line['paper_accuracy']} %", line["recalled"])
-    defends = recalled(_yes(line["paper_defends"]), line["recalled"])
+    defends = "-"
+    if line["paper_defends"] is not None:
+        defends = recalled(_yes(line["paper_defends"]), line["recalled"])
     return [line["label"], accuracy, _accuracy(line), defends, _yes(line["defends"])]
 
 
@@ -178,7 +179,7 @@ def _accuracy(line: Any) -> str:
 
 
 def _yes(value: Any) -> str:
-    return "-" if value is None else "yes" if value else "no"
+    return "yes" if value else "no"
 
 
 def _batches(stores: dict[str, Store]) -> Lines:

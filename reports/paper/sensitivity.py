@@ -27,6 +27,7 @@ class Factor:
     column: str
     label: Callable[[Any], str]
     dataset: str = DATASET
+    ordered: bool = False  # whether what lies between two values means something
 
     def rows(self, rows: pd.DataFrame, attack: str) -> dict[str, pd.DataFrame]:
         """{label: rows}, of all that differ from the common case in that column only."""
@@ -60,8 +61,8 @@ FACTORS = (
     Factor("data set", "dataset", lambda name: name.removesuffix("-sample").removesuffix("-subset")),
     Factor("draw of the weights", "model_seed", str),
     Factor("activation", "model", _activation),
-    Factor("epochs of training (MNIST)", "model", _epoch, TRAINED_ON),
-    Factor("outer steps", "attack", lambda attack: str(ATTACKS.parse(attack).budget)),
+    Factor("epochs of training (MNIST)", "model", _epoch, TRAINED_ON, ordered=True),
+    Factor("outer steps", "attack", lambda attack: str(ATTACKS.parse(attack).budget), ordered=True),
 )
 
 
@@ -91,6 +92,7 @@ def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
     widths = [1 + table.loc[table["factor"] == factor, "value"].nunique() for factor in factors]
     panels = figure.subplots(1, len(factors), sharey=True, squeeze=False, width_ratios=widths)[0]
     known = styles(table)
+    ordered = {factor.name for factor in FACTORS if factor.ordered}
     for panel, factor in zip(panels, factors, strict=True):
         own = table[table["factor"] == factor]
         values = list(own["value"].unique())
@@ -100,11 +102,12 @@ def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
             low, high = line["ssim"] - line["ssim_low"], line["ssim_high"] - line["ssim"]
             panel.errorbar(
                 place, line["ssim"], yerr=np.nan_to_num([low, high]), label=defense, markersize=5,
-                linewidth=0.8, elinewidth=0.8, **marker_style(*known[defense]),
+                linewidth=0.8 if factor in ordered else 0, elinewidth=0.8, **marker_style(*known[defense]),
             )  # fmt: skip
         leaked = own[own["defense"] == BASELINE].set_index("value")
         ticks = [f"{value}\n{leaked.loc[value, 'leaked']}/{leaked.loc[value, 'images']}" for value in values]
         panel.set_xticks(range(len(values)), ticks, fontsize=7)
+        panel.set_xlim(-0.5, len(values) - 0.5)
         panel.set_title(factor, fontsize=9)
         for threshold in (scale.leak, scale.artifacts):
             panel.axhline(threshold, color="black", linewidth=0.8, linestyle=":")

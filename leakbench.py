@@ -59,9 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
-    sweep.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    add_workers(sweep)
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
-    sweep.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
     sweep.add_argument(
         "--executor",
         choices=["joblib", "dask", "inline"],
@@ -81,8 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
-    utility.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
-    utility.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    add_workers(utility)
     add_data_root(utility)
     utility.set_defaults(command=run_utility)
 
@@ -90,8 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     paper.add_argument(
         "--quick", action="store_true", help="few images, 10 minutes on 2 cores; the rest later"
     )
-    paper.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
-    paper.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+    add_workers(paper)
     paper.set_defaults(command=run_paper)
 
     for name, command, text in (
@@ -110,6 +107,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_data_root(doctor)
     doctor.set_defaults(command=show_doctor)
     return parser
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The options that say how many processes work, and where."""
+    parser.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -296,7 +299,7 @@ def show_results(store: "Store", console: Console) -> int:
     from reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
-    for table in terminal_tables(rows, store.scale, store.histories()):
+    for table in terminal_tables(rows, store.scale, store.histories):
         console.print(table)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):

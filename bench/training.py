@@ -4,8 +4,6 @@ Federated SGD: at every step each client shares the gradient of its own examples
 changes each of them, and the server takes a step along their mean (McMahan et al. 2017, FedSGD).
 """
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,7 +22,7 @@ from bench.datasets import DATASETS, Dataset, open_dataset
 from bench.gradients import trained_parameters
 from bench.models import MODELS, Model
 from bench.randomness import generator_for
-from bench.trial import SCHEMA_VERSION
+from bench.trial import key_of
 from defenses import DEFENSES, Defense, Gradients
 from defenses.configured import Configured
 from defenses.errors import one_line
@@ -114,12 +112,11 @@ class Training:
 
     @cached_property
     def key(self) -> str:
-        """32 hexadecimal digits: a hash of all of it and of the schema version."""
+        """See `key_of`."""
         parts = {
             name: getattr(self, name).canonical() for name in ("train", "test", "model", "recipe", "defense")
         }
-        text = json.dumps({"schema": SCHEMA_VERSION, "seed": self.seed, **parts}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return key_of({"seed": self.seed, **parts})
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 
 
+def key_of(form: dict[str, Any]) -> str:
+    """32 hexadecimal digits: a hash of a canonical form and of the schema version."""
+    text = json.dumps({"schema": SCHEMA_VERSION, **form}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True)
 class Trial:
     """Everything that decides a result. Equal key, equal result."""
@@ -51,12 +57,11 @@ class Trial:
 
     @cached_property
     def key(self) -> str:
-        """32 hexadecimal digits: a hash of the trial's canonical form and of the schema version."""
+        """See `key_of`."""
         form = {
             name: value.canonical() if name in REGISTRIES else value for name, value in self._values().items()
         }
-        text = json.dumps({"schema": SCHEMA_VERSION, **form}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return key_of(form)
 
     def names(self) -> dict[str, Any]:
         """The trial as texts and numbers, from which `from_names` makes it again."""

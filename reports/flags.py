@@ -1,6 +1,6 @@
 """What a reader must know before he trusts a line of a table: docs/FLAGS.md explains each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,9 @@ UNFINISHED_SHARE = 0.2  # of the images, at most, may end without a leak while t
 FALLING = 0.01  # of itself, in the last tenth of the steps
 SMALL_MATCH = 1e-4  # match loss beside the squared norm of the shared gradient
 SMALLEST_NORM = 1e-6  # of a gradient that still tells something
+
+
+Histories = Callable[[Collection[str]], dict[str, np.ndarray]]
 
 
 class Flag(StrEnum):
@@ -39,17 +42,18 @@ class Raised:
     detail: str
 
 
-def flags(rows: pd.DataFrame, scale: Scale, histories: Mapping[str, np.ndarray]) -> list[Raised]:
+def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised]:
     """The flags of one data set, model and attack, in the order of the defenses.
 
     Args:
         rows: of that one setting.
         scale: what counts as a leak.
-        histories: {key: match loss at the start and after each outer step}.
+        histories: see `Store.histories`.
     """
     best = best_of_restarts(rows, scale)
-    falling = best["key"].map(lambda key: key in histories and is_falling(histories[key])).astype(bool)
-    best = best.assign(falling=(best["status"] == Status.BUDGET) & falling)
+    stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
+    falling = [key for key, history in stopped.items() if is_falling(history)]
+    best = best.assign(falling=best["key"].isin(falling))
     return [
         Raised(flag, defense, detail)
         for defense in defense_order(rows)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.style import caption
-from reports.summary import VICTIM, defense_order
+from reports.summary import VICTIM, defense_order, first_victim
 from sweeps.store import Store
 
 MOST_IMAGES = 4
@@ -47,7 +47,7 @@ def two_lines(defense: str) -> str:
 
 def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
     """The way to the first image's reconstructions, a row a defense; None where no snapshot was kept."""
-    first = best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)]
+    first = first_victim(best)
     order = defense_order(first)
     traces = store.traces(first["key"])
     films = {

@@ -28,6 +28,11 @@ def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     return best.assign(attackable=_leaks_without(best, VICTIM, best))
 
 
+def first_victim(best: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the first image, and of the weights it was attacked with."""
+    return best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)]
+
+
 def counted(best: pd.DataFrame) -> pd.DataFrame:
     """The lines that count: of `none` all, of a defense those of images that leak without it."""
     return best[best["attackable"] | (best["defense"] == BASELINE)]

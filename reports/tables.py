@@ -1,18 +1,17 @@
 """Tables: CSV of all rows, and the summary for a terminal."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.box import Box
 from rich.table import Table
 
 from bench.attacks import Status
 from bench.verdicts import Scale
-from reports.flags import flag_lines, flags
+from reports.flags import Histories, flag_lines, flags
 from reports.statistics import mean_interval
 from reports.summary import BASELINE, SETTING, defense_order, ends, summarize
 from sweeps.records import ROW_DTYPES
@@ -45,7 +44,7 @@ def _exact_float(text: str) -> float:
     return float(text or "nan")
 
 
-def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Mapping[str, np.ndarray]) -> Iterator[Table]:
+def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Iterator[Table]:
     """A table for each data set, model and attack, with its flags below; see `flags`."""
     for setting, part in rows.groupby(SETTING, sort=False):
         table = _terminal_table(" · ".join(map(str, setting)), summarize(part, scale), scale)

@@ -82,9 +82,15 @@ class Parts:
         self._write(self.folder / f"part-{self._newest + 1:06d}.parquet", [table])
         self._newest += 1
 
-    def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows of all sound parts; a part that is not is left out with a warning."""
-        tables = self._each(lambda file: file.read(columns=columns))
+    def read(self, columns: list[str] | None = None, keys: Collection[str] | None = None) -> pa.Table:
+        """All rows of all sound parts, or those with these keys; other parts are left out with a warning."""
+        wanted = None if keys is None else pa.array(list(keys), pa.string())
+
+        def read_part(file: pq.ParquetFile) -> pa.Table:
+            table = file.read(columns=columns)
+            return table if wanted is None else table.filter(pc.is_in(table["key"], wanted))
+
+        tables = self._each(read_part)
         schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         return pa.concat_tables(tables) if tables else schema.empty_table()
 

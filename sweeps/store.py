@@ -221,9 +221,9 @@ class Store:
         """{key: trace} of those trials among `keys` that have one."""
         return {record["key"]: stored_trace(record) for record in self._traces.find("key", keys)}
 
-    def histories(self) -> dict[str, np.ndarray]:
-        """{key: match loss at the start and after each outer step} of every trial that has a trace."""
-        table = self._traces.read(["key", "match_loss"])
+    def histories(self, keys: Collection[str]) -> dict[str, np.ndarray]:
+        """{key: match loss at the start and after each outer step} of those of them that have a trace."""
+        table = self._traces.read(["key", "match_loss"], keys)
         losses = (np.array(each, dtype=np.float32) for each in table["match_loss"].to_pylist())
         return dict(zip(table["key"].to_pylist(), losses, strict=True))
 

@@ -27,9 +27,8 @@ def rows(images=10, leaking=10, **changes):
 
 
 def raised(made, history=DONE):
-    return {
-        (str(each.flag), each.defense) for each in flags(made, Scale(), dict.fromkeys(made["key"], history))
-    }
+    found = flags(made, Scale(), lambda keys: dict.fromkeys(keys, history))
+    return {(str(each.flag), each.defense) for each in found}
 
 
 def test_sound_rows_raise_no_flag():

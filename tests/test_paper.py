@@ -18,6 +18,7 @@ from reports.paper.reference import Noise, Reading, Scope, recalled, reference
 from reports.paper.report import SWEEPS, TRAININGS, write_report
 from reports.paper.sensitivity import FACTORS, sensitivity
 from reports.paper.thresholds import nearest
+from reports.summary import best_of_restarts, summarize
 from sweeps.spec import read_sweep
 from sweeps.store import Store
 
@@ -221,9 +222,10 @@ def test_the_figures_are_drawn(folder, name):
 def test_a_figure_of_nothing_says_so(folder):
     """Where the attack rebuilds no image without a defense, there is nothing to judge a defense by."""
     store = Store.existing(folder / "defenses")
-    figure = draw_figure7(store, store.rows(), Scale(leak=1.0), STD)
+    rows, scale = store.rows(), Scale(leak=1.0)
+    table = verdict_table(summarize(rows, scale), STD)
+    figure = draw_figure7(store, best_of_restarts(rows, scale), table, STD)
     assert "no image leaks without a defense" in figure.texts[0].get_text()
-    table = verdict_table(store.rows(), Scale(leak=1.0), STD)
     assert set(table["images"]) == {0}
     assert not table["agrees"].any()
 

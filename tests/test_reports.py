@@ -88,7 +88,7 @@ def test_data_sets_are_never_mixed():
 
 def printed(rows, width=80):
     console = Console(width=width, record=True, markup=False)
-    for each in terminal_tables(rows, Scale(), {}):
+    for each in terminal_tables(rows, Scale(), lambda _keys: {}):
         console.print(each)
     return console.export_text()
 
@@ -196,4 +196,6 @@ def test_a_single_trial_has_a_figure():
     """Warnings are errors in tests; around this very value matplotlib finds an axis of no width by itself."""
     rows = table(("none", 0, 0, 1.0, 0.079)).assign(mse=0.0644789734593133)
     best = best_of_restarts(rows, Scale())
-    draw_scores(best, Scale()).savefig(io.BytesIO())
+    figure = draw_scores(best, Scale())
+    figure.savefig(io.BytesIO())
+    assert all(left < right for left, right in (panel.get_xlim() for panel in figure.axes))

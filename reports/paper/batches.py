@@ -6,7 +6,7 @@ import pandas as pd
 from bench.attacks import ATTACKS
 from bench.verdicts import Scale
 from reports.paper.reference import reference
-from reports.statistics import Interval, median_interval, wilson
+from reports.statistics import median_interval, wilson
 from reports.summary import ends
 from sweeps.store import Store
 
@@ -27,12 +27,11 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         steps = [until(traces[key].image_mse) for key in own["key"] if key in traces]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
-        interval = median_interval(reached) if reached else Interval(np.nan, np.nan)
         lines.append(
             {"size": size, "trials": len(own), "recovered": len(reached), "rate": rate}
             | ends("", wilson(rate, len(own)))
             | {"iterations": float(np.median(reached)) if reached else np.nan}
-            | ends("iterations_", interval)
+            | ends("iterations_", median_interval(reached))
             | {"ssim": own["ssim"].median(), "leaked": int((own["ssim_least"] >= scale.leak).sum())}
             | {"paper": known[size].iterations if size in known else None}
             | {"recalled": size in known and known[size].recalled}

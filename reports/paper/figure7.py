@@ -11,13 +11,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from bench.verdicts import Scale
 from reports.curves import pad
 from reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
 from reports.pictures import clear, show_image
 from reports.statistics import median_band
 from reports.style import caption, line_style, styles
-from reports.summary import BASELINE, VICTIM, best_of_restarts, counted, summarize
+from reports.summary import BASELINE, first_victim
 from sweeps.records import StoredTrace
 from sweeps.store import Store
 
@@ -41,12 +40,12 @@ class Curve:
     verdicts: str
 
 
-def verdict_table(rows: pd.DataFrame, scale: Scale, reading: Reading) -> pd.DataFrame:
-    """One line a defense of Figure 7: the paper's verdict, ours, and whether they agree.
+def verdict_table(summary: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """One line a defense of Figure 7 that is in a summary: the paper's verdict, ours, and whether they agree.
 
     Columns: label, paper, recalled, defense, images, leaked, ssim, ssim_low, ssim_high, ours, agrees.
     """
-    summary = summarize(rows, scale).set_index("defense")
+    summary = summary.set_index("defense")
     lines = []
     for reported in reference().figure7:
         name = reported.among(summary.index, reading)
@@ -61,21 +60,26 @@ def verdict_table(rows: pd.DataFrame, scale: Scale, reading: Reading) -> pd.Data
     return pd.DataFrame(lines)
 
 
-def draw_figure7(store: Store, rows: pd.DataFrame, scale: Scale, reading: Reading) -> Figure:
+def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, reading: Reading) -> Figure:
     """The four panels of the paper, under one reading of it.
 
     Rows: match loss on a logarithmic and on a linear axis, the MSE of the raw image, what the curves
     are with the paper's verdict and ours, and what the attack made of one image. A curve is the
     median over the images that leak undefended, with its bootstrap interval; faint, single images.
+
+    Args:
+        store: of the run.
+        best: its rows, as `best_of_restarts` gives them.
+        verdicts: as `verdict_table` gives them for that reading.
+        reading: what the paper's words are taken to mean.
     """
-    best = counted(best_of_restarts(rows, scale))
     best = best[best["attackable"]]
     if best.empty:
         figure = Figure(figsize=(6, 1))
         figure.text(0.5, 0.5, "no image leaks without a defense: nothing to judge one by", ha="center")
         return figure
     traces = store.traces(best["key"])
-    verdicts = verdict_table(rows, scale, reading).set_index("label")
+    verdicts = verdicts.set_index("label")
     figure = Figure(figsize=(12, 10.6), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1))[:, 0]
     axes = above.subplots(4, len(PANELS), height_ratios=(3, 3, 3, 1.9))
@@ -177,7 +181,7 @@ def _draw_pictures(
     panels = place.subplots(2, PICTURES)
     for panel in panels.flat:
         clear(panel)
-    own = best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)].set_index("defense")
+    own = first_victim(best).set_index("defense")
     show_image(panels.flat[0], store.original(own["dataset"].iloc[0], own["index"].iloc[0]), "original\n")
     for panel, curve in zip(panels.flat[1:], curves, strict=False):
         if curve.defense in own.index:

@@ -15,7 +15,7 @@ from reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
 from reports.paper.table2 import compared, table2
 from reports.paper.thresholds import draw_thresholds
 from reports.style import save
-from reports.summary import SETTING, summarize
+from reports.summary import SETTING, best_of_restarts, summarize
 from reports.tables import percent
 from sweeps.store import Store
 
@@ -32,54 +32,59 @@ WORDS = {
 Lines = Iterator[str]
 
 
+class Runs:
+    """The runs of sweeps/paper in a folder; what several sections want is read and worked out once."""
+
+    def __init__(self, folder: Path):
+        self.stores = {name: Store.existing(folder / name) for name in (*TRAININGS, *SWEEPS)}
+        self.rows = {name: self.stores[name].rows() for name in SWEEPS}
+        self.trainings = {name: self.stores[name].trainings() for name in TRAININGS}
+        self.scale = self.stores["defenses"].scale
+        self.best = best_of_restarts(self.rows["defenses"], self.scale)
+        self.summary = summarize(self.rows["defenses"], self.scale)
+        self.verdicts = {reading: verdict_table(self.summary, reading) for reading in READINGS}
+        varied = pd.concat([self.rows[name] for name in SENSITIVITY], ignore_index=True)
+        common = self.rows["data"]["attack"].iloc[0]
+        self.sensitivity = sensitivity(varied.drop_duplicates("key"), common, self.scale)
+
+
 def write_report(folder: Path) -> list[Path]:
     """Draw the figures of the runs in `folder` and write `folder/report.md`; the paths of all of it.
 
     Args:
         folder: with a run of each file of sweeps/paper, under the file's name.
     """
-    stores = {name: Store.existing(folder / name) for name in (*TRAININGS, *SWEEPS)}
-    figures = _draw(stores, folder / "figures")
+    runs = Runs(folder)
+    figures = _draw(runs, folder / "figures")
     page = folder / "report.md"
     sections = (_head, _figure7, _table2, _batches, _residual, _sensitivity, _flags)
-    page.write_text("\n".join(line for section in sections for line in (*section(stores), "")))
+    page.write_text("\n".join(line for section in sections for line in (*section(runs), "")))
     return [page, *figures]
 
 
-def _draw(stores: dict[str, Store], folder: Path) -> list[Path]:
-    main = stores["defenses"]
-    rows, scale = main.rows(), main.scale
+def _draw(runs: Runs, folder: Path) -> list[Path]:
+    main = runs.stores["defenses"]
     drawn = {
-        f"figure7_{reading.noise}_{reading.scope}": draw_figure7(main, rows, scale, reading)
-        for reading in READINGS
+        f"figure7_{reading.noise}_{reading.scope}": draw_figure7(main, runs.best, verdicts, reading)
+        for reading, verdicts in runs.verdicts.items()
     }
-    drawn["thresholds"] = draw_thresholds(main, rows, scale)
-    drawn["sensitivity"] = draw_sensitivity(_sensitivity_table(stores), scale)
+    drawn["thresholds"] = draw_thresholds(main, runs.best, runs.scale)
+    drawn["sensitivity"] = draw_sensitivity(runs.sensitivity, runs.scale)
     return [path for name, figure in drawn.items() for path in save(figure, folder, name)]
 
 
-def _sensitivity_table(stores: dict[str, Store]) -> pd.DataFrame:
-    """Of the rows of all runs of sensitivity, each once; the run of the data sets has the common attack."""
-    rows = pd.concat([stores[name].rows() for name in SENSITIVITY], ignore_index=True)
-    attack = stores["data"].rows()["attack"].iloc[0]
-    return sensitivity(rows.drop_duplicates("key"), attack, stores["defenses"].scale)
-
-
-def _head(stores: dict[str, Store]) -> Lines:
+def _head(runs: Runs) -> Lines:
     sessions = [
         session
-        for store in stores.values()
+        for store in runs.stores.values()
         for kind in ("sessions", "training_sessions")
         for session in store.manifest().get(kind, [])
     ]
     days = sorted({datetime.fromisoformat(session["began"]).date().isoformat() for session in sessions})
     versions = sessions[-1]["versions"]
     devices = sorted({device for session in sessions for device in session["devices"]})
-    rows = [store.rows() for store in stores.values()]
-    attacks = sum(len(each) for each in rows)
-    hours = sum(float(each["seconds"].sum()) for each in rows) / 3600
-    trained = [stores[name].trainings() for name in TRAININGS]
-    training_hours = sum(float(each["seconds"].sum()) for each in trained) / 3600
+    attacks, hours = _amount(runs.rows)
+    trainings, training_hours = _amount(runs.trainings)
     yield "# The defense figures and tables of Deep Leakage from Gradients"
     yield ""
     yield f'Reported values: {reference().source}; "recalled": not checked against the paper\'s PDF.'
@@ -87,15 +92,17 @@ def _head(stores: dict[str, Store]) -> Lines:
     yield (
         f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))} on {', '.join(devices)}, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f": {attacks:,} attacks in {hours:.1f} worker hours, {sum(map(len, trained))} trainings in"
+        + f": {attacks:,} attacks in {hours:.1f} worker hours, {trainings} trainings in"
         f" {training_hours:.1f}."
     )
 
 
-def _figure7(stores: dict[str, Store]) -> Lines:
-    store = stores["defenses"]
-    rows, scale = store.rows(), store.scale
-    tables = {reading: verdict_table(rows, scale, reading) for reading in READINGS}
+def _amount(tables: dict[str, pd.DataFrame]) -> tuple[int, float]:
+    """How many rows there are in all, and the worker hours that they took."""
+    return sum(map(len, tables.values())), sum(rows["seconds"].sum() for rows in tables.values()) / 3600
+
+
+def _figure7(runs: Runs) -> Lines:
     yield "## Figure 7"
     for reading in READINGS:
         yield from ("", f"![Figure 7](figures/figure7_{reading.noise}_{reading.scope}.png)")
@@ -103,7 +110,7 @@ def _figure7(stores: dict[str, Store]) -> Lines:
     yield "SSIM: median over images with its 95 % interval; leaked: by the start of lowest match loss."
     yield ""
     heads = [f"{WORDS[reading.noise]}, {WORDS[reading.scope]}" for reading in READINGS]
-    judged = [{line["label"]: line for line in table.to_dict("records")} for table in tables.values()]
+    judged = [{line["label"]: line for line in table.to_dict("records")} for table in runs.verdicts.values()]
     yield from markdown(
         ["defense", "paper", *heads],
         (
@@ -114,7 +121,7 @@ def _figure7(stores: dict[str, Store]) -> Lines:
         ),
     )
     yield from ("", "Verdicts that agree with the paper's:", "")
-    yield from (f"- {text}" for text in agreement(tables))
+    yield from (f"- {text}" for text in agreement(runs.verdicts))
 
 
 def agreement(tables: dict[Reading, pd.DataFrame]) -> Lines:
@@ -137,11 +144,9 @@ def _judged(line: Any) -> str:
     return f"{_with_interval(line, 'ssim', '.3f')}, {line['leaked']}/{line['images']}, {line['ours']}"
 
 
-def _table2(stores: dict[str, Store]) -> Lines:
-    store = stores["defenses"]
-    trainings = stores["accuracy"].trainings()
-    table = table2(trainings, store.rows(), store.scale)
-    first = trainings.iloc[0]
+def _table2(runs: Runs) -> Lines:
+    table = table2(runs.trainings["accuracy"], runs.summary)
+    first = runs.trainings["accuracy"].iloc[0]
     yield "## Table 2"
     yield ""
     yield (
@@ -182,9 +187,8 @@ def _yes(value: Any) -> str:
     return "yes" if value else "no"
 
 
-def _batches(stores: dict[str, Store]) -> Lines:
-    store = stores["batches"]
-    rows = store.rows()
+def _batches(runs: Runs) -> Lines:
+    store, rows = runs.stores["batches"], runs.rows["batches"]
     yield "## Batches"
     yield ""
     first, attack = rows.iloc[0], next(name for name in rows["attack"] if batch_size(name) == 1)
@@ -220,10 +224,9 @@ def _with_interval(line: Any, name: str, form: str) -> str:
     return f"{value:{form}}" + (f" ({low:{form}}-{high:{form}})" if low == low else "")
 
 
-def _residual(stores: dict[str, Store]) -> Lines:
-    store = stores["resnet"]
-    rows = store.rows()
-    summary = summarize(rows, store.scale)
+def _residual(runs: Runs) -> Lines:
+    rows = runs.rows["resnet"]
+    summary = summarize(rows, runs.stores["resnet"].scale)
     seconds = rows.groupby(["model", "attack"], as_index=False)["seconds"].mean()
     yield "## Residual networks"
     yield ""
@@ -238,8 +241,8 @@ def _network(line: Any) -> list[str]:
     return [line["model"], line["attack"], leaked, ssim, line["verdict"], f"{line['seconds']:.0f}"]
 
 
-def _sensitivity(stores: dict[str, Store]) -> Lines:
-    table = _sensitivity_table(stores)
+def _sensitivity(runs: Runs) -> Lines:
+    table = runs.sensitivity
     yield "## Sensitivity"
     yield from ("", "![Sensitivity](figures/sensitivity.png)", "")
     yield "Median SSIM of the images that leak without a defense, how many of them leak, and the verdict."
@@ -263,14 +266,13 @@ def _cell(line: Any) -> str:
     return f"{line['ssim']:.3f}, {line['leaked']}/{line['images']}, {line['verdict']}"
 
 
-def _flags(stores: dict[str, Store]) -> Lines:
+def _flags(runs: Runs) -> Lines:
     yield "## Flags"
     yield from ("", "What each means: docs/FLAGS.md.", "")
-    for name in SWEEPS:
-        store = stores[name]
-        rows, histories = store.rows(), store.histories()
+    for name, rows in runs.rows.items():
+        store = runs.stores[name]
         for setting, part in rows.groupby(SETTING, sort=False):
-            for line in flag_lines(flags(part, store.scale, histories), part["defense"].nunique()):
+            for line in flag_lines(flags(part, store.scale, store.histories), part["defense"].nunique()):
                 yield f"- {name}: {' · '.join(map(str, setting))}: {line}"
 
 

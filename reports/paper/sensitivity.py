@@ -35,13 +35,8 @@ class Factor:
         others = [rows[name] == value for name, value in common.items() if name != self.column]
         own = rows[np.logical_and.reduce(others)]
         labels = own[self.column].map(self.label)
-        return {label: own[labels == label] for label in sorted(labels.unique(), key=_place) if label}
-
-
-def _place(label: str) -> tuple[float, str]:
-    """Numbers by size, then names."""
-    digits = "".join(each for each in label if each.isdigit())
-    return (float(digits) if digits and not label[0].isalpha() else 0.0, label)
+        order = sorted(labels.unique(), key=lambda label: (int(label) if label.isdigit() else 0, label))
+        return {label: own[labels == label] for label in order if label}
 
 
 # by name: a checkpoint need not be there any more

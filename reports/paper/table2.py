@@ -2,22 +2,21 @@
 
 import pandas as pd
 
-from bench.verdicts import Scale, Verdict
+from bench.verdicts import Verdict
 from reports.paper.reference import Reading, reference
-from reports.summary import summarize
 from reports.tables import summarize_utility
 
 UTILITY = ("accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high", "trainings")
 ATTACK = ("images", "leaked", "ssim", "verdict")
 
 
-def table2(trainings: pd.DataFrame, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+def table2(trainings: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """One line a defense that was both trained with and attacked, weak ones first.
 
     Columns: defense, trainings, accuracy and change with their intervals (see `summarize_utility`),
     images, leaked, ssim, verdict (see `summarize`), and defends: whether nothing of the images leaks.
     """
-    attacked = summarize(rows, scale)[["defense", *ATTACK]]
+    attacked = summary[["defense", *ATTACK]]
     both = attacked.merge(summarize_utility(trainings)[["defense", *UTILITY]], on="defense")
     return both.assign(defends=both["verdict"] == Verdict.NONE)
 

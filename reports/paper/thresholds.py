@@ -7,15 +7,13 @@ from matplotlib.figure import Figure
 
 from bench.verdicts import Scale
 from reports.pictures import clear, show_image
-from reports.summary import best_of_restarts
 from sweeps.store import Store
 
 DISTANCES = (-0.15, -0.1, -0.06, -0.03, -0.01, 0.01, 0.03, 0.06, 0.09)  # from a threshold, in SSIM
 
 
-def draw_thresholds(store: Store, rows: pd.DataFrame, scale: Scale) -> Figure:
+def draw_thresholds(store: Store, best: pd.DataFrame, scale: Scale) -> Figure:
     """For each threshold originals above, reconstructions of rising SSIM below, under any defense."""
-    best = best_of_restarts(rows, scale)
     figure = Figure(figsize=(1.15 * len(DISTANCES), 6.4), layout="constrained")
     parts = figure.subfigures(2, 1, squeeze=False)[:, 0]
     thresholds = {"leak": scale.leak, "artifacts": scale.artifacts}

@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ settings.load_profile("steady")
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible():
+    """Also where a shell started the tests in the background, which lets them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
     write("bad.py", BAD)
     deeds = "[raise, leave, nan, shape, hang, exit]"
     defenses = f"[none, {{name: 'bad.py:Bad', deed: {deeds}}}]"
-    write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 3\n")
+    write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 8\n")
     done = command("sweep", "mine.yaml", "--out", "out", cwd=tmp_path)
     assert done.returncode == leakbench.TRIALS_FAILED, done.stderr
     assert "note: bad.py is imported, as defenses[1] names it" in done.stdout
@@ -61,7 +61,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
         "bad.py:Bad(deed=leave)": "SystemExit: 0",
         'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity after it"),
         "bad.py:Bad(deed=shape)": contract.format("shape", "expected shape (16, 784), got (12544,)"),
-        "bad.py:Bad(deed=hang)": "no result after 3 s (trial_timeout)",
+        "bad.py:Bad(deed=hang)": "no result after 8 s (trial_timeout)",
         "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",
     }
     for reason in reasons.values():

@@ -21,9 +21,10 @@ from bench.attacks import Status
 from bench.datasets import DATASETS, Dataset, open_dataset
 from bench.gradients import trained_parameters
 from bench.models import MODELS, Model
-from bench.randomness import generator_for
+from bench.randomness import generator_for, seed_for
 from bench.trial import key_of
-from defenses import DEFENSES, Defense, Gradients
+from bench.victim import with_layers
+from defenses import DEFENSES, Defense, Gradients, Point
 from defenses.configured import Configured
 from defenses.errors import one_line
 from defenses.registry import Registry
@@ -154,8 +155,9 @@ def train_together(
 ) -> list[Trained]:
     """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
 
-    All see the same examples in the same order, from the same weights. A defense that raises ends
-    its own training, as an error, and no other.
+    All see the same examples in the same order, from the same weights; so a defense that changes
+    the model or the batch trains alone. A defense that raises ends its own training, as an error,
+    and no other.
 
     Args:
         trainings: that differ in nothing but their defense.
@@ -190,10 +192,13 @@ class _LockStep:
         self.images, self.labels = (each.to(device) for each in first.train.read(data_root))
         self.tests, self.answers = (each.to(device) for each in first.test.read(data_root))
         source = open_dataset(first.train.dataset, data_root)
-        self.network = first.model.build(source.shape, source.classes, first.seed).to(device)
+        own = first.model.build(source.shape, source.classes, first.seed)
+        self.network = with_layers(first.defense, own, str(first.model), first.seed).to(device)
+        self.layers = [layer for layer in self.network.modules() if layer.training]  # of the defense
+        self.network.eval()
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = {
-            name: tensor.detach().repeat(WIDTH, *[1] * tensor.ndim)
+            name: tensor.detach().repeat(width(first.defense), *[1] * tensor.ndim)
             for name, tensor in trained_parameters(self.network)
         }
         self.constants = {name: tensor.detach() for name, tensor in state.items() if name not in self.weights}
@@ -204,8 +209,9 @@ class _LockStep:
         ]
         self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
         self.steps = [0] * len(trainings)
-        of_clients = vmap(grad(self._loss), (None, 0, 0))  # who all have the same weights
-        self.gradients = vmap(of_clients, (0, None, None))
+        # clients all have the same weights; where layers draw, each draws its own
+        of_clients = vmap(grad(self._loss), (None, 0, 0), randomness="different")
+        self.gradients = vmap(of_clients, (0, None, None), randomness="different")
 
     def epoch(self) -> None:
         """Once through the examples; those that are too few for a step of all clients are left out."""
@@ -236,7 +242,13 @@ class _LockStep:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One of the optimiser, for every model, with examples (clients, N, C, H, W)."""
-        gradients = self.gradients(self.weights, images, labels)  # {name: (WIDTH, clients, *shape)}
+        if Point.BATCH in self.trainings[0].defense.points():
+            try:
+                images, labels = self._changed(images, labels)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise
+                self.endings[0] = Status.ERROR, one_line(error)
+                return
+        gradients = self._gradients(images, labels)
         for slot, training in enumerate(self.trainings):
             if slot not in self.endings:
                 own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
@@ -246,6 +258,29 @@ class _LockStep:
                     self.endings[slot] = _ending(own, error)
                 else:
                     self._descend(slot, shared)
+
+    def _changed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What a defense of batches, which trains alone, makes of those of the clients."""
+        defense, draws = self.trainings[0].defense, self.draws[0]
+        each = [
+            defense.checked_batch(own.cpu(), answers.cpu(), draws)
+            for own, answers in zip(images, labels, strict=True)
+        ]
+        changed, answers = (torch.stack(part).to(self.device) for part in zip(*each, strict=True))
+        return changed, answers
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> Gradients:
+        """{name: (models, clients, *shape)}, with the layers that a defense added in training mode."""
+        if not self.layers:
+            return self.gradients(self.weights, images, labels)  # type: ignore[no-any-return]
+        first = self.trainings[0]
+        for layer in self.layers:
+            layer.training = True
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for("layers in training", first.defense.name, first.seed, self.steps[0]))
+            gradients = self.gradients(self.weights, images, labels)
+        self.network.eval()
+        return gradients  # type: ignore[no-any-return]
 
     def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
         """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}."""
@@ -261,6 +296,11 @@ class _LockStep:
             velocity = self.velocity[name][slot]
             velocity.mul_(self.recipe.momentum).add_(gradient.to(self.device))
             self.weights[name][slot].sub_(velocity, alpha=self.recipe.lr)
+
+
+def width(defense: Defense) -> int:
+    """How many trainings there is room for beside that of a defense, itself included."""
+    return 1 if defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
 
 
 def _ending(gradients: Gradients, error: BaseException) -> Ending:

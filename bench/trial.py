@@ -5,9 +5,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import torch
 from torch import Tensor
 
 from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
-from bench.datasets import DATASETS, Dataset, Images, open_dataset
-from bench.gradients import shared_gradient
+from bench.datasets import DATASETS, Dataset
 from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
-from bench.randomness import generator_for
-from defenses import DEFENSES, Defense, Gradients
+from bench.victim import Exposed, Victim, find_victim
+from defenses import DEFENSES, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
@@ -106,6 +104,8 @@ class Row:
     finite: bool | None  # whether the match loss never became NaN or infinite
     gradient_norm: float | None  # L2, of all parameters together, before the defense
     shared_norm: float | None  # and after it
+    sent_bytes: int | None  # of the gradient, as the defense sends it
+    defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
     mse: float | None  # these four: of several images the mean of each one's, matched by `match`
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
@@ -120,7 +120,7 @@ class Row:
 
 
 MEASURED = (  # the columns that only a trial with a result fills
-    "iterations", "match_loss", "finite", "gradient_norm", "shared_norm",
+    "iterations", "match_loss", "finite", "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds",
     "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered", "label_correct",
 )  # fmt: skip
 
@@ -153,9 +153,10 @@ class Conditions:
     snapshot_every: int = 0  # outer steps between two pictures kept of a trial; 0 keeps none
 
 
-def group_of(trial: Trial) -> tuple[str, str, str]:
+def group_of(trial: Trial) -> tuple[str, str, str, str]:
     """Trials that agree in this can share a batch: one shape of image, one architecture, one attack."""
-    return str(trial.dataset), str(trial.model), str(trial.attack)
+    layers = str(trial.defense) if Point.MODEL in trial.defense.points() else ""
+    return str(trial.dataset), str(trial.model), str(trial.attack), layers
 
 
 def _ignore(_news: Any) -> None:
@@ -195,8 +196,7 @@ class _Running:
     trial: Trial
     trace: Trace
     labels: Tensor  # (N,)
-    gradient_norm: float
-    shared_norm: float
+    costs: dict[str, float]  # columns of its row
 
 
 class _Group:
@@ -239,9 +239,8 @@ class _Group:
         for number, trial in enumerate(group):
             self.watcher.preparing(trial)
             try:
-                case, victim = prepare(trial, number, self.conditions.data_root)
-                norms = norm_of(victim.gradient), norm_of(case.shared)
-                self.running[number] = _Running(trial, Trace(victim.batch), victim.labels, *norms)
+                case, victim, exposed = prepare(trial, number, self.conditions.data_root)
+                self.running[number] = _Running(trial, Trace(victim.batch), victim.labels, costs(exposed))
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
             self.watcher.preparing(None)
@@ -280,8 +279,7 @@ class _Group:
             iterations=found.iterations,
             match_loss=found.match_loss,
             finite=all(map(math.isfinite, found.history)),
-            gradient_norm=each.gradient_norm,
-            shared_norm=each.shared_norm,
+            **each.costs,
             **asdict(score(trace.truth, trace.reconstruction)),
             label_true=int(labels[0]),
             label_recovered=int(recovered[0]),
@@ -320,49 +318,31 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
     )
 
 
-def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, "Victim"]:
-    """What the attacker gets of a trial, and apart from it whom it attacks."""
-    victim = find_victim(trial, data_root)
+def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, Exposed]:
+    """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
+    victim = victim_of(trial, data_root)
+    exposed = victim.share(trial.defense)
     purpose = (str(trial.dataset), trial.index, trial.start)
     start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
-    return Case(number, victim.network, victim.share(trial), start), victim
+    return Case(number, exposed.network, exposed.shared, start), victim, exposed
+
+
+def victim_of(trial: Trial, data_root: Path) -> Victim:
+    """The client of a trial."""
+    own = range(trial.index, trial.index + trial.attack.batch_size)
+    return find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)
+
+
+def costs(exposed: Exposed) -> dict[str, float]:
+    """The columns of a row that tell what the defense did to the gradient, and what it takes."""
+    return {
+        "gradient_norm": norm_of(exposed.gradient),
+        "shared_norm": norm_of(exposed.shared),
+        "sent_bytes": exposed.sent_bytes,
+        "defense_seconds": exposed.seconds,
+    }
 
 
 def norm_of(gradients: Gradients) -> float:
     """The L2 norm of all gradients together."""
     return math.sqrt(sum(float(each.double().square().sum()) for each in gradients.values()))
-
-
-@dataclass(frozen=True)
-class Victim:
-    """A client with its labelled images, and the gradient that it has for them."""
-
-    images: Images  # of the whole data set
-    batch: Tensor  # (N, C, H, W), its own
-    labels: Tensor  # (N,)
-    network: torch.nn.Module  # as it was built: nothing passed through it
-    gradient: Gradients
-
-    def share(self, trial: Trial) -> Gradients:
-        """What it shares under the trial's defense, on the CPU.
-
-        The random draws of a defense are addressed by its name and not by its settings, nor by the
-        start: noise of two strengths is the same noise scaled, and all restarts see one gradient.
-        """
-        purpose = (trial.defense.name, str(trial.dataset), trial.index, str(trial.model), trial.model_seed)
-        return trial.defense(self.gradient, generator_for("defense", *purpose))
-
-
-def find_victim(trial: Trial, data_root: Path) -> Victim:
-    """The client of a trial, whatever its defense and its attacker."""
-    own = range(trial.index, trial.index + trial.attack.batch_size)
-    return _find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)
-
-
-@lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
-def _find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, data_root: Path) -> Victim:
-    images = open_dataset(dataset, data_root)
-    batch, labels = images.batch(own)
-    network = model.build(images.shape, images.classes, model_seed)
-    gradient = shared_gradient(deepcopy(network), batch, labels)  # a model may keep what passed through it
-    return Victim(images, batch, labels, network, gradient)

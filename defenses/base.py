@@ -1,12 +1,13 @@
-"""What a defense is: a change to the gradient before it is shared."""
+"""What a defense is: a change that a client makes so that the gradient it shares tells less."""
 
 import math
-from abc import ABC, abstractmethod
+import time
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from defenses.configured import Configured
 
@@ -17,12 +18,28 @@ class ContractError(ValueError):
     """A defense broke its contract, or was given what none can work on. The text is one sentence."""
 
 
-@dataclass(frozen=True)
-class Defense(Configured, ABC):
-    """A change to the gradient that a client makes before it shares it.
+class Point(StrEnum):
+    """Where in the client's work a defense acts, by the method that it overrides there."""
 
-    An author writes one method, `apply`, on a frozen dataclass whose fields are the settings; this
-    class checks what goes in and what comes out.
+    MODEL = "change_model"
+    BATCH = "change_batch"
+    GRADIENT = "apply"
+
+
+class Shared(NamedTuple):
+    """What a client sends, and what that took."""
+
+    gradients: Gradients
+    sent_bytes: int
+    seconds: float  # in `apply`
+
+
+@dataclass(frozen=True)
+class Defense(Configured):
+    """A change to what a client shares: to its gradient, to its batch before, or to the model.
+
+    An author overrides one method, most often `apply`, on a frozen dataclass whose fields are the
+    settings; this class checks what goes in and what comes out.
     """
 
     family: ClassVar[str] = ""  # curves of one family share a figure; the name where not given
@@ -32,7 +49,6 @@ class Defense(Configured, ABC):
         """What orders the members of a family from weak to strong; None where there is no such number."""
         return None
 
-    @abstractmethod
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradients to share, as new tensors: same names, shapes and dtypes.
 
@@ -40,8 +56,46 @@ class Defense(Configured, ABC):
             gradients: {parameter name: tensor}, on the CPU. Must not be changed in place.
             generator: a CPU generator, the only source of randomness to use.
         """
+        return {name: gradient.clone() for name, gradient in gradients.items()}
+
+    def change_batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The batch to take the gradient of, as new tensors: mixed, augmented, hidden.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], on the CPU. Must not be changed in place.
+            labels: the classes (N,). Probabilities (N, K) may be returned for them.
+            generator: as for `apply`.
+        """
+        return images, labels
+
+    def change_model(self, network: nn.Module) -> nn.Module:
+        """The network to train, with layers added: client and server, and so the attacker, know it.
+
+        Layers that are added are in training mode while the client computes its gradient, and in
+        evaluation mode everywhere else, as dropout is. PyTorch's global generator has a seed of
+        its own then, and in here.
+
+        Args:
+            network: a copy, which may be changed; it maps images (N, C, H, W) to scores (N, K).
+        """
+        return network
+
+    def sent_bytes(self, shared: Gradients) -> int:
+        """The size of what `apply` gave, as a client would send it: every entry, unless overridden."""
+        return sum(gradient.numel() * gradient.element_size() for gradient in shared.values())
+
+    @classmethod
+    def points(cls) -> frozenset[Point]:
+        """Where it acts; nowhere if it is the undefended baseline."""
+        return frozenset(point for point in Point if getattr(cls, point) is not getattr(Defense, point))
 
     def __call__(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """See `share`."""
+        return self.share(gradients, generator).gradients
+
+    def share(self, gradients: Gradients, generator: torch.Generator) -> Shared:
         """`apply`, with its contract checked.
 
         Raises:
@@ -51,29 +105,81 @@ class Defense(Configured, ABC):
         for name, gradient in gradients.items():
             if not is_finite(gradient):
                 raise ContractError(f"gradient {name!r} holds NaN or infinity before any defense")
-        before = {name: gradient.clone() for name, gradient in gradients.items()}
-        shared = self.apply(gradients, generator)
-        for problem in self._broken_promises(before, gradients, shared):
+        given = {name: gradient.clone() for name, gradient in gradients.items()}  # others need the gradients
+        began = time.perf_counter()
+        shared = self.apply(given, generator)
+        seconds = time.perf_counter() - began
+        for problem in _broken_promises(gradients, given, shared):
             raise ContractError(f"defense {self}: {problem}")
-        return shared
+        return Shared(shared, int(self.sent_bytes(shared)), seconds)
 
-    def _broken_promises(self, before: Gradients, after: Gradients, shared: Gradients) -> list[str]:
-        if not isinstance(shared, dict) or list(shared) != list(before):
-            got = str(list(shared)) if isinstance(shared, dict) else type(shared).__name__
-            return [f"expected gradients named {list(before)}, got {got}"]
-        problems = []
-        for name, original in before.items():
-            given = shared[name]
-            if not torch.equal(original, after[name]):
-                problems.append(f"changed gradient {name!r} in place; return a new tensor")
-            elif not isinstance(given, Tensor) or given.shape != original.shape:
-                found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-                problems.append(f"gradient {name!r}: expected shape {tuple(original.shape)}, got {found}")
-            elif given.dtype != original.dtype:
-                problems.append(f"gradient {name!r}: expected {original.dtype}, got {given.dtype}")
-            elif not is_finite(given):
-                problems.append(f"gradient {name!r}: holds NaN or infinity after it")
-        return problems
+    def checked_batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """`change_batch`, with its contract checked.
+
+        Raises:
+            ContractError: it changed its input, or returned images of another shape or dtype or
+                that are not finite, or labels for another number of images.
+        """
+        given = images.clone(), labels.clone()
+        changed = self.change_batch(*given, generator)
+        for problem in _broken_batch((images, labels), given, changed):
+            raise ContractError(f"defense {self}: {problem}")
+        return changed
+
+    def checked_model(self, network: nn.Module, seed: int) -> nn.Module:
+        """`change_model`, with its contract checked; whatever it draws is decided by the seed.
+
+        Raises:
+            ContractError: it returned something else than a module.
+        """
+        own = set(network.modules())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            changed = self.change_model(network)
+        if not isinstance(changed, nn.Module):
+            got = type(changed).__name__
+            raise ContractError(f"defense {self}: expected a torch.nn.Module of change_model, got {got}")
+        for layer in changed.modules():
+            layer.training = layer not in own
+        return changed
+
+
+def _broken_promises(before: Gradients, after: Gradients, shared: Gradients) -> list[str]:
+    if not isinstance(shared, dict) or list(shared) != list(before):
+        got = str(list(shared)) if isinstance(shared, dict) else type(shared).__name__
+        return [f"expected gradients named {list(before)}, got {got}"]
+    problems = []
+    for name, original in before.items():
+        given = shared[name]
+        if not torch.equal(original, after[name]):
+            problems.append(f"changed gradient {name!r} in place; return a new tensor")
+        else:
+            problems += [f"gradient {name!r}: {problem}" for problem in _unlike(original, given)]
+    return problems
+
+
+def _broken_batch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], changed: object) -> list[str]:
+    if not isinstance(changed, tuple) or len(changed) != 2:
+        return [f"expected images and labels of change_batch, got {type(changed).__name__}"]
+    if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+        return ["changed its batch in place; return new tensors"]
+    images, labels = changed
+    if not isinstance(labels, Tensor) or len(labels) != len(before[1]):
+        found = len(labels) if isinstance(labels, Tensor) else type(labels).__name__
+        return [f"expected labels of {len(before[1])} images of change_batch, got {found}"]
+    return [f"images: {problem}" for problem in _unlike(before[0], images)]
+
+
+def _unlike(original: Tensor, given: object) -> list[str]:
+    """How a tensor differs from what it is made of in more than its values, if it does."""
+    if not isinstance(given, Tensor) or given.shape != original.shape:
+        found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        return [f"expected shape {tuple(original.shape)}, got {found}"]
+    if given.dtype != original.dtype:
+        return [f"expected {original.dtype}, got {given.dtype}"]
+    return [] if is_finite(given) else ["holds NaN or infinity after it"]
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -86,7 +192,3 @@ class NoDefense(Defense):
     """The gradient as it is: the baseline that every defense is judged against."""
 
     name: ClassVar[str] = "none"
-
-    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
-        """The same gradients."""
-        return {name: gradient.clone() for name, gradient in gradients.items()}

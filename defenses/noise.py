@@ -6,7 +6,7 @@ follows from this noise.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ from defenses.base import Defense, Gradients
 
 
 @dataclass(frozen=True)
-class Noise(Defense):
+class Noise(Defense, ABC):
     """Independent, centred noise on every entry, by its variance or its standard deviation."""
 
     variance: float | None = None

@@ -19,6 +19,10 @@ class HalfPrecision(Defense):
         """Rounded to the nearest 16-bit number, in the gradient's own dtype."""
         return {name: gradient.to(self.dtype).to(gradient.dtype) for name, gradient in gradients.items()}
 
+    def sent_bytes(self, shared: Gradients) -> int:
+        """Two bytes an entry."""
+        return sum(gradient.numel() * self.dtype.itemsize for gradient in shared.values())
+
 
 @dataclass(frozen=True)
 class Float16(HalfPrecision):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from defenses.base import Defense, Gradients
+from defenses.traffic import sparse_bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Prune(Defense):
             name: piece.view_as(gradient)
             for (name, gradient), piece in zip(gradients.items(), pieces, strict=True)
         }
+
+    def sent_bytes(self, shared: Gradients) -> int:
+        """See `sparse_bytes`."""
+        return sparse_bytes(shared)
 
     def _prune(self, gradient: Tensor) -> Tensor:
         # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary

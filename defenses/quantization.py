@@ -24,6 +24,10 @@ class Int8(Defense):
         """Each gradient on its own grid of 255 values."""
         return {name: self._quantize(gradient) for name, gradient in gradients.items()}
 
+    def sent_bytes(self, shared: Gradients) -> int:
+        """A byte an entry, and a float32 for the step of each tensor."""
+        return sum(gradient.numel() + 4 for gradient in shared.values())
+
     def _quantize(self, gradient: Tensor) -> Tensor:
         scale = gradient.abs().max() / LEVELS
         if scale == 0:

@@ -74,18 +74,22 @@ class Registry(Generic[T]):
         if name in self.members:
             return self.members[name]
         if USER_CLASS.fullmatch(name):
-            return self.adopt(name, load_user_class(name))
+            return self.adopt(name, load_user_class(name), Path(name.rpartition(":")[0]))
         hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
-        raise SettingError([("", unknown_text(self.kind, name, self.members) + hint)])
+        raise SettingError([("", unknown_text(self.kind, name, self.known()) + hint)])
 
-    def adopt(self, name: str, cls: type) -> type[T]:
-        """A user's class as a member of this kind, under the name it was asked for by."""
+    def known(self) -> list[str]:
+        """Every name that needs no file."""
+        return list(self.members)
+
+    def adopt(self, name: str, cls: type, file: Path) -> type[T]:
+        """A class from a file as a member of this kind, under the name it was asked for by."""
         if not issubclass(cls, self.base) or inspect.isabstract(cls):
             expected = f"{self.base.__module__}.{self.base.__name__}"
             text = f"{name}: expected a complete subclass of {expected}, got {_nature(cls)}"
             raise SettingError([("", text)])
         cls.name = name
-        cls.origin = file_digest(Path(name.rpartition(":")[0]))
+        cls.origin = file_digest(file)
         return cls
 
 

@@ -8,7 +8,14 @@ from bench.attacks import ATTACKS
 from bench.datasets import DATASETS
 from bench.models import MODELS
 from defenses import DEFENSES
-from defenses.configured import Configured, default_of, describe, format_value, setting_types
+from defenses.configured import (
+    Configured,
+    SettingError,
+    default_of,
+    describe,
+    format_value,
+    setting_types,
+)
 from defenses.registry import Registry
 
 REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, ATTACKS)
@@ -23,12 +30,21 @@ def listing() -> Iterator[str]:
     """A block a kind: names, what they are, settings with type and default."""
     for registry in REGISTRIES:
         yield f"{registry.kind}s"
-        for member in registry:
-            yield f"  {member.name:<21} {(member.__doc__ or '').strip().splitlines()[0]}"
-            for setting in _settings(member):
-                yield f"      {setting}"
+        for name in registry.known():
+            yield from _entry(registry, name)
         if registry.kind in YOUR_OWN:
             yield f"  {YOUR_OWN[registry.kind]}"
+
+
+def _entry(registry: Registry[Any], name: str) -> Iterator[str]:
+    try:
+        member = registry.find(name)
+    except SettingError as error:  # of another package
+        yield f"  {name:<21} cannot be used: {error}"
+        return
+    yield f"  {name:<21} {(member.__doc__ or 'no description').strip().splitlines()[0]}"
+    for setting in _settings(member):
+        yield f"      {setting}"
 
 
 def _settings(member: type[Configured]) -> Iterator[str]:

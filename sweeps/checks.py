@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TypeGuard
 
@@ -18,7 +20,8 @@ from bench.gradients import match_loss, match_loss_slope, shared_gradient, train
 from bench.metrics import SSIM_WINDOW
 from bench.models import Model
 from bench.randomness import generator_for
-from defenses import Defense
+from bench.victim import with_layers
+from defenses import Defense, Point
 from defenses.configured import SettingError
 from defenses.errors import UserError, one_line
 from sweeps.spec import Choice, Sweep, read_sweep
@@ -81,14 +84,24 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
             own = range(data.indices[0], data.indices[0] + together)
             opened.append((str(data.value), images, *images.batch(own)))
     problems += [text for choice in sweep.defenses for text in defense_problems(choice)]
-    for model in sweep.models:
-        for name, images, batch, labels in opened:
-            seed = sweep.model_seeds[0] if sweep.model_seeds else 0
-            found = list(model_problems(model.value, images, batch, labels, seed))
-            if not found and any(is_batched(attack.value) for attack in sweep.attacks):
-                found = list(batch_problems(model.value, images, batch, labels, seed))
-            problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
+    batched = any(is_batched(attack.value) for attack in sweep.attacks)
+    seed = sweep.model_seeds[0] if sweep.model_seeds else 0
+    for model, (name, images, batch, labels) in product(sweep.models, opened):
+        build = partial(model.value.build, images.shape, images.classes, seed)
+        found = list(model_problems(build, images, batch, labels, batched))
+        problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
+        for choice in () if found else sweep.defenses:
+            if Point.MODEL in choice.value.points():
+                build = partial(_build_under, choice.value, model.value, images, seed)
+                found = list(model_problems(build, images, batch, labels, batched))
+                place = f"{choice.place}: {choice.value} in {model.value} on {name}"
+                problems += [f"{place}: {text}" for text in found]
     return problems
+
+
+def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> nn.Module:
+    network = model.build(images.shape, images.classes, seed)
+    return with_layers(defense, network, str(model), seed).eval()
 
 
 def defense_problems(choice: Choice[Defense]) -> Iterator[str]:
@@ -127,10 +140,12 @@ def image_problems(images: Images, indices: tuple[int, ...], together: int) -> I
                 yield f".indices: image {index} cannot be read: {_sentence(error)}"
 
 
-def model_problems(model: Model, images: Images, batch: Tensor, labels: Tensor, seed: int) -> Iterator[str]:
-    """Why the model cannot be attacked through its gradients of such a batch of images."""
+def model_problems(
+    build: Callable[[], nn.Module], images: Images, batch: Tensor, labels: Tensor, batched: bool
+) -> Iterator[str]:
+    """Why a network cannot be attacked through its gradients of such a batch of images."""
     try:
-        network = model.build(images.shape, images.classes, seed)
+        network = build()
         scores = deepcopy(network)(batch)  # a model may keep what passed through it
     except SettingError as error:
         yield error.problems[0][1]
@@ -146,7 +161,10 @@ def model_problems(model: Model, images: Images, batch: Tensor, labels: Tensor, 
     if not scores.isfinite().all():
         yield "expected finite class scores, got NaN or infinity"
         return
-    yield from differentiation_problems(network, images, batch, labels)
+    found = list(differentiation_problems(network, images, batch, labels))
+    yield from found
+    if batched and not found:
+        yield from batch_problems(network, images, batch, labels)
 
 
 def differentiation_problems(
@@ -207,9 +225,8 @@ def is_batched(attack: Attack) -> TypeGuard[DLG]:
     return isinstance(attack, DLG) and attack.engine == "batched"
 
 
-def batch_problems(model: Model, images: Images, batch: Tensor, labels: Tensor, seed: int) -> Iterator[str]:
-    """Why the batched engine cannot take the model, though one at a time it can be attacked."""
-    network = model.build(images.shape, images.classes, seed)
+def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Tensor) -> Iterator[str]:
+    """Why the batched engine cannot take the network, though one at a time it can be attacked."""
     case = Case(
         0,
         network,

@@ -1,17 +1,19 @@
 """From a sweep to its trials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from bench.trial import Trial
-from sweeps.spec import Sweep
+from defenses import Defense, Point
+from sweeps.spec import Choice, Sweep
 
 
 def trials(sweep: Sweep) -> Iterator[Trial]:
     """Every trial of the sweep: those that can share a batch, then all defenses of one image and start."""
-    for data, model, attack in product(sweep.datasets, sweep.models, sweep.attacks):
+    alike = share_a_network(sweep.defenses)
+    for data, model, attack, defenses in product(sweep.datasets, sweep.models, sweep.attacks, alike):
         for index, model_seed, start, defense in product(
-            data.indices, sweep.model_seeds, range(sweep.restarts), sweep.defenses
+            data.indices, sweep.model_seeds, range(sweep.restarts), defenses
         ):
             yield Trial(
                 dataset=data.value,
@@ -22,3 +24,10 @@ def trials(sweep: Sweep) -> Iterator[Trial]:
                 defense=defense.value,
                 start=start,
             )
+
+
+def share_a_network(defenses: Sequence[Choice[Defense]]) -> list[list[Choice[Defense]]]:
+    """Those that leave the model alone together, each of the others by itself."""
+    others = [choice for choice in defenses if Point.MODEL in choice.value.points()]
+    together = [choice for choice in defenses if choice not in others]
+    return [each for each in (together, *([choice] for choice in others)) if each]

@@ -50,7 +50,7 @@ def plan(sweep: Sweep, statuses: Mapping[str, str], retry_errors: bool = False) 
     errors = {key for key, status in statuses.items() if status == Status.ERROR}
     done = statuses.keys() - errors if retry_errors else set(statuses)
     left_out = set(statuses)
-    kinds: dict[tuple[str, str, str], Kind] = {}
+    kinds: dict[tuple[str, ...], Kind] = {}
     by_defense: Counter[str] = Counter()
     kept = 0
     for trial in trials(sweep):

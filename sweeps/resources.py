@@ -10,7 +10,8 @@ import torch
 from bench.attacks import Attack, Case, Resources
 from bench.attacks.batched import GRAIN, bytes_per_slot, is_out_of_memory
 from bench.attacks.dlg import DLG
-from bench.trial import Trial, find_victim
+from bench.gradients import trained_parameters
+from bench.trial import Trial, victim_of
 from defenses.errors import UserError
 from sweeps.checks import is_batched
 from sweeps.plan import Plan
@@ -77,7 +78,9 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]
     found = []
     for trial in trials:
         if is_batched(trial.attack):
-            victim = find_victim(trial, data_root)
+            victim = victim_of(trial, data_root)
+            network = victim.network_under(trial.defense).eval()
+            shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
             start = trial.attack.draw_start(victim.images.shape, victim.images.classes, "example")
-            found.append((trial.attack, Case(0, victim.network, victim.gradient, start)))
+            found.append((trial.attack, Case(0, network, shared, start)))
     return found

@@ -15,7 +15,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from bench.attacks import Status
 from bench.datasets import open_dataset
 from bench.models import Model
-from bench.training import WIDTH, Examples, Trained, Training, train_together, training_failure
+from bench.training import Examples, Trained, Training, train_together, training_failure, width
 from defenses import NoDefense
 from defenses.configured import SettingError
 from defenses.errors import StoppedError, UserError, one_line
@@ -39,10 +39,14 @@ def trainings_of(sweep: Sweep) -> list[Training]:
 
 
 def groups(trainings: Iterable[Training]) -> Iterator[Group]:
-    """Those that differ only in their defense together, WIDTH at most."""
-    for _, alike in groupby(trainings, key=lambda training: (training.model, training.seed)):
-        while group := list(islice(alike, WIDTH)):
+    """Those that differ only in their defense together, as many as there is room for."""
+    for (*_, room), alike in groupby(trainings, key=_place):
+        while group := list(islice(alike, room)):
             yield group
+
+
+def _place(training: Training) -> tuple[Model, int, int]:
+    return training.model, training.seed, width(training.defense)
 
 
 def course_of(sweep: Sweep) -> Course:

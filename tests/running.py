@@ -54,7 +54,7 @@ def wait_for(condition, seconds=60):
 def stored(folder):
     """The rows of a run's folder as plain pandas reads them, in an order of their own, without the time."""
     rows = pd.read_parquet(folder / "trials.parquet")
-    return rows.drop(columns="seconds").sort_values("key", ignore_index=True)
+    return rows.drop(columns=["seconds", "defense_seconds"]).sort_values("key", ignore_index=True)
 
 
 def children(pid):

@@ -21,7 +21,7 @@ def rows(trials, slots, compiled=False):
     results = run_trials(trials, Conditions(Resources(slots=slots, compiled=compiled)))
     return {
         result.row.key: {
-            name: value for name, value in dataclasses.asdict(result.row).items() if name != "seconds"
+            name: value for name, value in dataclasses.asdict(result.row).items() if "seconds" not in name
         }
         for result in results
     }

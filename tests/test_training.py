@@ -34,7 +34,7 @@ def training(defense="none", model="lenet", train=range(80), test=range(4000, 41
     return Training(own, others, MODELS.parse(model), seed, Recipe(**settings), DEFENSES.parse(defense))
 
 
-def by_plain_sgd(wanted):
+def by_plain_sgd(wanted, change=lambda images: images):
     """torch.optim.SGD on the mean of what clients share, one client after the other."""
     images, labels = wanted.train.read(DATA)
     source, recipe = open_dataset(DIGITS, DATA), wanted.recipe
@@ -49,7 +49,7 @@ def by_plain_sgd(wanted):
                 continue
             shared = []
             for client in step.split(recipe.batch_size):
-                loss = functional.cross_entropy(network(images[client]), labels[client])
+                loss = functional.cross_entropy(network(change(images[client])), labels[client])
                 gradients = torch.autograd.grad(loss, list(network.parameters()))
                 shared.append(wanted.defense(dict(zip(names, gradients, strict=True)), draws))
             for name, parameter in network.named_parameters():

@@ -11,7 +11,7 @@ import torch
 from bench.attacks import Resources
 from bench.datasets import open_dataset
 from bench.metrics import ssim
-from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, find_victim, run_trials
+from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
 
 DATA = Path("data")
 
@@ -23,7 +23,7 @@ def run_trial(trial, snapshot_every=0):
 
 def compared(row):
     """All of a row that does not tell the time."""
-    return {key: value for key, value in dataclasses.asdict(row).items() if key != "seconds"}
+    return {key: value for key, value in dataclasses.asdict(row).items() if "seconds" not in key}
 
 
 def test_a_trial_gives_a_whole_row(make_trial):
@@ -42,8 +42,10 @@ def test_a_trial_gives_a_whole_row(make_trial):
     assert row.psnr == pytest.approx(-10 * math.log10(row.mse))
     assert 0 <= row.mse <= row.mse_raw
     assert row.seconds > 0
+    assert row.defense_seconds > 0
+    assert row.sent_bytes == 4 * 15_826  # float32, every parameter of the LeNet
     assert row.finite is True
-    assert row.gradient_norm == pytest.approx(norm(find_victim(trial, DATA).gradient))
+    assert row.gradient_norm == pytest.approx(norm(victim_of(trial, DATA).gradient))
     assert row.shared_norm == pytest.approx(norm(shared(trial)))
     assert row.gradient_norm < row.shared_norm  # there is noise of 15,000 entries in it
     assert all(getattr(row, name) is not None for name in MEASURED)
@@ -115,7 +117,7 @@ def norm(gradients):
 
 
 def shared(trial):
-    return find_victim(trial, DATA).share(trial)
+    return victim_of(trial, DATA).share(trial.defense).shared
 
 
 def test_all_restarts_see_one_gradient(make_trial):
@@ -257,7 +259,7 @@ def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "attack", "defense", "family", "strength",
         "start", "status", "reason", "iterations", "match_loss", "finite",
-        "gradient_norm", "shared_norm", "mse", "mse_raw", "psnr", "ssim",
+        "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
         "ssim_least", "label_true", "label_recovered", "label_correct", "seconds", "device", "torch_version",
     ]  # fmt: skip
 

@@ -93,7 +93,7 @@ def strike(running: "subprocess.Popen[str]", draw: random.Random) -> str:
 def contents(folder: Path) -> dict[str, pd.DataFrame]:
     """Rows and traces of a run, in an order of their own, without the time that they took."""
     store = Store(folder)
-    trials = pd.read_parquet(folder / "trials.parquet").drop(columns="seconds")
+    trials = pd.read_parquet(folder / "trials.parquet").drop(columns=["seconds", "defense_seconds"])
     traces = pd.DataFrame(
         {
             "key": key,

@@ -41,16 +41,16 @@ class UserModel(Model):
 class ModelRegistry(Registry[Model]):
     """The registry of models, which takes any `torch.nn.Module` from a user's file."""
 
-    def adopt(self, name: str, cls: type) -> type[Model]:
+    def adopt(self, name: str, cls: type, file: Path) -> type[Model]:
         """A dataclass whose settings are the arguments of the user's constructor."""
         if not issubclass(cls, nn.Module):
             text = f"{name}: expected a subclass of torch.nn.Module, got {cls.__mro__[1].__name__}"
             raise SettingError([("", text)])
-        return _wrap(name, cls)  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
+        return _wrap(name, cls, file_digest(file))  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
 
 
 @lru_cache  # so that two objects of one name are of one class, and can be equal
-def _wrap(name: str, cls: type[nn.Module]) -> type[Model]:
+def _wrap(name: str, cls: type[nn.Module], origin: str) -> type[Model]:
     settings = [
         (parameter.name, Any, field(default=coerce(parameter.default, Any)))
         if parameter.default is not parameter.empty
@@ -64,7 +64,7 @@ def _wrap(name: str, cls: type[nn.Module]) -> type[Model]:
         raise SettingError([("", text)])
     namespace = {
         "name": name,
-        "origin": file_digest(Path(name.rpartition(":")[0])),
+        "origin": origin,
         "module": cls,
         "__doc__": cls.__doc__,
     }

@@ -1,0 +1,93 @@
+"""A client with labelled images, and what it shares of them under a defense."""
+
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.datasets import Dataset, Images, open_dataset
+from bench.gradients import shared_gradient
+from bench.models import Model
+from bench.randomness import generator_for, seed_for
+from defenses import Defense, Gradients, Point
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What a server gets to know of a client, and beside it what that was made of and cost."""
+
+    network: nn.Module  # with the layers that the defense added, in evaluation mode
+    shared: Gradients
+    gradient: Gradients  # before `Defense.apply`
+    sent_bytes: int
+    seconds: float  # in `Defense.change_batch` and `Defense.apply`
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A client with its labelled images, and the gradient that it has for them without a defense."""
+
+    dataset: str
+    index: int
+    model: str
+    model_seed: int
+    images: Images  # of the whole data set
+    batch: Tensor  # (N, C, H, W), its own
+    labels: Tensor  # (N,)
+    network: nn.Module  # as it was built: nothing passed through it
+    gradient: Gradients
+
+    def share(self, defense: Defense) -> Exposed:
+        """What it shares, on the CPU.
+
+        The random draws of a defense are addressed by its name and not by its settings, nor by the
+        attacker's start: noise of two strengths is the same noise scaled, and all restarts see one
+        gradient.
+
+        Raises:
+            ContractError: the defense breaks its contract.
+        """
+        purpose = (defense.name, self.dataset, self.index, self.model, self.model_seed)
+        generator = generator_for("defense", *purpose)
+        network, gradient, seconds = self.network, self.gradient, 0.0
+        if defense.points() & {Point.MODEL, Point.BATCH}:
+            began = time.perf_counter()
+            batch = defense.checked_batch(self.batch, self.labels, generator)
+            seconds = time.perf_counter() - began
+            network = self.network_under(defense)
+            gradient = client_gradient(network, *batch, seed_for("layers", *purpose))
+        shared = defense.share(gradient, generator)
+        network.eval()
+        return Exposed(network, shared.gradients, gradient, shared.sent_bytes, seconds + shared.seconds)
+
+    def network_under(self, defense: Defense) -> nn.Module:
+        """See `with_layers`."""
+        return with_layers(defense, self.network, self.model, self.model_seed)
+
+
+def with_layers(defense: Defense, network: nn.Module, model: str, model_seed: int) -> nn.Module:
+    """The network as the defense changes it, the same for every image: see `Defense.checked_model`."""
+    if Point.MODEL not in defense.points():
+        return network
+    return defense.checked_model(deepcopy(network), seed_for("added layers", defense.name, model, model_seed))
+
+
+def client_gradient(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Gradients:
+    """See `shared_gradient`; layers in training mode draw what the seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return shared_gradient(deepcopy(network), images, labels)  # it may keep what passed through it
+
+
+@lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
+def find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, data_root: Path) -> Victim:
+    """The client with those images of a data set, whatever its defense and its attacker."""
+    images = open_dataset(dataset, data_root)
+    batch, labels = images.batch(own)
+    network = model.build(images.shape, images.classes, model_seed)
+    gradient = shared_gradient(deepcopy(network), batch, labels)  # likewise
+    return Victim(str(dataset), own.start, str(model), model_seed, images, batch, labels, network, gradient)

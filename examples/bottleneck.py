@@ -1,0 +1,40 @@
+"""A stochastic layer in the model: Scheliga et al. 2022, PRECODE, arXiv 2108.04725.
+
+The client draws what comes out of it, and the attacker, who knows the layer, does not know the
+draw. Without the paper's term in the loss, which this defense cannot add.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from defenses import Defense
+
+
+class Stochastic(nn.Module):
+    """Features to features, through a code that is drawn from N(mean, scale^2) in training."""
+
+    def __init__(self, features, size):
+        super().__init__()
+        self.encode = nn.Linear(features, 2 * size)
+        self.decode = nn.Linear(size, features)
+
+    def forward(self, x):
+        mean, scale = self.encode(x).chunk(2, dim=-1)
+        code = mean + nn.functional.softplus(scale) * torch.randn_like(mean) if self.training else mean
+        return self.decode(code)
+
+
+@dataclass(frozen=True)
+class Bottleneck(Defense):
+    """A stochastic layer with a code of `size` numbers before the last linear layer."""
+
+    size: int = 64
+
+    def change_model(self, network):
+        name, last = [pair for pair in network.named_modules() if isinstance(pair[1], nn.Linear)][-1]
+        parent, _, attribute = name.rpartition(".")
+        layers = nn.Sequential(Stochastic(last.in_features, self.size), last)
+        setattr(network.get_submodule(parent), attribute, layers)
+        return network

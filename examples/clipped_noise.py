@@ -1,0 +1,51 @@
+"""Clipping and Gaussian noise, which together bound what a gradient tells of one example.
+
+Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133. There each example's
+gradient is clipped, here that of a client's whole batch, which is all that a client shares.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from defenses import Defense
+
+
+@dataclass(frozen=True)
+class ClippedNoise(Defense):
+    """Scaled down to an L2 norm of `clip`, then N(0, (noise * clip)^2) on every entry."""
+
+    noise: float
+    clip: float = 1.0
+
+    @property
+    def strength(self):
+        return self.noise
+
+    def problems(self):
+        if self.noise < 0:
+            yield "noise", f"expected a number >= 0, got {self.noise:g}"
+        if self.clip <= 0:
+            yield "clip", f"expected a number > 0, got {self.clip:g}"
+
+    def apply(self, gradients, generator):
+        norm = torch.cat([gradient.flatten() for gradient in gradients.values()]).norm()
+        factor = min(1.0, self.clip / float(norm)) if norm else 1.0
+        return {
+            name: gradient * factor
+            + self.noise * self.clip * torch.randn(gradient.shape, dtype=gradient.dtype, generator=generator)
+            for name, gradient in gradients.items()
+        }
+
+    def epsilon(self, epochs, delta=1e-5):
+        """What an attacker learns at most of one example that is in a shared gradient once an epoch.
+
+        Exchanging it for another one moves the clipped gradient by up to 2 `clip`: that is the
+        accountant's REPLACE_ONE. Needs `pip install 'leakbench[privacy]'`.
+        """
+        from dp_accounting import GaussianDpEvent, NeighboringRelation
+        from dp_accounting.pld import PLDAccountant
+
+        accountant = PLDAccountant(NeighboringRelation.REPLACE_ONE)
+        accountant.compose(GaussianDpEvent(self.noise), epochs)
+        return accountant.get_epsilon(delta)

@@ -1,0 +1,17 @@
+"""Sign compression: a bit an entry. Bernstein et al. 2018, signSGD, arXiv 1802.04434."""
+
+from dataclasses import dataclass
+
+from defenses import Defense
+from defenses.traffic import bitmap_bytes
+
+
+@dataclass(frozen=True)
+class Sign(Defense):
+    """The sign of each entry, times the mean magnitude of its tensor (Karimireddy et al. 2019, eq. 1)."""
+
+    def apply(self, gradients, generator):
+        return {name: gradient.sign() * gradient.abs().mean() for name, gradient in gradients.items()}
+
+    def sent_bytes(self, shared):
+        return sum(bitmap_bytes(gradient.numel()) + 4 for gradient in shared.values())

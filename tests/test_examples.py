@@ -1,0 +1,72 @@
+"""The worked examples: each against numbers that are known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from bench.randomness import generator_for
+from defenses import DEFENSES
+from defenses.configured import SettingError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def example(text):
+    return DEFENSES.parse(f"{EXAMPLES}/{text}")
+
+
+def test_sign_keeps_a_bit_of_each_entry():
+    shared = example("sign.py:Sign").share({"g": torch.tensor([3.0, -1.0, 0.0, 4.0])}, torch.Generator())
+    assert shared.gradients["g"].tolist() == [2.0, -2.0, 0.0, 2.0]
+    assert shared.sent_bytes == 1 + 4
+
+
+def test_clipping_scales_the_whole_gradient_down_and_never_up():
+    gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, 4.0])}  # of norm 5
+    clip = example("clipped_noise.py:ClippedNoise(noise=0, clip=1)")
+    shared = clip(gradients, torch.Generator())
+    assert torch.cat(list(shared.values())).tolist() == pytest.approx([0.6, 0.0, 0.8])
+    wide = example("clipped_noise.py:ClippedNoise(noise=0, clip=10)")
+    assert torch.cat(list(wide(gradients, torch.Generator()).values())).tolist() == [3.0, 0.0, 4.0]
+
+
+def test_the_noise_is_a_multiple_of_the_clipping_norm():
+    defense = example("clipped_noise.py:ClippedNoise(noise=0.5, clip=4)")
+    noise = defense({"g": torch.zeros(200_000)}, generator_for("test"))["g"]
+    assert float(noise.std()) == pytest.approx(2.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("noise", "epochs"), [(4.0, 1), (4.0, 30), (20.0, 30)])
+def test_epsilon_is_that_of_the_gaussian_mechanism(noise, epochs):
+    """Balle and Wang 2018, theorem 8; so many releases are one with 1/sqrt(epochs) of the noise."""
+    deviation = noise / 2 / math.sqrt(epochs)
+
+    def delta(epsilon):
+        first, second = (norm.cdf(sign / (2 * deviation) - epsilon * deviation) for sign in (1, -1))
+        return first - math.exp(epsilon) * second
+
+    exact = brentq(lambda epsilon: delta(epsilon) - 1e-5, 0, 200)
+    defense = example(f"clipped_noise.py:ClippedNoise(noise={noise})")
+    assert defense.epsilon(epochs) == pytest.approx(exact, rel=1e-4)
+
+
+def test_wrong_settings_are_explained():
+    with pytest.raises(
+        SettingError, match="noise: expected a number >= 0, got -1; clip: expected a number > 0"
+    ):
+        example("clipped_noise.py:ClippedNoise(noise=-1, clip=0)")
+
+
+def test_the_bottleneck_stands_before_the_last_linear_layer():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Sigmoid(), torch.nn.Linear(3, 2))
+    changed = example("bottleneck.py:Bottleneck(size=5)").checked_model(network, seed=0)
+    last = changed[2]
+    assert (last[0].encode.out_features, last[0].decode.in_features, last[1].out_features) == (10, 5, 2)
+    x = torch.randn(7, 4)
+    assert not torch.equal(changed(x), changed(x))
+    changed.eval()
+    assert torch.equal(changed(x), changed(x))

@@ -1,0 +1,90 @@
+"""Defenses that an installed package brings: found by name, and wrong ones explained."""
+
+import subprocess
+import sys
+
+import pytest
+from running import ENVIRONMENT
+
+GOOD = """
+from dataclasses import dataclass
+from defenses import Defense
+
+@dataclass(frozen=True)
+class Halve(Defense):
+    factor: float = 0.5
+
+    def apply(self, gradients, generator):
+        return {name: self.factor * gradient for name, gradient in gradients.items()}
+
+class Other:
+    pass
+
+def function():
+    pass
+"""
+
+
+@pytest.fixture
+def package(write):
+    """A package as pip leaves it: a module, and metadata with entry points."""
+    folder = write("halving.py", GOOD).parent
+    write("broken.py", "raise SystemExit('no licence found')")
+    write("halving-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: halving\nVersion: 1.0\n")
+    write(
+        "halving-1.0.dist-info/entry_points.txt",
+        "[leakbench.defenses]\nhalve = halving:Halve\nother = halving:Other\nfunction = halving:function\n"
+        "broken = broken:Halve\nabsent = halving:Absent\nnone = halving:Halve\n",
+    )
+    return folder
+
+
+def outcome(package, code):
+    """What a new process prints of `code`, with that package installed."""
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{package}"}
+    head = "from defenses import DEFENSES\nfrom defenses.configured import SettingError\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code],
+        text=True,
+        capture_output=True,
+        env=environment,
+        timeout=60,
+        check=True,
+    ).stdout.strip()
+
+
+def test_a_defense_of_an_installed_package_is_known_by_its_name(package):
+    code = "d = DEFENSES.parse('halve(factor=0.25)')\nprint(d, len(d.origin), d.settings())"
+    assert outcome(package, code) == "halve(factor=0.25) 64 {'factor': 0.25}"
+
+
+def test_a_name_of_our_own_stays_ours(package):
+    assert outcome(package, "print(type(DEFENSES.parse('none')).__module__)") == "defenses.base"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("broken", "broken of halving: could not be imported: SystemExit: no licence found"),
+        ("function", "function of halving: expected a class at halving:function, got a function"),
+        ("other", "other: expected a complete subclass of defenses.base.Defense, got a object"),
+        (
+            "halv",
+            "unknown defense 'halv'; did you mean 'halve'? known: none, gaussian, laplacian, float16,"
+            " bfloat16, prune, int8, halve, other, function, broken, absent",
+        ),
+    ],
+)
+def test_a_wrong_one_is_explained_in_a_line(package, name, text):
+    code = f"try:\n    DEFENSES.parse('{name}')\nexcept SettingError as error:\n    print(error)"
+    assert outcome(package, code) == text
+
+
+def test_a_class_that_is_not_there_is_explained(package):
+    code = "try:\n    DEFENSES.parse('absent')\nexcept SettingError as error:\n    print(error)"
+    assert outcome(package, code).startswith("absent of halving: could not be imported: AttributeError:")
+
+
+def test_the_list_shows_it(package):
+    code = "import sys\nfrom reports.listing import listing\nprint(*listing(), sep='\\n')"
+    assert "  halve " in outcome(package, code)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from running import ROOT, command, inside, start, stored, wait_for
 
+import commands
 import leakbench
 
 SWEEP = """
@@ -166,7 +167,7 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     assert inside(tmp_path, *arguments) == 0
     assert "2 trials are there already, 0 to run" in capsys.readouterr().out
     assert sorted(pd.read_csv(table)["defense"]) == ["float16", "none"]
-    assert inside(tmp_path, *arguments, "--fresh") == leakbench.USER_ERROR
+    assert inside(tmp_path, *arguments, "--fresh") == commands.USER_ERROR
     problem = "runs/mine: expected an empty folder, as --fresh asks for, found files"
     assert problem in capsys.readouterr().err
 
@@ -238,7 +239,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     running = start(*arguments, cwd=tmp_path, **pipes)
     parts = tmp_path / "out" / "trials.parquet"
     wait_for(lambda: list(parts.glob("part-*")))
-    assert inside(tmp_path, *arguments) == leakbench.USER_ERROR
+    assert inside(tmp_path, *arguments) == commands.USER_ERROR
     runner = f"process {running.pid} on {os.uname().nodename}"
     assert f"out: {runner} is running a sweep in it" in capsys.readouterr().err
     assert inside(tmp_path, "status", "out") == 0
@@ -249,7 +250,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     assert re.search(r"about .* left at this pace", text)
     running.send_signal(signal.SIGINT)
     output, error = running.communicate(timeout=60)
-    assert running.returncode == leakbench.INTERRUPTED
+    assert running.returncode == commands.INTERRUPTED
     assert "the same command runs the rest" in output
     assert "Traceback" not in output + error
     assert inside(tmp_path, "status", "out") == 0
@@ -272,6 +273,6 @@ def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):
     wait_for(lambda: manifest.exists() and '"began"' in manifest.read_text())
     running.send_signal(signal.SIGTERM)
     output, error = running.communicate(timeout=60)
-    assert running.returncode == leakbench.INTERRUPTED
+    assert running.returncode == commands.INTERRUPTED
     assert output.endswith("stopped; what is finished is stored: the same command runs the rest\n")
     assert error == ""

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from running import ENVIRONMENT, command, start, stored, wait_for
 
+import commands
 import leakbench
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -104,7 +105,7 @@ def test_a_trial_that_ends_workers_is_an_error_and_the_others_are_not(dask, writ
     text = f"datasets: [mnist-sample]\ndefenses: [none, float16, '{bad}:Bad']\nattacks: [dlg(steps=1)]\n"
     write("mine.yaml", text)
     done = command("sweep", "mine.yaml", "--executor", "dask", "--scheduler", dask, cwd=tmp_path)
-    assert done.returncode == leakbench.TRIALS_FAILED, done.stderr
+    assert done.returncode == commands.TRIALS_FAILED, done.stderr
     assert "1 trial failed: workers died again and again while running this trial" in done.stdout
     rows = stored(tmp_path / "runs" / "mine")
     assert (rows["status"] == "error").sum() == 1
@@ -121,7 +122,7 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_with_a_sentence(write, tmp_pa
         wait_for(lambda: manifest.exists() and '"began"' in manifest.read_text())
         scheduler.kill()
         output, error = running.communicate(timeout=120)
-    assert running.returncode == leakbench.STOPPED, output + error
+    assert running.returncode == commands.STOPPED, output + error
     assert f"the scheduler at {address} is gone; what is finished is stored: the same command" in error
     assert "Traceback" not in error
 

@@ -62,7 +62,7 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-FLOORS = ["defenses", "bench", "sweeps", "reports", "leakbench"]
+FLOORS = ["defenses", "bench", "sweeps", "reports", "commands", "leakbench"]
 
 
 @pytest.mark.parametrize("floor", FLOORS[:-1])

@@ -10,6 +10,7 @@ from PIL import Image
 from running import inside
 from scipy.stats import t
 
+import commands
 import leakbench
 from bench.verdicts import Scale
 from reports.paper.batches import RECOVERED_MSE, until
@@ -277,15 +278,15 @@ def recorded(monkeypatch, statuses):
         runs.append(options)
         return statuses.get(options.file.stem, 0)
 
-    monkeypatch.setattr(leakbench, "run_sweep", run)
-    monkeypatch.setattr(leakbench, "run_utility", run)
+    monkeypatch.setattr("commands.sweep.run_sweep", run)
+    monkeypatch.setattr("commands.utility.run_utility", run)
     monkeypatch.setattr("reports.paper.report.write_report", lambda folder: [folder / "report.md"])
     return runs
 
 
 def test_the_command_runs_every_file_and_reports(monkeypatch, capsys):
-    runs = recorded(monkeypatch, {"defenses": leakbench.TRIALS_FAILED})
-    assert leakbench.main(["paper", "--quick", "--jobs", "1"]) == leakbench.TRIALS_FAILED
+    runs = recorded(monkeypatch, {"defenses": commands.TRIALS_FAILED})
+    assert leakbench.main(["paper", "--quick", "--jobs", "1"]) == commands.TRIALS_FAILED
     files = sorted((Path(leakbench.__file__).parent / "sweeps" / "paper").glob("*.yaml"))
     assert sorted(run.file for run in runs) == files
     stems = [run.file.stem for run in runs]
@@ -295,6 +296,6 @@ def test_the_command_runs_every_file_and_reports(monkeypatch, capsys):
 
 
 def test_an_interrupt_ends_the_command(monkeypatch):
-    runs = recorded(monkeypatch, {"defenses": leakbench.INTERRUPTED})
-    assert leakbench.main(["paper"]) == leakbench.INTERRUPTED
+    runs = recorded(monkeypatch, {"defenses": commands.INTERRUPTED})
+    assert leakbench.main(["paper"]) == commands.INTERRUPTED
     assert runs[-1].file.stem == "defenses"

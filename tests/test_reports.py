@@ -120,6 +120,7 @@ def test_titles_of_pictures_break_before_the_settings():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A real, small run of two data sets with a defense that fails."""
+    import commands
     import leakbench
 
     folder = tmp_path_factory.mktemp("run")
@@ -134,7 +135,7 @@ def run(tmp_path_factory):
         "attacks: [dlg(steps=4)]\nsnapshot_every: 2\n"
     )
     status = leakbench.main(["sweep", str(folder / "mine.yaml"), "--out", str(folder / "out"), "--jobs", "1"])
-    assert status == leakbench.TRIALS_FAILED
+    assert status == commands.TRIALS_FAILED
     return Store.existing(folder / "out")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from running import ENVIRONMENT, command, inside, stored
 
-import leakbench
+import commands
 
 BAD = """
 import os, time
@@ -49,7 +49,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
     defenses = f"[none, {{name: 'bad.py:Bad', deed: {deeds}}}]"
     write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 8\n")
     done = command("sweep", "mine.yaml", "--out", "out", cwd=tmp_path)
-    assert done.returncode == leakbench.TRIALS_FAILED, done.stderr
+    assert done.returncode == commands.TRIALS_FAILED, done.stderr
     assert "note: bad.py is imported, as defenses[1] names it" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     rows = stored(tmp_path / "out")
@@ -72,7 +72,7 @@ def test_a_model_that_ends_its_process_is_found_out_before_the_start(write, tmp_
     write("bad.py", BAD)
     write("mine.yaml", SWEEP.replace("mlp(hidden=[16])", "bad.py:Exits"))
     done = command("sweep", "mine.yaml", cwd=tmp_path)
-    assert done.returncode == leakbench.USER_ERROR
+    assert done.returncode == commands.USER_ERROR
     expected = "mine.yaml: expected code that can be checked, found that it ends its process (exit code 0)"
     assert done.stderr.strip() == f"{expected}; look at bad.py"
     assert sorted(os.listdir(tmp_path)) == ["bad.py", "mine.yaml"]
@@ -96,7 +96,7 @@ def obey_permissions():
 def test_a_folder_that_may_not_be_written_to_is_a_line(write, tmp_path):
     (tmp_path / "closed").mkdir(mode=0o555)
     done = run_under(obey_permissions, write, tmp_path, "closed/out")
-    assert done.returncode == leakbench.USER_ERROR
+    assert done.returncode == commands.USER_ERROR
     assert done.stderr.strip() == "closed/out: cannot be written to: Permission denied"
 
 
@@ -106,7 +106,7 @@ def test_a_run_in_a_folder_that_was_closed_is_a_line(write, tmp_path):
     for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     done = run_under(obey_permissions, write, tmp_path)
-    assert done.returncode == leakbench.USER_ERROR
+    assert done.returncode == commands.USER_ERROR
     assert done.stderr.strip() == "out: cannot be written to: Permission denied"
 
 
@@ -117,7 +117,7 @@ def small_files():
 def test_rows_that_cannot_be_written_end_the_sweep_with_a_sentence(write, tmp_path):
     """The manifest fits in what may be written, a part of the table does not."""
     done = run_under(small_files, write, tmp_path)
-    assert done.returncode == leakbench.STOPPED, done.stdout
+    assert done.returncode == commands.STOPPED, done.stdout
     reason = "out: cannot be written to: File too large; "
     lost = "(1 finished trial|2 finished trials) could not be stored and will run again"  # as they come in
     assert re.match(reason + lost, done.stderr), done.stderr
@@ -154,7 +154,7 @@ def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
         ["unshare", "-m", "sh", "-c", script],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == leakbench.STOPPED, done.stdout + done.stderr
+    assert done.returncode == commands.STOPPED, done.stdout + done.stderr
     assert end in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
@@ -167,10 +167,10 @@ def test_failed_trials_are_run_again_when_that_is_asked_for(write, tmp_path, cap
     write("bad.py", source)
     write("mine.yaml", SWEEP.replace("[none, float16]", "[none, {name: 'bad.py:Bad', deed: raise}]"))
     arguments = ("sweep", "mine.yaml", "--out", "out", "--executor", "inline")
-    assert inside(tmp_path, *arguments) == leakbench.TRIALS_FAILED
+    assert inside(tmp_path, *arguments) == commands.TRIALS_FAILED
     write("mended", "")
     capsys.readouterr()
-    assert inside(tmp_path, *arguments) == leakbench.TRIALS_FAILED  # what failed is done, too
+    assert inside(tmp_path, *arguments) == commands.TRIALS_FAILED  # what failed is done, too
     assert "out: 2 trials are there already, 0 to run" in capsys.readouterr().out
     assert inside(tmp_path, *arguments, "--retry", "errors") == 0
     text = "out: 1 trials are there already, 1 to run, 1 of them again after an error"

@@ -14,7 +14,7 @@ import torch
 from running import command, inside, start, wait_for
 from torch.nn import functional
 
-import leakbench
+import commands
 from bench.datasets import DATASETS, open_dataset
 from bench.models import MODELS
 from bench.randomness import generator_for
@@ -225,10 +225,10 @@ def test_a_failed_training_is_told_and_run_again_when_asked_for(write, tmp_path,
         "mine.yaml",
         FILE.replace("[gaussian(variance=0.1), float16, int8, prune(ratio=0.3)]", "['bad.py:Late']"),
     )
-    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.TRIALS_FAILED
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.TRIALS_FAILED
     assert "2 trainings failed: ValueError: no more" in capsys.readouterr().out
     write("mended", "")
-    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.TRIALS_FAILED
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.TRIALS_FAILED
     assert inside(tmp_path, "utility", "mine.yaml", "--out", "out", "--retry", "errors") == 0
     assert len(pd.read_csv(tmp_path / "out" / "trainings.csv")) == 4
 
@@ -246,7 +246,7 @@ def test_an_interrupt_keeps_what_is_trained(write, tmp_path, jobs):
     wait_for(lambda: list((tmp_path / "out").glob("trainings.parquet/*.parquet")))
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: every process of it
     output, error = running.communicate(timeout=60)
-    assert running.returncode == leakbench.INTERRUPTED
+    assert running.returncode == commands.INTERRUPTED
     assert "stopped; what is finished is stored" in output
     assert error == ""
     assert 0 < len(pd.read_parquet(tmp_path / "out" / "trainings.parquet")) < 20
@@ -292,14 +292,14 @@ class Plain(nn.Linear):
 def test_a_bad_file_is_answered_in_a_line(write, tmp_path, capsys, text):
     write("mine.yaml", text)
     write("net.py", NET)
-    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == leakbench.USER_ERROR
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.USER_ERROR
     assert f"mine.yaml: {MESSAGES[text]}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_a_sweep_without_images_is_referred_to_utility(write, tmp_path, capsys):
     write("mine.yaml", FILE)
-    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out") == leakbench.USER_ERROR
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out") == commands.USER_ERROR
     assert (
         "mine.yaml: datasets: expected images to attack, found none; `leakbench utility"
         in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""What there is: `leakbench list`, `doctor`."""
+
+import argparse
+
+from rich.console import Console
+
+from commands.common import Verbs, add_data_root
+
+
+def add(verbs: Verbs) -> None:
+    """The verbs and their options."""
+    verbs.add_parser(
+        "list", help="every defense, data set, model and attack, with its settings"
+    ).set_defaults(command=show_list)
+    doctor = verbs.add_parser("doctor", help="versions, devices, data found, and what is missing")
+    add_data_root(doctor)
+    doctor.set_defaults(command=show_doctor)
+
+
+def show_list(_options: argparse.Namespace, console: Console) -> int:
+    """`leakbench list`."""
+    from reports.listing import listing
+
+    for line in listing():
+        console.print(line)
+    return 0
+
+
+def show_doctor(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench doctor`."""
+    from reports.doctor import diagnosis
+
+    for line in diagnosis(options.data_root):
+        console.print(line)
+    return 0

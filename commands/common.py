@@ -1,0 +1,76 @@
+"""What several verbs share: options, and how a run ends."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from commands import TRIALS_FAILED
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Verbs = object
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The options that say how many processes work, and where."""
+    parser.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """The option that says where data sets lie."""
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where data sets lie that do not come with leakbench (default: data)",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
+    """Why rows are errors, if some are; the exit status."""
+    failed = rows[rows["status"] == "error"]
+    for reason, count in failed["reason"].value_counts().items():
+        console.print(f"{count} {what}{'s' * (count > 1)} failed: {reason}", style="red")
+    if len(failed):
+        console.print("the same command with --retry errors runs them again")
+    return TRIALS_FAILED if len(failed) else 0
+
+
+@contextmanager
+def writing_reports(folder: Path) -> Iterator[None]:
+    """A disk that takes no more figures is no reason for a traceback."""
+    from defenses.errors import StoppedError
+
+    try:
+        yield
+    except OSError as error:
+        text = (
+            f"{folder}: tables and figures cannot be written: {error.strerror or error}; the rows are stored"
+        )
+        again = f"`leakbench csv {folder}` and `leakbench figures {folder}` write the rest"
+        raise StoppedError(f"{text}: {again}") from error
+
+
+def call(add: Callable[[Verbs], None], arguments: list[str], console: Console) -> int:
+    """Another verb, as if it were typed; returns its exit status."""
+    parser = argparse.ArgumentParser()
+    add(parser.add_subparsers())
+    options = parser.parse_args(arguments)
+    status: int = options.command(options, console)
+    return status

@@ -1,0 +1,52 @@
+"""What is done with a run that is there: `leakbench status`, `figures`, `csv`."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from commands.common import Verbs, writing_reports
+
+
+def add(verbs: Verbs) -> None:
+    """The verbs and their options."""
+    for name, command, text in (
+        ("status", show_status, "how far a run is, from another terminal or later"),
+        ("figures", draw_figures, "draw the figures of a run"),
+        ("csv", write_table, "write the rows of a run as CSV"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
+        verb.set_defaults(command=command)
+
+
+def draw_figures(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench figures`."""
+    from reports.figures import write_figures
+    from sweeps.store import Store
+
+    with writing_reports(options.folder):
+        for path in write_figures(Store.existing(options.folder)):
+            console.print(str(path))
+    return 0
+
+
+def write_table(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench csv`."""
+    from reports.tables import write_csv
+    from sweeps.store import Store
+
+    store = Store.existing(options.folder)
+    with writing_reports(options.folder):
+        console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+    return 0
+
+
+def show_status(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench status`."""
+    from reports.status import status
+    from sweeps.store import Store
+
+    for line in status(Store.existing(options.folder)):
+        console.print(line)
+    return 0

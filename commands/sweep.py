@@ -1,0 +1,164 @@
+"""`leakbench sweep`: run the attacks that a sweep file describes."""
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from commands import INTERRUPTED
+from commands.common import Verbs, add_data_root, add_workers, positive, show_failures, writing_reports
+
+if TYPE_CHECKING:
+    from sweeps.executors import Executor
+    from sweeps.plan import Plan
+    from sweeps.spec import Sweep
+    from sweeps.store import Store
+
+LISTED = 20  # trials that a dry run names
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    sweep = verbs.add_parser("sweep", help="run the attacks that a sweep file describes")
+    sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
+    sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
+    sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
+    add_workers(sweep)
+    sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
+    sweep.add_argument(
+        "--executor",
+        choices=["joblib", "dask", "inline"],
+        default="joblib",
+        help="joblib: a process a worker (default); dask: a cluster; inline: in this process, for debugging",
+    )
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
+    add_data_root(sweep)
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="show what would run and what it would take; run nothing"
+    )
+    sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: on a machine with so many")
+    sweep.set_defaults(command=run_sweep)
+
+
+def run_sweep(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
+    from defenses.errors import UserError
+    from sweeps.checks import load_sweep
+    from sweeps.executors import make_executor
+    from sweeps.rehearsal import rehearse
+    from sweeps.store import Store
+
+    if options.plan and not options.dry_run:
+        raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
+    download = not options.dry_run
+    rehearse(options.file, options.data_root, download, options.quick)
+    sweep = load_sweep(options.file, options.data_root, download, options.quick)
+    jobs, timeout = options.jobs, sweep.trial_timeout
+    executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
+    folder = options.out or Path("runs") / options.file.stem
+    store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
+    if not sweep.datasets:
+        text = f"{options.file}: datasets: expected images to attack, found none"
+        raise UserError(f"{text}; `leakbench utility {options.file}` trains what it describes")
+    console.print(f"{options.file}: {sweep.describe()}")
+    for notice in sweep.notices:
+        console.print(f"note: {notice}")
+    if options.dry_run:
+        return show_forecast(options, sweep, store, executor, console)
+    with store.lock():
+        try:
+            run_missing(options, sweep, store, executor, console)
+        except KeyboardInterrupt:
+            console.print("stopped; what is finished is stored: the same command runs the rest")
+            return INTERRUPTED
+        return show_results(store, console)
+
+
+def run_missing(
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
+) -> None:
+    """Run what has no row yet, and say what is done with what."""
+    from bench.trial import Conditions
+    from sweeps.executors.devices import describe_workers
+    from sweeps.plan import plan
+    from sweeps.progress import show_progress
+    from sweeps.resources import choose
+    from sweeps.runner import run
+
+    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
+    for line in describe_plan(todo, store):
+        console.print(line)
+    if not todo:
+        store.begin(sweep, [], todo.kept, todo.left_out)
+        return
+    resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
+    conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
+    console.print(describe_workers(executor, resources, str(memory)))
+    store.begin(sweep, executor.devices, todo.kept, todo.left_out)
+    with show_progress(console, todo) as progress:
+        run(todo, store, executor, conditions, progress)
+
+
+def describe_plan(todo: "Plan", store: "Store") -> Iterator[str]:
+    """What is there already, a line a fact; nothing for a new folder."""
+    from sweeps.manifest import other_versions
+
+    if todo.kept or todo.retried:
+        again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
+        yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}"
+    if todo.left_out:
+        text = "of before that the file no longer asks for: kept, but in no table"
+        yield f"note: {len(todo.left_out)} row{'s' * (len(todo.left_out) > 1)} {text}"
+    for package in other_versions(store.manifest()) if todo and todo.kept else []:
+        yield f"note: {package}: rows of two versions may differ in their last digits"
+
+
+def show_forecast(
+    options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
+) -> int:
+    """`leakbench sweep --dry-run`: what would run, and what it would take."""
+    from sweeps.forecast import forecast, workers_of
+    from sweeps.plan import plan
+    from sweeps.resources import choose
+
+    workers = executor.devices
+    if options.plan:
+        workers = workers[:1] * workers_of(options.plan, workers[0])
+    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
+    if todo.kept:
+        console.print(f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run")
+    for trial in islice(todo, LISTED):
+        console.print(
+            "{dataset} {index}  {model} weights {model_seed}  {attack}  start {start}  {defense}".format(
+                **trial.names()
+            )
+        )
+    if len(todo) > LISTED:
+        console.print(f"... and {len(todo) - LISTED} more")
+    if todo:
+        resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
+        console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
+    console.print(f"{len(todo)} trials would run; nothing was written")
+    return 0
+
+
+def show_results(store: "Store", console: Console) -> int:
+    """The table of a finished sweep, and the paths of what was written."""
+    from reports.figures import write_figures
+    from reports.tables import terminal_tables, write_csv
+
+    rows = store.rows()
+    for table in terminal_tables(rows, store.scale, store.histories):
+        console.print(table)
+    console.print(f"rows     {store.folder / 'trials.parquet'}")
+    with writing_reports(store.folder):
+        console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
+        for path in write_figures(store):
+            if path.suffix == ".png":
+                console.print(f"figure   {path} (and .pdf)")
+    return show_failures(rows, "trial", console)

@@ -1,0 +1,52 @@
+"""`leakbench utility`: train models with defended gradients, and test them."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from commands import INTERRUPTED
+from commands.common import Verbs, add_data_root, add_workers, show_failures, writing_reports
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    utility = verbs.add_parser("utility", help="train models with defended gradients, and test them")
+    utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
+    utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
+    utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
+    utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
+    add_workers(utility)
+    add_data_root(utility)
+    utility.set_defaults(command=run_utility)
+
+
+def run_utility(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench utility`: train what is missing, then the table of accuracies."""
+    from reports.tables import utility_tables, write_csv
+    from sweeps.checks import load_sweep
+    from sweeps.executors.devices import describe_devices, find_devices, worker_devices
+    from sweeps.rehearsal import rehearse
+    from sweeps.store import Store
+    from sweeps.training import check_training, train
+
+    devices = worker_devices(find_devices(options.device), options.jobs)
+    rehearse(options.file, options.data_root, quick=options.quick)
+    sweep = load_sweep(options.file, options.data_root, quick=options.quick)
+    check_training(sweep, options.data_root)
+    store = Store.open_for(options.out or Path("runs") / options.file.stem, sweep)
+    console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")
+    with store.lock():
+        try:
+            for line in train(sweep, store, devices, options.data_root, options.retry == "errors"):
+                console.print(line)
+        except KeyboardInterrupt:
+            console.print("stopped; what is finished is stored: the same command runs the rest")
+            return INTERRUPTED
+    rows = store.trainings()
+    for table in utility_tables(rows):
+        console.print(table)
+    console.print(f"rows     {store.folder / 'trainings.parquet'}")
+    with writing_reports(store.folder):
+        console.print(f"csv      {write_csv(rows, store.folder / 'trainings.csv')}")
+    return show_failures(rows, "training", console)

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ class Defense(Configured):
     """
 
     family: ClassVar[str] = ""  # curves of one family share a figure; the name where not given
+    grid: ClassVar[dict[str, list[Any]]] = {}  # {setting: values} that it is judged by, in all combinations
 
     @property
     def strength(self) -> float | None:
@@ -100,7 +101,8 @@ class Defense(Configured):
 
         Raises:
             ContractError: a gradient that is not finite, or an `apply` that changed its input or
-                returned other names, shapes, dtypes or values that are not finite.
+                returned other names, shapes, dtypes or values that are not finite; a size that
+                is none.
         """
         for name, gradient in gradients.items():
             if not is_finite(gradient):
@@ -111,7 +113,10 @@ class Defense(Configured):
         seconds = time.perf_counter() - began
         for problem in _broken_promises(gradients, given, shared):
             raise ContractError(f"defense {self}: {problem}")
-        return Shared(shared, int(self.sent_bytes(shared)), seconds)
+        size = self.sent_bytes(shared)
+        if type(size) is not int or size < 0:
+            raise ContractError(f"defense {self}: expected a whole number >= 0 of sent_bytes, got {size!r}")
+        return Shared(shared, size, seconds)
 
     def checked_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -179,6 +184,8 @@ def _unlike(original: Tensor, given: object) -> list[str]:
         return [f"expected shape {tuple(original.shape)}, got {found}"]
     if given.dtype != original.dtype:
         return [f"expected {original.dtype}, got {given.dtype}"]
+    if given.device != original.device:
+        return [f"expected it on the {original.device}, got it on {given.device}"]
     return [] if is_finite(given) else ["holds NaN or infinity after it"]
 
 

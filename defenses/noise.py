@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -63,6 +63,7 @@ class Gaussian(Noise):
     """Gaussian noise, N(0, variance), on every gradient entry."""
 
     name: ClassVar[str] = "gaussian"
+    grid: ClassVar[dict[str, list[Any]]] = {"std": [1e-3, 1e-2, 1e-1]}
 
     def standard_draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """N(0, 1)."""
@@ -74,6 +75,7 @@ class Laplacian(Noise):
     """Laplacian noise on every gradient entry, with scale b = sqrt(variance / 2)."""
 
     name: ClassVar[str] = "laplacian"
+    grid: ClassVar[dict[str, list[Any]]] = {"std": [1e-3, 1e-2, 1e-1]}
 
     def standard_draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Laplace(0, b) with b = sqrt(1/2): the difference of two exponentials of mean b."""

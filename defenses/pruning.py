@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ class Prune(Defense):
     """
 
     name: ClassVar[str] = "prune"
+    grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.1, 0.5, 0.9]}
 
     ratio: float
     scope: Literal["tensor", "global"] = "tensor"

@@ -114,13 +114,22 @@ def load_user_class(name: str) -> type:
     match = USER_CLASS.fullmatch(name)
     assert match is not None
     path = Path(match["file"])
-    if not path.is_file():
-        raise SettingError([("", f"{name}: no file {str(path)!r} (looked in {Path.cwd()})")])
-    module = _import_file(path.resolve(), file_digest(path))
+    module = load_user_file(path)
     found = getattr(module, match["cls"], None)
     if not isinstance(found, type) or found.__module__ != module.__name__:
         raise SettingError([("", f"{name}: expected a class {match['cls']!r} written in {path}, found none")])
     return found
+
+
+def load_user_file(path: Path) -> Any:
+    """The module that a user's file is; importing it runs it.
+
+    Raises:
+        SettingError: no such file, or it fails on import.
+    """
+    if not path.is_file():
+        raise SettingError([("", f"no file {str(path)!r} (looked in {Path.cwd()})")])
+    return _import_file(path.resolve(), file_digest(path))
 
 
 @lru_cache

@@ -5,6 +5,7 @@ draw. Without the paper's term in the loss, which this defense cannot add.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -31,6 +32,7 @@ class Bottleneck(Defense):
     """A stochastic layer with a code of `size` numbers before the last linear layer."""
 
     size: int = 64
+    grid: ClassVar = {"size": [16, 64, 256]}
 
     def change_model(self, network):
         name, last = [pair for pair in network.named_modules() if isinstance(pair[1], nn.Linear)][-1]

@@ -5,6 +5,7 @@ gradient is clipped, here that of a client's whole batch, which is all that a cl
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -17,6 +18,7 @@ class ClippedNoise(Defense):
 
     noise: float
     clip: float = 1.0
+    grid: ClassVar = {"noise": [0.01, 0.1, 1.0]}
 
     @property
     def strength(self):

@@ -83,7 +83,11 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
         if not found and data.indices:
             own = range(data.indices[0], data.indices[0] + together)
             opened.append((str(data.value), images, *images.batch(own)))
-    problems += [text for choice in sweep.defenses for text in defense_problems(choice)]
+    problems += [
+        f"{choice.place}: {choice.value}: {text}"
+        for choice in sweep.defenses
+        for text in defense_problems(choice.value)
+    ]
     batched = any(is_batched(attack.value) for attack in sweep.attacks)
     seed = sweep.model_seeds[0] if sweep.model_seeds else 0
     for model, (name, images, batch, labels) in product(sweep.models, opened):
@@ -104,17 +108,17 @@ def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> n
     return with_layers(defense, network, str(model), seed).eval()
 
 
-def defense_problems(choice: Choice[Defense]) -> Iterator[str]:
+def defense_problems(defense: Defense) -> Iterator[str]:
     """What is wrong with how a user's defense describes itself."""
     try:
-        strength, family = choice.value.strength, choice.value.family
+        strength, family = defense.strength, defense.family
     except Exception as error:  # noqa: BLE001  # a user's class may raise anything
-        yield f"{choice.place}: {choice.value}: its strength cannot be asked: {_sentence(error)}"
+        yield f"its strength cannot be asked: {_sentence(error)}"
         return
     if strength is not None and type(strength) not in (int, float):
-        yield f"{choice.place}: {choice.value}: expected a strength that is a number, got {strength!r}"
+        yield f"expected a strength that is a number, got {strength!r}"
     if not isinstance(family, str):
-        yield f"{choice.place}: {choice.value}: expected a family that is text, got {family!r}"
+        yield f"expected a family that is text, got {family!r}"
 
 
 def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:

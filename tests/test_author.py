@@ -1,0 +1,193 @@
+"""Writing a defense: the template, and what is said of one that breaks its contract."""
+
+import subprocess
+import sys
+
+import pytest
+
+import commands
+import leakbench
+from defenses import DEFENSES
+
+HEAD = "from dataclasses import dataclass\nimport torch\nfrom defenses import Defense\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def define(folder, *members, name="Mine", file="mine.py"):
+    body = "\n".join(f"    {member}" for member in members)
+    path = folder / file
+    path.write_text(f"{HEAD}@dataclass(frozen=True)\nclass {name}(Defense):\n{body}\n")
+
+
+def gives(expression):
+    return f"def apply(self, gradients, generator): return {{n: {expression} for n, g in gradients.items()}}"
+
+
+def checked(capsys, name="mine.py"):
+    """The exit status, and {what was tried: what was wrong with it}."""
+    status = leakbench.main(["check", name])
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    wrong = [rest.partition(": ") for word, rest in lines if word == "wrong"]
+    assert status == (commands.TRIALS_FAILED if wrong else 0)
+    return {what: problem.rpartition("  [")[0] for what, _, problem in wrong}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "cls"),
+    [
+        ("my_defense", "my_defense.py", "MyDefense"),
+        ("Mine", "mine.py", "Mine"),
+        ("MyDP", "my_dp.py", "MyDP"),
+        ("top-8.py", None, None),
+        ("top8-k.py", "top8_k.py", "Top8K"),
+    ],
+)
+def test_the_template_is_a_defense_that_passes(here, capsys, name, file, cls):
+    if file is None:
+        assert leakbench.main(["new-defense", name]) == 0
+        file, cls = "top_8.py", "Top8"
+    else:
+        assert leakbench.main(["new-defense", name]) == 0
+    lines = (here / file).read_text().splitlines()
+    assert len(lines) <= 17
+    assert f"leakbench compare {file}:{cls}" in capsys.readouterr().out
+    assert checked(capsys, file) == {}
+    assert DEFENSES.parse(f"{file}:{cls}(limit=0.1)").limit == 0.1
+
+
+def test_the_template_passes_the_linter_that_users_have(here):
+    leakbench.main(["new-defense", "mine"])
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "mine.py"], capture_output=True
+    )
+    assert done.returncode == 0
+
+
+def test_nothing_is_written_over(here, capsys):
+    (here / "mine.py").write_text("precious")
+    assert leakbench.main(["new-defense", "mine"]) == commands.USER_ERROR
+    text = "mine.py: expected no such file, found one; choose another name, or remove it\n"
+    assert capsys.readouterr().err == text
+    assert (here / "mine.py").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["3x", "a b", "../up", "-", "größe/x"])
+def test_a_name_that_is_none_is_refused(here, capsys, name):
+    assert leakbench.main(["new-defense", "--", name]) == commands.USER_ERROR
+    assert capsys.readouterr().err.startswith(f"{name}: expected letters, digits and _ for a name")
+    assert not list(here.iterdir())
+
+
+PLAIN = "a gradient of a LeNet"
+SHAPES = "shapes from a single entry to a kernel"
+AGAIN = "the same again from an equal generator, and no other randomness"
+SETTINGS = "settings that make a name, and a name that makes the settings"
+
+
+@pytest.mark.parametrize(
+    ("member", "what", "problem"),
+    [
+        (gives("g.mul_(2)"), PLAIN, "changed gradient '0.weight' in place; return a new tensor"),
+        (gives("g[:1]"), PLAIN, "gradient '0.weight': expected shape (12, 3, 5, 5), got (1, 3, 5, 5)"),
+        (gives("g.float()"), "float64", "gradient 'kernel': expected torch.float64, got torch.float32"),
+        (gives("g / g.norm()"), "zeros", "gradient 'kernel': holds NaN or infinity after it"),
+        (gives("g.view(-1)[0] * g / g[0]"), SHAPES, "IndexError: invalid index of a 0-dim tensor."),
+        (gives("g * torch.tensor(2.0).exp().item() ** 30"), "entries of 1e4", ""),
+        (gives("torch.nan * g"), PLAIN, "gradient '0.weight': holds NaN or infinity after it"),
+        ("def apply(self, gradients, generator): return 3", PLAIN, "expected gradients named ["),
+        (
+            gives("g + torch.randn(g.shape)"), AGAIN,
+            "expected the same gradients again, got others; draw from `generator` alone",
+        ),
+        (
+            "def apply(self, gradients, generator):\n        torch.rand(1)\n        return dict(gradients)",
+            AGAIN, "expected that only `generator` is drawn from, found PyTorch's global one moved",
+        ),
+        (
+            gives("g.clone()") + "\n    def sent_bytes(self, shared): return 'many'", PLAIN,
+            "expected a whole number >= 0 of sent_bytes, got 'many'",
+        ),
+        (
+            gives("g.clone()") + "\n    @property\n    def strength(self): return 'strong'", SETTINGS,
+            "expected a strength that is a number, got 'strong'",
+        ),
+        (
+            "def change_batch(self, images, labels, generator): return images[:, :1], labels", "a batch of 8",
+            "images: expected shape (8, 3, 32, 32), got (8, 1, 32, 32)",
+        ),
+        (
+            "def change_model(self, network): return torch.nn.Sequential(network, torch.nn.Linear(3, 3))",
+            "the model lenet, trained and attacked",
+            "expected to take an image of 3x32x32, got RuntimeError:",
+        ),
+        ("def apply(self, gradients, generator): raise SystemExit('no')", PLAIN, "SystemExit: no"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_plain_words(here, capsys, member, what, problem):
+    define(here, member)
+    found = checked(capsys)
+    if problem:
+        assert found[what].startswith(problem)
+    else:
+        assert what not in found
+
+
+def test_a_defense_of_batches_or_of_models_is_tried_on_them(here, capsys):
+    define(here, "def change_batch(self, images, labels, generator): return images.flip(-1), labels")
+    assert leakbench.main(["check", "mine.py:Mine"]) == 0
+    output = capsys.readouterr().out
+    assert "  ok     a batch of 1\n  ok     a batch of 8\n" in output
+    assert "the model" not in output
+
+
+def test_every_setting_of_the_grid_is_tried(here, capsys):
+    define(here, "limit: float = 1.0", "grid = {'limit': [1.0, 0.0]}", gives("g / self.limit"))
+    assert leakbench.main(["check", "mine.py"]) == commands.TRIALS_FAILED
+    output = capsys.readouterr().out
+    assert output.startswith("mine.py:Mine, with defaults; limit=0.0\n")
+    assert (
+        f"  wrong  {PLAIN}: gradient '0.weight': holds NaN or infinity after it  [mine.py:Mine(limit=0.0)]"
+        in output
+    )
+
+
+@pytest.mark.parametrize("defense", ["none", "gaussian", "laplacian", "float16", "bfloat16", "prune", "int8"])
+def test_our_own_pass(capsys, defense):
+    assert checked(capsys, defense) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "text"),
+    [
+        (None, "mine.py", "no file 'mine.py' (looked in {here})"),
+        ("import nothing_there", "mine.py", "mine.py: could not be imported: ModuleNotFoundError"),
+        ("def broken(:", "mine.py", "mine.py: could not be imported: SyntaxError"),
+        ("x = 1", "mine.py", "mine.py: expected a subclass of defenses.Defense, found none"),
+        ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
+        (
+            "class Mine: pass", "mine.py:Mine",
+            "mine.py:Mine: expected a complete subclass of defenses.base.Defense",
+        ),
+        (None, "prun", "unknown defense 'prun'; did you mean 'prune'?"),
+        (
+            f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    size: int\n    {gives('g')}",
+            "mine.py", "mine.py: size: expected a value, got none",
+        ),
+        (
+            f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    grid = 3\n    {gives('g')}",
+            "mine.py", "mine.py: grid: expected {{setting: [values]}}, got 3",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_defense_is_refused_in_a_line(here, capsys, source, name, text):
+    if source is not None:
+        (here / "mine.py").write_text(source)
+    assert leakbench.main(["check", name]) == commands.USER_ERROR
+    error = capsys.readouterr().err
+    assert text.format(here=here) in error
+    assert error.count("\n") == 1

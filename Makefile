@@ -9,11 +9,11 @@ N      ?= 200
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep paper test lint figures csv bench torture clean
+.PHONY: help sweep compare paper test lint figures csv bench torture clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1'] [N=200]"
+	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1']"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: sweeps/quick.yaml)
@@ -21,6 +21,10 @@ sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: swee
 
 paper: $(READY)  ## the DLG paper's defense figures and tables, in runs/paper (QUICK=1: 10 minutes on 2 cores)
 	@$(BIN)/leakbench paper $(if $(QUICK),--quick) $(ARGS)
+
+compare: $(READY)  ## DEFENSE=my_defense.py:Mine beside noise and pruning: what leaks, and what it costs
+	@$(if $(DEFENSE),,echo "make compare: expected DEFENSE=my_defense.py:Mine, found none" >&2; exit 2)
+	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

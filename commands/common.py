@@ -24,6 +24,24 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
 
 
+def add_reuse(parser: argparse.ArgumentParser) -> None:
+    """The option that names runs to take rows from."""
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another run whose rows are taken where they are the same; may be given several times",
+    )
+
+
+def describe_reuse(taken: dict[Path, int]) -> Iterator[str]:
+    """What was taken from where."""
+    for folder, count in taken.items():
+        yield f"{folder}: {count} row{'s' * (count > 1)} taken from there"
+
+
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """The option that says where data sets lie."""
     parser.add_argument(

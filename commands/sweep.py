@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from commands import INTERRUPTED
-from commands.common import Verbs, add_data_root, add_workers, positive, show_failures, writing_reports
+from commands.common import (
+    Verbs,
+    add_data_root,
+    add_reuse,
+    add_workers,
+    describe_reuse,
+    positive,
+    show_failures,
+    writing_reports,
+)
 
 if TYPE_CHECKING:
     from sweeps.executors import Executor
@@ -27,6 +36,7 @@ def add(verbs: Verbs) -> None:
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
+    add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
     add_workers(sweep)
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
@@ -51,6 +61,7 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     from sweeps.checks import load_sweep
     from sweeps.executors import make_executor
     from sweeps.rehearsal import rehearse
+    from sweeps.reuse import reuse_trials
     from sweeps.store import Store
 
     if options.plan and not options.dry_run:
@@ -72,6 +83,9 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
         return show_forecast(options, sweep, store, executor, console)
     with store.lock():
         try:
+            taken = reuse_trials(sweep, store, options.reuse, executor.devices[0])
+            for line in describe_reuse(taken):
+                console.print(line)
             run_missing(options, sweep, store, executor, console)
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")

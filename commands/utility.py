@@ -6,7 +6,15 @@ from pathlib import Path
 from rich.console import Console
 
 from commands import INTERRUPTED
-from commands.common import Verbs, add_data_root, add_workers, show_failures, writing_reports
+from commands.common import (
+    Verbs,
+    add_data_root,
+    add_reuse,
+    add_workers,
+    describe_reuse,
+    show_failures,
+    writing_reports,
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -15,6 +23,7 @@ def add(verbs: Verbs) -> None:
     utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
     utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
+    add_reuse(utility)
     utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
     add_workers(utility)
     add_data_root(utility)
@@ -27,6 +36,7 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     from sweeps.checks import load_sweep
     from sweeps.executors.devices import describe_devices, find_devices, worker_devices
     from sweeps.rehearsal import rehearse
+    from sweeps.reuse import reuse_trainings
     from sweeps.store import Store
     from sweeps.training import check_training, train
 
@@ -38,6 +48,8 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")
     with store.lock():
         try:
+            for line in describe_reuse(reuse_trainings(sweep, store, options.reuse, devices[0])):
+                console.print(line)
             for line in train(sweep, store, devices, options.data_root, options.retry == "errors"):
                 console.print(line)
         except KeyboardInterrupt:

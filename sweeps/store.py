@@ -186,6 +186,34 @@ class Store:
             self._trials.append([record.row for record in records])
         self._known.update(new)
 
+    def records(self, keys: Collection[str]) -> list[Record]:
+        """Those of these trials that are here and have a result, as they were stored."""
+        rows = {row["key"]: row for row in self._trials.find("key", keys) if row["match_loss"] is not None}
+        traces = {trace["key"]: trace for trace in self._traces.find("key", rows)}
+        places = {key: _places(rows[key], trace) for key, trace in traces.items()}
+        indices = {index for own in places.values() for _, index in own}
+        originals = {
+            (each["dataset"], each["index"]): each for each in self._originals.find("index", indices)
+        }
+        return [
+            Record(rows[key], trace, [originals[place] for place in places[key]])
+            for key, trace in traces.items()
+            if all(place in originals for place in places[key])
+        ]
+
+    def training_records(self, keys: Collection[str]) -> list[dict[str, Any]]:
+        """Those of these trainings that are here and have a result, as they were stored."""
+        return [row for row in self._trainings.find("key", keys) if row["accuracy"] is not None]
+
+    def append_trainings(self, records: list[dict[str, Any]]) -> None:
+        """Store rows of trainings, as another store has them.
+
+        Raises:
+            StoppedError: they cannot be written.
+        """
+        with self._writing():
+            self._trainings.append(records)
+
     def tidy(self) -> None:
         """Merge small parts where there are many; that it fails is no harm."""
         for parts in (self._trials, self._traces, self._originals):
@@ -249,6 +277,10 @@ class Store:
             manifest = with_session(self.manifest(), sweep, devices, kept, "training_sessions")
             write_manifest(self.folder, {**manifest, "trainings": keys})
         return done
+
+    def trained(self) -> set[str]:
+        """Keys of all trainings that have a row."""
+        return set(self._trainings.read(["key"])["key"].to_pylist())
 
     def append_trained(self, trained: Sequence[Trained], done: Collection[str]) -> None:
         """Store trainings that have ended, if no row is there yet, after the weights that are kept of them.
@@ -314,6 +346,11 @@ class Store:
         except OSError as error:
             text = f"{self.folder}: cannot be written to: {error.strerror or error}{lost}"
             raise StoppedError(f"{text}; what was stored is kept: the same command runs the rest") from error
+
+
+def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:
+    """Data set and index of every image of a trial."""
+    return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]
 
 
 def _locked(file: TextIO) -> bool:

@@ -119,7 +119,10 @@ def test_a_required_setting_that_is_missing():
         ("raise SystemExit(3)", "could not be imported: SystemExit"),
         ("x = 1", "expected a class 'Mine'"),
         ("from defenses.noise import Gaussian as Mine", "expected a class 'Mine' written in"),
-        ("from defenses import Defense\nclass Mine(Defense): pass", "got one without apply"),
+        (
+            "from defenses import Defense\nclass Mine(Defense): pass",
+            "with one of change_model, change_batch, apply, got one",
+        ),
         ("class Mine: pass", "expected a complete subclass of defenses.base.Defense, got a object"),
     ],
 )

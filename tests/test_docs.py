@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import leakbench
+from sweeps.comparison import BUDGETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,7 +31,8 @@ def test_the_defense_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys
     assert "note: defense 'none' added" in output
     rows = pd.read_csv("runs/mine/trials.csv")
     assert set(rows["defense"]) == {
-        "none", "my_defense.py:Clip(limit=1.0)", "my_defense.py:Clip(limit=0.01)", "gaussian(variance=0.001)",
+        "none", "my_defense.py:MyDefense(limit=1.0)", "my_defense.py:MyDefense(limit=0.01)",
+        "gaussian(variance=0.001)",
     }  # fmt: skip
     assert (rows["status"] != "error").all()
 
@@ -53,6 +55,15 @@ def test_make_targets_of_the_documents_exist():
     }
     assert named >= {"sweep", "test", "lint"}
     assert named <= targets
+
+
+def test_the_budgets_of_a_comparison_are_the_documented_ones():
+    rows = re.findall(r"^\| `(\w+)` \|([\d |]+)$", (ROOT / "docs/DEFENSES.md").read_text(), re.MULTILINE)
+    documented = {name: [int(cell) for cell in cells.split("|") if cell.strip()] for name, cells in rows}
+    assert documented == {
+        name: [each.images, each.restarts, each.steps, each.epochs, each.seeds]
+        for name, each in BUDGETS.items()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

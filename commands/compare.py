@@ -1,0 +1,81 @@
+"""`leakbench compare`: new defenses beside known ones, attacked and trained with."""
+
+import argparse
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from commands import INTERRUPTED, USER_ERROR, sweep, utility
+from commands.common import Verbs, add_data_root, add_workers, call
+
+PREFIX = "compare-"
+AGAINST = "gaussian,laplacian,prune"
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    compare = verbs.add_parser("compare", help="new defenses beside known ones: what leaks, what it costs")
+    compare.add_argument(
+        "defense",
+        nargs="+",
+        metavar="DEFENSE",
+        help="file.py, file.py:Class or a known name; its `grid` is tried",
+    )
+    compare.add_argument("--against", default=AGAINST, metavar="NAMES", help=f"default: {AGAINST}")
+    compare.add_argument(
+        "--budget",
+        choices=["quick", "standard", "full"],
+        default="quick",
+        help="minutes, an hour, or a night on 2 cores (default: quick)",
+    )
+    compare.add_argument("--model", default="lenet", help="a known one or file.py:Class (default: lenet)")
+    compare.add_argument(
+        "--data", default="cifar10-sample", help="a known one or folder:PATH (default: cifar10-sample)"
+    )
+    compare.add_argument("--out", type=Path, metavar="DIR", help="default: runs/compare-DEFENSE")
+    add_workers(compare)
+    add_data_root(compare)
+    compare.set_defaults(command=run_compare)
+
+
+def run_compare(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
+    from defenses.errors import UserError
+    from reports.comparison import standings
+    from sweeps.comparison import BUDGETS, Comparison, write_sweep
+    from sweeps.conformance import defenses_in
+    from sweeps.reuse import comparable
+    from sweeps.store import Store
+
+    new = [defense for name in options.defense for defense in defenses_in(name)]
+    try:
+        known = [defense for name in options.against.split(",") for defense in defenses_in(name.strip())]
+    except UserError as error:
+        raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
+    comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
+    folder = options.out or Path("runs") / (PREFIX + "-".join(map(_slug, options.defense)))
+    file = folder.with_name(f"{folder.name}.yaml")
+    write_sweep(comparison.sweep(options.data_root), file, ["compare", *options.defense])
+    earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
+    arguments = [str(file), "--out", str(folder), "--device", options.device]
+    arguments += ["--data-root", str(options.data_root)]
+    arguments += ["--jobs", str(options.jobs)] if options.jobs else []
+    arguments += [each for path in earlier for each in ("--reuse", str(path))]
+    worst = 0
+    for verb, name in ((sweep, "sweep"), (utility, "utility")):
+        status = call(verb.add, [name, *arguments], console)
+        if status in (INTERRUPTED, USER_ERROR):
+            return status
+        worst = max(worst, status)
+    store = Store.existing(folder)
+    console.print("each beside the known one that hides most, of those as accurate (within 2 points):")
+    for each in standings(store.rows(), store.trainings(), store.scale, list(map(str, new))):
+        console.print(f"  {each}")
+    return worst
+
+
+def _slug(name: str) -> str:
+    """`my_defense.py:Mine` as a part of a folder's name."""
+    stem = Path(name.partition(":")[0]).stem
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")

@@ -1,0 +1,97 @@
+"""The sweep that compares new defenses with known ones: what is attacked, and what is trained."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.datasets import DATASETS, open_dataset
+from defenses import Defense
+from defenses.configured import SettingError
+from defenses.errors import UserError
+
+EMBEDDED = "mnist-5k"  # to train on, where the attacked data set has too few images
+FEWEST = 200  # images that a model can be trained on and tested with
+MOST = 5000
+TESTED = 5  # every fifth image
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is run."""
+
+    images: int
+    restarts: int
+    steps: int
+    epochs: int
+    seeds: int
+
+
+BUDGETS = {
+    "quick": Budget(images=12, restarts=1, steps=120, epochs=3, seeds=1),
+    "standard": Budget(images=12, restarts=3, steps=300, epochs=10, seeds=3),
+    "full": Budget(images=20, restarts=3, steps=300, epochs=30, seeds=5),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared with what, on which images and which model."""
+
+    defenses: tuple[Defense, ...]
+    against: tuple[Defense, ...]
+    budget: Budget
+    data: str
+    model: str
+
+    def sweep(self, data_root: Path) -> dict[str, Any]:
+        """The content of a sweep file.
+
+        Raises:
+            UserError: an unknown data set, or one that is not there.
+        """
+        try:
+            images = len(open_dataset(DATASETS.parse(self.data), data_root))
+        except SettingError as error:
+            raise UserError(*(f"--data: {text}" for _, text in error.problems)) from error
+        budget = self.budget
+        return {
+            "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, images) - 1}"}],
+            "models": [self.model],
+            "defenses": ["none", *dict.fromkeys(map(str, (*self.against, *self.defenses)))],
+            "attacks": [{"name": "dlg", "steps": budget.steps}],
+            "restarts": budget.restarts,
+            "training": {
+                **examples(self.data, images),
+                "epochs": budget.epochs,
+                "seeds": f"0-{budget.seeds - 1}",
+            },
+        }
+
+
+def examples(data: str, images: int) -> dict[str, Any]:
+    """What to train on and to test with: those images, or the embedded ones where they are too few."""
+    if images < FEWEST:
+        return {
+            "train": {"name": EMBEDDED, "indices": "0-3999"},
+            "test": {"name": EMBEDDED, "indices": "4000-4999"},
+        }
+    # folders hold one class after the other: every so many images, and not the last ones
+    chosen = [place * images // min(images, MOST) for place in range(min(images, MOST))]
+    return {
+        "train": {"name": data, "indices": [each for n, each in enumerate(chosen) if n % TESTED]},
+        "test": {"name": data, "indices": chosen[::TESTED]},
+    }
+
+
+def write_sweep(content: dict[str, Any], file: Path, command: list[str]) -> None:
+    """The sweep file, with the command that it is from.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = f"# written by: {shlex.join(['leakbench', *command])}\n"
+    file.write_text(head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100))

@@ -1,0 +1,209 @@
+"""New defenses beside known ones: who is ahead, what is run for it, and what is not run twice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from made_up import table
+
+import commands
+import leakbench
+from bench.verdicts import Scale
+from reports.comparison import Outcome, standings
+from sweeps.comparison import BUDGETS, Budget, examples
+from sweeps.records import TRAINING_DTYPES
+from sweeps.store import Store
+
+MINE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from defenses import Defense
+
+@dataclass(frozen=True)
+class Mine(Defense):
+    factor: float = 0.5
+    grid: ClassVar = {"factor": [0.5, 0.25]}
+
+    def apply(self, gradients, generator):
+        return {name: self.factor * gradient for name, gradient in gradients.items()}
+"""
+
+
+def attacks(**ssims):
+    """Rows of images 0, 1, ... by defense, all of which leak without one; `_` stands for the settings."""
+    count = max(map(len, ssims.values()))
+    cells = [("none", index, 0, 0.0, 0.99) for index in range(count)]
+    for name, values in ssims.items():
+        cells += [(defense(name), index, 0, 0.1, ssim) for index, ssim in enumerate(values)]
+    return table(*cells)
+
+
+def defense(name):
+    kind, _, level = name.partition("_")
+    return f"{kind}(ratio=0.{level})" if level else kind
+
+
+def accuracies(**values):
+    rows = [
+        dict.fromkeys(TRAINING_DTYPES)
+        | {"key": name, "train": "a", "test": "b", "model": "lenet", "seed": 0, "recipe": "fedsgd"}
+        | {"defense": defense(name), "family": "x", "status": "converged", "reason": "", "accuracy": accuracy}
+        | {"seconds": 1.0, "device": "cpu", "torch_version": "2"}
+        for name, accuracy in values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(TRAINING_DTYPES)).astype(TRAINING_DTYPES)
+
+
+NOTHING = accuracies()
+
+
+def standing(rows, trainings=NOTHING):
+    (found,) = standings(rows, trainings, Scale(), ["mine"])
+    return found
+
+
+LOW = [0.31, 0.32, 0.33, 0.34, 0.35, 0.36]
+HIGH = [0.61, 0.66, 0.65, 0.70, 0.69, 0.71]
+
+
+@pytest.mark.parametrize(
+    ("mine", "known", "outcome"),
+    [
+        (LOW, HIGH, Outcome.AHEAD),
+        (HIGH, LOW, Outcome.BEHIND),
+        (LOW, LOW[::-1], Outcome.EQUAL),
+        (LOW[:5], HIGH[:5], Outcome.TOO_FEW),
+        ([0.01] * 6, [0.02] * 6, Outcome.BOTH_HIDE),
+    ],
+    ids=str,
+)
+def test_the_images_of_both_decide(mine, known, outcome):
+    assert standing(attacks(mine=mine, prune_1=known)).outcome == outcome
+
+
+def test_the_rival_is_the_known_one_that_hides_most():
+    found = standing(attacks(mine=LOW, prune_1=HIGH, prune_2=[0.5] * 6))
+    assert (found.rival, found.rival_ssim) == ("prune(ratio=0.2)", 0.5)
+    differences = np.array(LOW) - 0.5
+    assert found.difference == pytest.approx(np.median(differences))
+    assert differences.min() <= found.interval.low <= found.difference <= found.interval.high
+    assert (found.images, found.ssim) == (6, pytest.approx(0.335))
+
+
+def test_a_known_one_that_costs_more_accuracy_is_no_rival():
+    rows = attacks(mine=LOW, prune_1=HIGH, prune_2=[0.1] * 6)
+    costly = standing(rows, accuracies(mine=0.9, prune_1=0.89, prune_2=0.87))
+    assert (costly.rival, costly.outcome) == ("prune(ratio=0.1)", Outcome.AHEAD)
+    cheap = standing(rows, accuracies(mine=0.9, prune_1=0.89, prune_2=0.881))
+    assert (cheap.rival, cheap.outcome) == ("prune(ratio=0.2)", Outcome.BEHIND)
+    alone = standing(rows, accuracies(mine=0.9, prune_1=0.5, prune_2=0.5))
+    assert (alone.rival, alone.outcome) == ("", Outcome.ALONE)
+    assert str(alone) == "mine: accuracy 90.0%, SSIM 0.335; no known defense is as accurate"
+
+
+def test_images_that_do_not_leak_without_a_defense_do_not_count():
+    rows = attacks(mine=[*LOW, 0.0], prune_1=[*HIGH, 0.9])
+    rows.loc[(rows["defense"] == "none") & (rows["index"] == 6), "ssim"] = 0.5
+    assert standing(rows).images == 6
+    rows.loc[rows["defense"] == "none", "ssim"] = 0.5
+    assert str(standing(rows)) == "mine: no image leaks without a defense, so nothing can be told"
+
+
+def test_a_standing_reads_as_a_sentence():
+    text = str(standing(attacks(mine=LOW, prune_1=HIGH), accuracies(mine=0.9, prune_1=0.91)))
+    head = (
+        "mine: accuracy 90.0%, SSIM 0.335; beside prune(ratio=0.1), accuracy 91.0%, SSIM 0.675: hides more ("
+    )
+    assert text.startswith(head)
+    assert text.endswith("; n = 6")
+
+
+def test_few_images_are_attacked_and_the_embedded_digits_trained_on():
+    assert examples("cifar10-sample", 20)["train"] == {"name": "mnist-5k", "indices": "0-3999"}
+
+
+@pytest.mark.parametrize(("images", "used"), [(200, 200), (5000, 5000), (60_000, 5000)])
+def test_many_images_are_trained_on_and_every_fifth_tests(images, used):
+    found = examples("folder:x", images)
+    own, others = found["train"]["indices"], found["test"]["indices"]
+    assert len(own) + len(others) == len({*own, *others}) == used
+    assert len(others) == used // 5
+    assert max(*own, *others) >= images - images // used - 4  # to the last class of a sorted folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "yours.py").write_text(MINE.replace("Mine", "Yours"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, steps=2, epochs=1, seeds=1))
+    monkeypatch.setattr("reports.figures.write_figures", lambda _store: [])
+    return tmp_path
+
+
+def compare(*arguments):
+    return leakbench.main(["compare", *arguments, "--jobs", "1"])
+
+
+def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, capsys):
+    assert compare("mine.py", "--against", "prune") == 0
+    output = capsys.readouterr().out
+    assert "runs/compare-mine.yaml: 6 trials = 6 defenses" in output
+    for name in ("mine.py:Mine", "mine.py:Mine(factor=0.25)"):
+        assert f"  {name}: no image leaks without a defense, so nothing can be told\n" in output
+    first = Store.existing(here / "runs/compare-mine")
+    sweep = yaml.safe_load((here / "runs/compare-mine.yaml").read_text())
+    assert sweep["defenses"][0] == "none"
+    assert set(sweep["defenses"]) == set(first.rows()["defense"])
+
+    assert compare("yours.py:Yours", "--against", "prune") == 0
+    output = capsys.readouterr().out
+    assert "runs/compare-mine: 4 rows taken from there" in output  # of attacks, and as many of trainings
+    assert output.count("runs/compare-mine: 4 rows taken from there") == 2
+    second = Store.existing(here / "runs/compare-yours")
+    old, new = (each.rows().set_index("key") for each in (first, second))
+    shared = old.index.intersection(new.index)
+    assert len(shared) == 4
+    pd.testing.assert_frame_equal(old.loc[shared], new.loc[shared])  # the seconds, too: they were not run
+    key = shared[0]
+    np.testing.assert_array_equal(first.traces([key])[key].match_loss, second.traces([key])[key].match_loss)
+    assert second.original("cifar10-sample", 0) is not None
+
+
+def test_rows_of_other_versions_are_not_taken(here, capsys):
+    file = here / "small.yaml"
+    file.write_text("datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    run = ["sweep", "small.yaml", "--jobs", "1", "--out"]
+    assert leakbench.main([*run, "old"]) == 0
+    (part,) = (here / "old/trials.parquet").glob("*.parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(part)
+    place = rows.schema.get_field_index("torch_version")
+    pq.write_table(rows.set_column(place, rows.schema.field(place), pa.array(["1.0"])), part)
+    assert leakbench.main([*run, "new", "--reuse", "old"]) == 0
+    assert "taken" not in capsys.readouterr().out
+    assert leakbench.main([*run, "newer", "--reuse", "old", "--reuse", "new"]) == 0
+    assert "new: 1 row taken from there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nope.py:Mine"], "nope.py:Mine: no file 'nope.py' (looked in "),
+        (["mine.py", "--against", "prun"], "--against: unknown defense 'prun'; did you mean 'prune'?"),
+        (["mine.py", "--data", "cifar"], "--data: unknown dataset 'cifar'; did you mean 'cifar10'?"),
+        (["mine.py", "--data", "folder:none"], "--data: expected a folder of pictures, found none at 'none'"),
+        (["mine.py", "--model", "lnet"], "unknown model 'lnet'; did you mean 'lenet'?"),
+    ],
+)
+def test_wrong_arguments_are_explained(here, capsys, arguments, text):
+    assert compare(*arguments) == commands.USER_ERROR
+    assert text in capsys.readouterr().err
+
+
+def test_a_run_to_reuse_that_is_none_is_refused(here, capsys):
+    (here / "small.yaml").write_text("datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    assert leakbench.main(["sweep", "small.yaml", "--reuse", "nowhere"]) == commands.USER_ERROR
+    assert "nowhere: expected the folder of a run, found no sweep.json in it" in capsys.readouterr().err

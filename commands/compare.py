@@ -43,6 +43,8 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
     from defenses.errors import UserError
     from reports.comparison import standings
+    from reports.figures import write_figures
+    from reports.page import write_page
     from sweeps.comparison import BUDGETS, Comparison, write_sweep
     from sweeps.conformance import defenses_in
     from sweeps.reuse import comparable
@@ -71,7 +73,8 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     store = Store.existing(folder)
     console.print("each beside the known one that hides most, of those as accurate (within 2 points):")
     for each in standings(store.rows(), store.trainings(), store.scale, list(map(str, new))):
-        console.print(f"  {each}")
+        console.print(f"  {each.describe({})}")
+    console.print(f"page     {write_page(store, write_figures(store))}")
     return worst
 
 

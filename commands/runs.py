@@ -12,6 +12,7 @@ def add(verbs: Verbs) -> None:
     """The verbs and their options."""
     for name, command, text in (
         ("status", show_status, "how far a run is, from another terminal or later"),
+        ("report", write_report, "write the page of a run: tables, pictures and figures in one file"),
         ("figures", draw_figures, "draw the figures of a run"),
         ("csv", write_table, "write the rows of a run as CSV"),
     ):
@@ -26,8 +27,21 @@ def draw_figures(options: argparse.Namespace, console: Console) -> int:
     from sweeps.store import Store
 
     with writing_reports(options.folder):
-        for path in write_figures(Store.existing(options.folder)):
-            console.print(str(path))
+        for figure in write_figures(Store.existing(options.folder)):
+            for path in figure.paths:
+                console.print(str(path))
+    return 0
+
+
+def write_report(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench report`."""
+    from reports.figures import write_figures
+    from reports.page import write_page
+    from sweeps.store import Store
+
+    store = Store.existing(options.folder)
+    with writing_reports(options.folder):
+        console.print(str(write_page(store, write_figures(store))))
     return 0
 
 

@@ -164,6 +164,7 @@ def show_forecast(
 def show_results(store: "Store", console: Console) -> int:
     """The table of a finished sweep, and the paths of what was written."""
     from reports.figures import write_figures
+    from reports.page import write_page
     from reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
@@ -172,7 +173,8 @@ def show_results(store: "Store", console: Console) -> int:
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
-        for path in write_figures(store):
-            if path.suffix == ".png":
-                console.print(f"figure   {path} (and .pdf)")
+        drawn = write_figures(store)
+        for figure in drawn:
+            console.print(f"figure   {figure.paths[0]} (and .pdf)")
+        console.print(f"page     {write_page(store, drawn)}")
     return show_failures(rows, "trial", console)

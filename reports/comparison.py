@@ -1,6 +1,6 @@
 """Whether a new defense hides more than known ones that cost as little accuracy."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, isnan, nan
@@ -42,13 +42,16 @@ class Standing:
     interval: Interval
     outcome: Outcome
 
-    def __str__(self) -> str:
-        own = f"{self.defense}: {_accuracy(self.accuracy)}SSIM {self.ssim:.3f}"
+    def describe(self, names: Mapping[str, str]) -> str:
+        """In a line, with other names for the defenses that have one."""
+        own = names.get(self.defense, self.defense)
         if not self.images:
-            return f"{self.defense}: no image leaks without a defense, so nothing can be told"
+            return f"{own}: no image leaks without a defense, so nothing can be told"
+        own = f"{own}: {_accuracy(self.accuracy)}SSIM {self.ssim:.3f}"
         if not self.rival:
             return f"{own}; {self.outcome}"
-        rival = f"{self.rival}, {_accuracy(self.rival_accuracy)}SSIM {self.rival_ssim:.3f}"
+        rival = names.get(self.rival, self.rival)
+        rival = f"{rival}, {_accuracy(self.rival_accuracy)}SSIM {self.rival_ssim:.3f}"
         low, high = self.interval
         by = "" if isnan(low) else f" ({self.difference:+.3f}, {low:+.3f} to {high:+.3f})"
         return f"{own}; beside {rival}: {self.outcome}{by}; n = {self.images}"

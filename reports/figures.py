@@ -1,33 +1,63 @@
 """The figures of a run."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.verdicts import Scale
 from reports.curves import draw_curves
+from reports.leaderboard import leaderboard, trained_with
 from reports.pictures import draw_film, draw_strip
 from reports.scores import draw_scores
 from reports.style import save
-from reports.summary import SETTING, best_of_restarts
+from reports.summary import SETTING, best_of_restarts, shortened
+from reports.tradeoff import can_be_drawn, draw_tradeoff
 from sweeps.store import Store
 
 
-def write_figures(store: Store) -> list[Path]:
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on disk."""
+
+    setting: int  # which data set, model and attack of the run, from 0
+    name: str
+    paths: list[Path]  # the PNG first
+
+
+def write_figures(store: Store) -> list[Drawn]:
     """Draw every figure of every data set, model and attack into RUN/figures, as PNG and PDF.
 
     Where the run has several of those, a figure's name tells which it is of.
     """
-    scale = store.scale
-    groups = [part for _, part in best_of_restarts(store.rows(), scale).groupby(SETTING, sort=False)]
-    folder = store.folder / "figures"
-    paths = []
-    for number, part in enumerate(groups, 1):
-        suffix = "" if len(groups) == 1 else f"_{number}_{_slug(' '.join(part[SETTING].iloc[0]))}"
-        paths += save(draw_scores(part, scale), folder, f"scores{suffix}")
-        paths += save(draw_curves(store, part), folder, f"curves{suffix}")
-        paths += save(draw_strip(store, part), folder, f"strip{suffix}")
-        film = draw_film(store, part)
-        paths += save(film, folder, f"film{suffix}") if film is not None else []
-    return paths
+    scale, rows, trainings = store.scale, store.rows(), store.trainings()
+    groups = list(rows.groupby(SETTING, sort=False))
+    drawn = []
+    for number, (setting, own) in enumerate(groups):
+        suffix = "" if len(groups) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, setting)))}"
+        lines = shortened(leaderboard(own, trained_with(trainings, own), scale))
+        for name, figure in _draw(store, shortened(best_of_restarts(own, scale)), lines, scale):
+            drawn.append(Drawn(number, name, save(figure, store.folder / "figures", f"{name}{suffix}")))
+    return drawn
+
+
+def _draw(
+    store: Store, best: pd.DataFrame, lines: pd.DataFrame, scale: Scale
+) -> Iterator[tuple[str, Figure]]:
+    """Those of one setting, where there is something to draw."""
+    if best.empty:
+        return
+    if can_be_drawn(lines):
+        yield "tradeoff", draw_tradeoff(lines, scale)
+    yield "scores", draw_scores(best, scale)
+    yield "curves", draw_curves(store, best)
+    yield "strip", draw_strip(store, best)
+    film = draw_film(store, best)
+    if film is not None:
+        yield "film", film
 
 
 def _slug(text: str) -> str:

@@ -33,6 +33,43 @@ class Flag(StrEnum):
     LOSS_IMAGE_DISAGREE = "LOSS_IMAGE_DISAGREE"
 
 
+MEANINGS = {  # raised if, and what it means
+    Flag.BASELINE_FAILED: (
+        "fewer than 80 % of the images leak without a defense, by the best of their starts",
+        "The attack does not work here, and what looks like a defense may be the model, the data or the"
+        " attack's settings. Give it more `restarts` or `steps`, another `init`, or another model, before you"
+        " judge a defense.",
+    ),
+    Flag.FEW_TRIALS: (
+        "fewer than 10 images count: of a defense those that leak without it",
+        "The interval is wide. 0 of 9 images still allows a rate of 30 %. Add images.",
+    ),
+    Flag.NON_FINITE: (
+        "the match loss of a trial was NaN or infinite at some step",
+        "Numbers overflowed. A start that diverges does that, with and without a defense; if it happens with"
+        " the defense only, the defense may produce huge gradients, and the attack was broken rather than"
+        " kept out.",
+    ),
+    Flag.NOT_CONVERGED: (
+        "for more than a fifth of the images that count, the best start ended at the limit of `steps` without"
+        " a leak while its match loss still fell, by more than 1 % in the last tenth of its steps",
+        "A more patient attacker may get further. Raise `steps` until the flag is gone.",
+    ),
+    Flag.ZERO_GRADIENT: (
+        "a trial's gradient had an L2 norm below 1e-6 before the defense, or of exactly 0 after it",
+        "There was nothing to attack. Weights that saturate, a model that is certain of its answer, or a"
+        " defense that removes everything; a model could not be trained with such gradients either.",
+    ),
+    Flag.LOSS_IMAGE_DISAGREE: (
+        "the match loss fell to 1e-4 of the squared norm of the shared gradient, and the image still shows"
+        " nothing (SSIM below the threshold of artifacts)",
+        "The gradients match, and the image is another. Several images can have nearly one gradient: a deep"
+        " network with saturated units, or a gradient of which most was removed. A small match loss does not"
+        " show that an attack worked, nor a wrong image that a defense did.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Raised:
     """A flag, where it was raised, and the count that raised it."""

@@ -54,7 +54,7 @@ def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
         defense: traces[key].snapshots if key in traces else {}
         for defense, key in zip(first["defense"], first["key"], strict=True)
     }
-    steps = _spread(sorted({step for film in films.values() for step in film}))
+    steps = spread(sorted({step for film in films.values() for step in film}), MOST_COLUMNS)
     if not steps:
         return None
     figure, panels = _grid(len(order), len(steps), height=1.05)
@@ -69,9 +69,9 @@ def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _spread(steps: list[int]) -> list[int]:
-    """At most MOST_COLUMNS of the steps, the first and the last among them."""
-    places = np.linspace(0, len(steps) - 1, min(len(steps), MOST_COLUMNS)).round().astype(int)
+def spread(steps: list[int], most: int) -> list[int]:
+    """At most so many of the steps, the first and the last among them."""
+    places = np.linspace(0, len(steps) - 1, min(len(steps), most)).round().astype(int)
     return [steps[place] for place in places]
 
 

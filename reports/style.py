@@ -42,8 +42,15 @@ def line_style(defense: str, family: str, strength: float) -> dict[str, Any]:
 
 
 def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
-    """{defense: what the two functions above want to know of it}."""
-    known = best[["defense", "family", "strength"]].drop_duplicates("defense")
+    """{defense: what the two functions above want to know of it}.
+
+    Of a family that is not ours and tells no strength, each has its place in the order of the rows.
+    """
+    known = best[["defense", "family", "strength"]].drop_duplicates("defense").astype({"strength": float})
+    unknown = known["strength"].isna() & ~known["family"].isin(FAMILIES.keys())
+    places = known.groupby("family").cumcount() + 0.5
+    counts = known.groupby("family")["defense"].transform("size")
+    known["strength"] = known["strength"].mask(unknown, places / counts)
     return {
         str(defense): (str(defense), str(family), float(strength))
         for defense, family, strength in known.itertuples(index=False)

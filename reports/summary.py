@@ -1,5 +1,7 @@
 """How each defense did: one number an image, judged beside the undefended attack on that image."""
 
+import re
+from collections.abc import Iterable
 from math import isnan
 from typing import Any
 
@@ -12,6 +14,7 @@ from reports.statistics import Interval, median_interval, wilson
 BASELINE = "none"
 SETTING = ["dataset", "model", "attack"]  # tables and figures never mix these
 VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
+_FILE = re.compile(r"^[^()]*\.py:")
 MEDIANS = ("ssim", "psnr", "mse")
 
 
@@ -153,3 +156,18 @@ def defense_order(rows: pd.DataFrame) -> list[str]:
     known = rows[["defense", "family", "strength"]].drop_duplicates("defense")
     places = sorted(place(*line) for line in known.itertuples(index=False))
     return [str(line[-1]) for line in places]
+
+
+def short_names(defenses: Iterable[str]) -> dict[str, str]:
+    """{defense: its name without the user's file that it is from}, where that tells them apart."""
+    full = list(dict.fromkeys(defenses))
+    short = [_FILE.sub("", name) for name in full]
+    return {name: own if short.count(own) == 1 else name for name, own in zip(full, short, strict=True)}
+
+
+def shortened(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with short names of defenses, as they are shown."""
+    families = short_names(rows["family"])
+    return rows.assign(
+        defense=rows["defense"].map(short_names(rows["defense"])), family=rows["family"].map(families)
+    )

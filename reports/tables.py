@@ -13,7 +13,7 @@ from bench.attacks import Status
 from bench.verdicts import Scale
 from reports.flags import Histories, flag_lines, flags
 from reports.statistics import mean_interval
-from reports.summary import BASELINE, SETTING, defense_order, ends, summarize
+from reports.summary import BASELINE, SETTING, defense_order, ends, shortened, summarize
 from sweeps.records import ROW_DTYPES
 
 TRAINED = ["train", "test", "model", "recipe"]  # what trainings have in common that are compared
@@ -46,7 +46,7 @@ def _exact_float(text: str) -> float:
 
 def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Iterator[Table]:
     """A table for each data set, model and attack, with its flags below; see `flags`."""
-    for setting, part in rows.groupby(SETTING, sort=False):
+    for setting, part in shortened(rows).groupby(SETTING, sort=False):
         table = _terminal_table(" · ".join(map(str, setting)), summarize(part, scale), scale)
         raised = list(flag_lines(flags(part, scale, histories), part["defense"].nunique()))
         if raised:
@@ -137,7 +137,7 @@ def summarize_utility(rows: pd.DataFrame) -> pd.DataFrame:
 
 def utility_tables(rows: pd.DataFrame) -> Iterator[Table]:
     """A table for each model, data and recipe."""
-    for place, lines in summarize_utility(rows).groupby(TRAINED, sort=False):
+    for place, lines in summarize_utility(shortened(rows)).groupby(TRAINED, sort=False):
         table = _table(" · ".join(map(str, place)), ("trainings", "accuracy", "change"))
         for line in lines.to_dict("records"):
             failed = f" ({line['failed']} failed)" if line["failed"] else ""

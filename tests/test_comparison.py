@@ -98,7 +98,7 @@ def test_a_known_one_that_costs_more_accuracy_is_no_rival():
     assert (cheap.rival, cheap.outcome) == ("prune(ratio=0.2)", Outcome.BEHIND)
     alone = standing(rows, accuracies(mine=0.9, prune_1=0.5, prune_2=0.5))
     assert (alone.rival, alone.outcome) == ("", Outcome.ALONE)
-    assert str(alone) == "mine: accuracy 90.0%, SSIM 0.335; no known defense is as accurate"
+    assert alone.describe({}) == "mine: accuracy 90.0%, SSIM 0.335; no known defense is as accurate"
 
 
 def test_images_that_do_not_leak_without_a_defense_do_not_count():
@@ -106,11 +106,12 @@ def test_images_that_do_not_leak_without_a_defense_do_not_count():
     rows.loc[(rows["defense"] == "none") & (rows["index"] == 6), "ssim"] = 0.5
     assert standing(rows).images == 6
     rows.loc[rows["defense"] == "none", "ssim"] = 0.5
-    assert str(standing(rows)) == "mine: no image leaks without a defense, so nothing can be told"
+    assert standing(rows).describe({}) == "mine: no image leaks without a defense, so nothing can be told"
 
 
 def test_a_standing_reads_as_a_sentence():
-    text = str(standing(attacks(mine=LOW, prune_1=HIGH), accuracies(mine=0.9, prune_1=0.91)))
+    found = standing(attacks(mine=LOW, prune_1=HIGH), accuracies(mine=0.9, prune_1=0.91))
+    text = found.describe({})
     head = (
         "mine: accuracy 90.0%, SSIM 0.335; beside prune(ratio=0.1), accuracy 91.0%, SSIM 0.675: hides more ("
     )

@@ -8,7 +8,7 @@ import pytest
 from made_up import table
 
 from bench.verdicts import Scale
-from reports.flags import Flag, Raised, flag_lines, flags, is_falling
+from reports.flags import MEANINGS, Flag, Raised, flag_lines, flags, is_falling
 from sweeps.records import ROW_DTYPES
 
 DONE, FALLING = np.array([10.0, *[1e-6] * 20]), np.geomspace(10, 0.1, 21)
@@ -88,3 +88,10 @@ def test_a_line_names_the_defenses_that_share_a_flag():
 def test_every_flag_has_its_place_on_the_page():
     page = (Path(__file__).parent.parent / "docs" / "FLAGS.md").read_text()
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == [str(flag) for flag in Flag]
+
+
+def test_the_documented_flags_say_what_the_page_says():
+    documented = " ".join((Path(__file__).parent.parent / "docs" / "FLAGS.md").read_text().split())
+    assert set(MEANINGS) == set(Flag)
+    for flag, (raised_if, meaning) in MEANINGS.items():
+        assert f"## {flag} *Raised if* {raised_if}. *What it means:* {meaning}" in documented

@@ -140,7 +140,9 @@ def run(tmp_path_factory):
 
 
 def test_every_figure_is_drawn_as_png_and_pdf(run):
-    paths = write_figures(run)
+    drawn = write_figures(run)
+    assert [each.setting for each in drawn] == [0] * 4 + [1] * 4
+    paths = [path for each in drawn for path in each.paths]
     assert len(paths) == 2 * 4 * 2
     assert {path.suffix for path in paths} == {".png", ".pdf"}
     assert {path.stem.split("_")[0] for path in paths} == {"scores", "curves", "strip", "film"}
@@ -200,3 +202,19 @@ def test_a_single_trial_has_a_figure():
     figure = draw_scores(best, Scale())
     figure.savefig(io.BytesIO())
     assert all(left < right for left, right in (panel.get_xlim() for panel in figure.axes))
+
+
+def test_the_bars_of_the_scores_are_medians_of_what_counts():
+    cells = [("none", index, 0, 0.0, 0.95 if index < 3 else 0.1) for index in range(5)]
+    cells += [("int8", index, 0, 0.1, ssim) for index, ssim in enumerate([0.5, 0.6, 0.8, 0.0, 0.0])]
+    figure = draw_scores(best_of_restarts(table(*cells), Scale()), Scale())
+    bars = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 2][-1]
+    np.testing.assert_allclose(bars.get_offsets(), [[0.95, 0], [0.6, 1]])
+
+
+def test_many_points_are_all_there():
+    cells = [("none", index, 0, 0.0, 0.9 + index / 1000) for index in range(80)]
+    figure = draw_scores(best_of_restarts(table(*cells), Scale()), Scale())
+    points = max(figure.axes[0].collections, key=lambda each: len(each.get_offsets())).get_offsets()
+    np.testing.assert_allclose(points[:, 0], [0.9 + index / 1000 for index in range(80)])
+    assert np.abs(points[:, 1]).max() <= 0.5

@@ -1,0 +1,33 @@
+"""One line a defense, with everything that a decision for one needs."""
+
+import pandas as pd
+
+from bench.verdicts import Scale
+from reports.summary import BASELINE, summarize
+from reports.tables import summarize_utility
+
+UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high"]
+
+
+def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """One line a defense of one setting, those that hide most first, the undefended attack at the top.
+
+    Columns: those of `summarize`, of `summarize_utility` (NaN where nothing was trained), and
+        sent_bytes: median over the trials, of one gradient; sent: its share of what is sent undefended.
+        defense_seconds: median over the trials, of one gradient.
+    """
+    costs = rows.groupby("defense")[["sent_bytes", "defense_seconds"]].median().astype(float)
+    lines = summarize(rows, scale).merge(costs.reset_index(), on="defense")
+    lines["sent"] = lines["sent_bytes"] / costs["sent_bytes"].get(BASELINE, float("nan"))
+    trained = summarize_utility(trainings) if len(trainings) else pd.DataFrame(columns=["defense", *UTILITY])
+    lines = lines.merge(trained[["defense", *UTILITY]], on="defense", how="left")
+    lines[UTILITY] = lines[UTILITY].astype(float)
+    board: pd.DataFrame = lines.sort_values("ssim")
+    baseline = board["defense"] == BASELINE
+    return pd.concat([board[baseline], board[~baseline]], ignore_index=True)
+
+
+def trained_with(trainings: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The trainings of the model that these rows are attacks on."""
+    own: pd.DataFrame = trainings[trainings["model"] == rows["model"].iloc[0]]
+    return own

@@ -1,0 +1,46 @@
+"""RUN/report.html: one file with everything that a run tells, for who was not there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from reports.figures import Drawn
+from reports.flags import MEANINGS
+from reports.page.content import sections
+from reports.summary import short_names
+from sweeps.store import Store
+
+
+def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
+    """Write the page of a run; it needs nothing beside itself.
+
+    Args:
+        store: of the run.
+        drawn: its figures, as `write_figures` gives them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows = store.rows()
+    names = short_names(rows["defense"])
+    environment = Environment(
+        loader=PackageLoader("reports.page", "template"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html").render(
+        name=store.folder.resolve().name,
+        manifest=store.manifest(),
+        sections=list(sections(store, drawn, names)),
+        names=names,
+        meanings=MEANINGS,
+        trials=len(rows),
+        failed=int((rows["status"] == "error").sum()),
+        scale=store.scale,
+    )
+    path = store.folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path

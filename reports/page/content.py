@@ -1,0 +1,110 @@
+"""What stands on the page, worked out from the stored rows."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.verdicts import Verdict
+from defenses import DEFENSES
+from reports.comparison import Outcome, Standing, standings
+from reports.figures import Drawn
+from reports.flags import Raised, flags
+from reports.leaderboard import leaderboard, trained_with
+from reports.page.gallery import MOST_FILMS, Gallery, gallery
+from reports.summary import BASELINE, SETTING, best_of_restarts
+from sweeps.store import Store
+
+TOLD = {  # the verdict on new defenses, the best first
+    Outcome.AHEAD: "hides more than any known defense that is as accurate",
+    Outcome.BOTH_HIDE: "nothing leaks, and neither does it under a known defense that is as accurate",
+    Outcome.ALONE: "no known defense is as accurate",
+    Outcome.EQUAL: "hides as much as the best known defense that is as accurate, but for chance",
+    Outcome.BEHIND: "hides less than a known defense that is as accurate",
+    Outcome.TOO_FEW: "too few images leak without a defense to tell",
+}
+CAPTIONS = {
+    "tradeoff": "Median SSIM of the reconstructions over the accuracy in training, a point a defense",
+    "scores": "SSIM, PSNR and MSE of every image, by defense",
+    "curves": "Match loss and image error over the steps of the attack, by family",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """All of one data set, model and attack."""
+
+    title: str
+    verdict: list[str]  # sentences
+    standings: list[str]  # of new defenses, a line each
+    lines: list[dict[str, Any]]  # see `leaderboard`
+    raised: list[Raised]
+    gallery: Gallery
+    figures: dict[str, str]  # {what it shows: data URI}
+
+
+def sections(store: Store, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iterator[Section]:
+    """Of a run with its figures, in the order of its table in the terminal."""
+    rows, trainings, scale = store.rows(), store.trainings(), store.scale
+    groups = list(rows.groupby(SETTING, sort=False))
+    room = max(1, MOST_FILMS // (len(groups) * rows["defense"].nunique()))
+    for number, (setting, part) in enumerate(groups):
+        trained = trained_with(trainings, part)
+        lines = leaderboard(part, trained, scale)
+        new = [defense for defense in lines["defense"] if is_new(defense)]
+        best = best_of_restarts(part, scale)
+        found = list(standings(part, trained, scale, new))
+        yield Section(
+            " · ".join(map(str, setting)),
+            list(sentences(lines, found, names)),
+            [each.describe(names) for each in found],
+            lines.to_dict("records"),  # type: ignore[arg-type]
+            flags(part, scale, store.histories),
+            gallery(store, best, list(lines["defense"]), room),
+            dict(_figures(drawn, number)),
+        )
+
+
+def is_new(defense: str) -> bool:
+    """Whether it comes from a user's file or another package: what a comparison is about."""
+    return defense.partition("(")[0] not in DEFENSES.members
+
+
+def sentences(lines: pd.DataFrame, found: Sequence[Standing], names: Mapping[str, str]) -> Iterator[str]:
+    """The verdict in words: what happens without a defense, then who is ahead or what hides everything."""
+    baseline = lines.set_index("defense").loc[BASELINE].to_dict()
+    yield (
+        f"Without a defense {baseline['leaked']} of {baseline['images']} images leak"
+        f" ({baseline['low']:.0%} to {baseline['high']:.0%})."
+    )
+    if not baseline["leaked"]:
+        yield "So nothing can be said of a defense here."
+    elif found:
+        for outcome, text in TOLD.items():
+            alike = [names[each.defense] for each in found if each.outcome == outcome]
+            if alike:
+                yield f"{', '.join(alike)}: {text}."
+    else:
+        yield from _who_hides(lines, names)
+
+
+def _who_hides(lines: pd.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
+    others = lines[lines["defense"] != BASELINE]
+    hiding = others[others["verdict"] == Verdict.NONE]
+    if hiding.empty:
+        yield f"None of {len(others)} defenses hides them."
+        return
+    who = ", ".join(names[each] for each in hiding["defense"])
+    yield f"Of {len(others)} defenses {len(hiding)} hide them: {who}."
+    trained = hiding.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
+    for defense, accuracy in trained[["defense", "accuracy"]].head(1).itertuples(index=False):
+        yield f"Of these {names[defense]} costs least accuracy: {accuracy:.1%} are left."
+
+
+def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:
+    for figure in drawn:
+        if figure.setting == number and figure.name in CAPTIONS:
+            content = base64.b64encode(figure.paths[0].read_bytes()).decode()
+            yield CAPTIONS[figure.name], f"data:image/png;base64,{content}"

@@ -1,0 +1,88 @@
+"""Pictures of the page: what leaked worst under each defense, and how it came about."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from reports.pictures import spread
+from sweeps.records import StoredTrace
+from sweeps.store import Store
+
+MOST_FILMS = 240  # of the whole page: with them it stays small enough for a mail
+MOST_FRAMES = 8  # of a film
+LARGEST = 64  # pixels of a side; of larger pictures only some are kept
+
+
+@dataclass(frozen=True)
+class Film:
+    """One image, and what the attacker made of it under one defense."""
+
+    defense: str
+    index: int
+    ssim: float
+    leaked: bool
+    original: str  # data URI of a picture
+    frames: str  # data URI of pictures side by side, one for each step of the gallery
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The films of one data set, model and attack, the worst for the victim first."""
+
+    steps: list[str]  # what the frames show: `step 30`, and in the end what the attacker keeps
+    films: list[Film]
+    left_out: int  # images that there was no room for
+
+
+def gallery(store: Store, best: pd.DataFrame, defenses: list[str], room: int) -> Gallery:
+    """The images that leaked most under each defense.
+
+    Args:
+        store: of the run.
+        best: its rows of one setting, as `best_of_restarts` gives them.
+        defenses: in the order in which they are shown.
+        room: how many images of each are shown at most.
+    """
+    chosen = pd.concat([best[best["defense"] == each].nlargest(room, "ssim") for each in defenses])
+    traces = store.traces(chosen["key"])
+    steps = spread(sorted({step for trace in traces.values() for step in trace.snapshots}), MOST_FRAMES - 1)
+    films = list(_films(store, chosen, traces, steps))
+    return Gallery([*(f"step {step}" for step in steps), "end"], films, len(best) - len(films))
+
+
+def _films(
+    store: Store, chosen: pd.DataFrame, traces: dict[str, StoredTrace], steps: list[int]
+) -> Iterator[Film]:
+    originals = {
+        place: store.original(*place) for place in set(zip(chosen["dataset"], chosen["index"], strict=True))
+    }
+    for row in chosen.to_dict("records"):
+        trace, original = traces.get(row["key"]), originals[row["dataset"], row["index"]]
+        if trace is not None and original is not None:
+            # a trial that ended early stays as it was
+            frames = [trace.snapshots.get(step, trace.reconstruction)[0] for step in steps]
+            strip = data_uri([*frames, trace.reconstruction[0]])
+            yield Film(
+                row["defense"], row["index"], row["ssim"], bool(row["leaked"]), data_uri([original]), strip
+            )
+
+
+def data_uri(pictures: list[np.ndarray]) -> str:
+    """Pictures (C, H, W) in [0, 1], side by side, as a PNG that the page holds in itself."""
+    strip = np.concatenate([_smaller(picture) for picture in pictures], axis=2)  # (C, H, N * W)
+    pixels = (strip * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _smaller(picture: np.ndarray) -> np.ndarray:
+    """Every so many pixels of a large picture."""
+    stride = -(-max(picture.shape[1:]) // LARGEST)
+    return picture[:, ::stride, ::stride]

@@ -1,0 +1,63 @@
+"""What defenses hide against what they cost, and which of them no other beats."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.verdicts import Scale
+from reports.style import marker_style, styles
+from reports.summary import BASELINE
+
+
+def pareto(points: pd.DataFrame) -> pd.DataFrame:
+    """The rows that no other beats: as accurate and leaking as little, one of the two strictly better.
+
+    Args:
+        points: with the columns accuracy and ssim.
+    """
+    accuracy, ssim = points["accuracy"].to_numpy(), points["ssim"].to_numpy()
+    beaten = [
+        bool(((accuracy >= a) & (ssim <= s) & ((accuracy > a) | (ssim < s))).any())
+        for a, s in zip(accuracy, ssim, strict=True)
+    ]
+    return points[[not each for each in beaten]].sort_values("accuracy")
+
+
+def can_be_drawn(lines: pd.DataFrame) -> bool:
+    """Whether a defense was both trained with and attacked."""
+    return bool(lines[["accuracy", "ssim"]].notna().all(axis=1).any())
+
+
+def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
+    """A point a defense, its intervals, and the line through those that no other beats.
+
+    Args:
+        lines: one a defense of one setting, with the columns of `summarize` and of `summarize_utility`;
+            those without an accuracy or an image that counts are left out.
+        scale: what counts as a leak.
+    """
+    points = lines.dropna(subset=["accuracy", "ssim"])
+    front = pareto(points)
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    panel = figure.subplots()
+    panel.step(100 * front["accuracy"], front["ssim"], where="pre", color="0.4", linewidth=1, zorder=1)
+    known = styles(points)
+    for line in points.to_dict("records"):
+        style = marker_style(*known[line["defense"]])
+        x, y = 100 * line["accuracy"], line["ssim"]
+        sides = [[y - line["ssim_low"]], [line["ssim_high"] - y]]
+        across = [[x - 100 * line["accuracy_low"]], [100 * line["accuracy_high"] - x]]
+        panel.errorbar(
+            x, y, pd.DataFrame(sides).fillna(0).to_numpy(), pd.DataFrame(across).fillna(0).to_numpy(),
+            label=line["defense"], linestyle="", elinewidth=0.7,
+            markersize=9 if line["defense"] == BASELINE else 6, **style,
+        )  # fmt: skip
+    for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):
+        panel.axhline(threshold, color="black", linewidth=0.8, linestyle=":")
+        panel.annotate(name, (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+    panel.set(
+        xlabel="accuracy in training [%]", ylabel="median SSIM of the reconstructions", ylim=(-0.05, 1.05)
+    )
+    panel.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    figure.suptitle("below and to the right is better; the line: no other defense beats these", fontsize=9)
+    return figure

@@ -1,0 +1,274 @@
+"""The page of a run: what stands on it, and how it behaves in a browser."""
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import store, table
+from PIL import Image
+
+import leakbench
+from reports.figures import write_figures
+from reports.leaderboard import leaderboard
+from reports.page import write_page
+from reports.page.gallery import data_uri, gallery
+from reports.summary import best_of_restarts, short_names
+from reports.tradeoff import pareto
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+MINE = "my/path/mine.py:Mine(size=2)"
+
+
+def some_rows():
+    """Twelve images: without a defense 10 leak; noise hides all, pruning some, one fails."""
+    random = np.random.default_rng(1)
+    cells = [("none", index, 0, 0.0, 0.95 if index < 10 else 0.3) for index in range(12)]
+    for name, ssim in (("gaussian(std=0.1)", 0.1), ("prune(ratio=0.5)", 0.5), (MINE, 0.3)):
+        cells += [(name, index, 0, 0.1, ssim + 0.1 * float(random.random())) for index in range(12)]
+    cells.append(("int8", 0, 0, None, None))
+    return table(*cells)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return store(tmp_path_factory.mktemp("page") / "run", some_rows())
+
+
+@pytest.fixture(scope="module")
+def path(run):
+    return write_page(run, write_figures(run))
+
+
+@pytest.fixture(scope="module")
+def text(path):
+    return path.read_text()
+
+
+def test_the_numbers_of_the_board_are_those_of_the_rows(run):
+    lines = leaderboard(run.rows(), run.trainings(), run.scale).set_index("defense")
+    rows = run.rows()
+    usable = set(rows[(rows["defense"] == "none") & (rows["ssim"] >= 0.9)]["index"])
+    own = rows[(rows["defense"] == MINE) & rows["index"].isin(usable)]
+    assert lines.loc[MINE, "ssim"] == own["ssim"].median()
+    assert lines.loc[MINE, "mse"] == own["mse"].median()
+    assert (lines.loc[MINE, "leaked"], lines.loc[MINE, "images"]) == (0, 10)
+    assert (lines.loc[MINE, "sent_bytes"], lines.loc[MINE, "sent"]) == (1000, 1)
+    assert list(lines.index) == ["none", "gaussian(std=0.1)", MINE, "prune(ratio=0.5)", "int8"]
+
+
+def test_the_page_holds_the_numbers_of_the_board(run, text):
+    lines = leaderboard(run.rows(), run.trainings(), run.scale)
+    for line in lines.to_dict("records"):
+        assert f'title="{line["defense"]}"' in text
+        if line["images"]:
+            assert f'data-value="{line["ssim"]}"' in text
+            assert f"{line['leaked']}/{line['images']}" in text
+
+
+def test_the_verdict_stands_at_the_top(text):
+    assert "Without a defense 10 of 12 images leak (55% to 95%)." in text
+    assert "Mine(size=2): hides less than a known defense that is as accurate." in text
+
+
+@pytest.mark.parametrize(
+    ("ssims", "sentences"),
+    [
+        ({"prune(ratio=0.5)": 0.1, "int8": 0.95}, ["Of 2 defenses 1 hide them: prune(ratio=0.5)."]),
+        ({"int8": 0.95}, ["None of 1 defenses hides them."]),
+    ],
+)
+def test_without_a_new_defense_it_tells_which_hide(tmp_path, ssims, sentences):
+    cells = [(name, i, 0, 0.1, ssim) for name, ssim in ({"none": 0.95} | ssims).items() for i in range(3)]
+    text = write_page(store(tmp_path / "run", table(*cells)), []).read_text()
+    for sentence in sentences:
+        assert sentence in text
+
+
+def test_where_nothing_leaks_nothing_is_said_of_a_defense(tmp_path):
+    made = store(tmp_path / "run", table(("none", 0, 0, 0.1, 0.2), ("int8", 0, 0, 0.1, 0.1)))
+    assert "So nothing can be said of a defense here." in write_page(made, []).read_text()
+
+
+def test_a_run_without_a_single_result_has_a_page(tmp_path):
+    made = store(tmp_path / "run", table(("none", 0, 0, None, None), ("int8", 0, 0, None, None)))
+    text = write_page(made, write_figures(made)).read_text()
+    assert "2 of them failed" in text
+
+
+def test_nothing_on_the_page_is_elsewhere(text):
+    links = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', text)
+    for link in (a or b for a, b in links):
+        assert link.startswith(("data:", "#")), link[:80]
+
+
+def test_what_a_user_wrote_is_not_taken_for_markup(text):
+    assert "# &lt;b&gt; &amp; &#34;quotes&#34;" in text
+
+
+def test_pictures_come_with_the_worst_for_the_victim_first(run):
+    best = best_of_restarts(run.rows(), run.scale)
+    own = best[best["defense"] == MINE].sort_values("ssim", ascending=False)
+    found = gallery(run, best, ["none", MINE], room=4)
+    films = [film for film in found.films if film.defense == MINE]
+    assert [film.index for film in films] == list(own["index"][:4])
+    assert found.steps == ["step 0", "step 5", "step 10", "end"]
+    assert found.left_out == len(best) - 8
+
+
+def test_a_film_shows_the_way_and_ends_with_what_the_attacker_keeps(run):
+    best = best_of_restarts(run.rows(), run.scale)
+    film = gallery(run, best, [MINE], room=1).films[0]
+    content = base64.b64decode(film.frames.partition(",")[2])
+    frames = np.asarray(Image.open(io.BytesIO(content)))
+    key = best[(best["defense"] == MINE) & (best["index"] == film.index)]["key"].iloc[0]
+    trace = run.traces([key])[key]
+    assert frames.shape == (16, 4 * 16, 3)
+    np.testing.assert_allclose(frames[:, :16] / 255, trace.snapshots[0][0].transpose(1, 2, 0), atol=0.003)
+    np.testing.assert_allclose(frames[:, -16:] / 255, trace.reconstruction[0].transpose(1, 2, 0), atol=0.003)
+
+
+def test_large_pictures_become_smaller():
+    content = base64.b64decode(data_uri([np.zeros((1, 300, 200))]).partition(",")[2])
+    assert max(Image.open(io.BytesIO(content)).size) <= 64
+
+
+def test_names_are_short_where_that_tells_them_apart():
+    assert short_names(["none", "a/b.py:C(x=1)", "prune(ratio=0.5)"]) == {
+        "none": "none", "a/b.py:C(x=1)": "C(x=1)", "prune(ratio=0.5)": "prune(ratio=0.5)",
+    }  # fmt: skip
+    both = ["a.py:C", "b.py:C"]
+    assert short_names(both) == dict(zip(both, both, strict=True))
+
+
+def test_no_other_defense_beats_those_on_the_front():
+    points = pd.DataFrame(
+        {"accuracy": [0.9, 0.9, 0.8, 0.7, 0.95], "ssim": [0.5, 0.4, 0.4, 0.1, 0.9]}, index=list("abcde")
+    )
+    assert list(pareto(points).index) == ["d", "b", "e"]
+
+
+def test_the_command_writes_it(run, capsys):
+    assert leakbench.main(["report", str(run.folder)]) == 0
+    assert capsys.readouterr().out == f"{run.folder / 'report.html'}\n"
+
+
+def test_a_page_of_many_trials_can_be_sent_by_mail(tmp_path):
+    cells = [("none", index, 0, 0.0, 0.95) for index in range(200)]
+    for level in range(24):
+        cells += [(f"prune(ratio=0.{level + 10})", index, 0, 0.1, level / 30) for index in range(200)]
+    made = store(tmp_path / "run", table(*cells), size=32, steps=(0, 10))
+    assert len(made.rows()) == 5000
+    assert write_page(made, write_figures(made)).stat().st_size < 15e6
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as api:
+        program = api.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield program
+        program.close()
+
+
+@pytest.fixture
+def page(browser, path):
+    """The page, opened; in the end nothing may have gone wrong, and nothing been asked for elsewhere."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    problems, requests = [], []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(path.as_uri())
+    yield opened
+    assert problems == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    opened.close()
+
+
+def names(page):
+    return page.locator(".leaderboard tbody tr:visible th").all_inner_texts()
+
+
+def test_a_head_sorts_and_sorts_back(page):
+    head = page.get_by_role("columnheader", name="SSIM")
+    head.get_by_role("button").click()
+    ascending = ["gaussian(std=0.1)", "Mine(size=2)", "prune(ratio=0.5)", "none"]
+    assert names(page) == [*ascending, "int8"]  # which has no value
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.get_by_role("button").click()
+    assert names(page) == [*ascending[::-1], "int8"]
+    assert head.get_attribute("aria-sort") == "descending"
+    page.get_by_role("columnheader", name="Defense").get_by_role("button").press("Enter")
+    assert names(page)[0] == "none"  # as it was
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_words_show_some_in_the_table_and_among_the_pictures(page):
+    page.get_by_role("searchbox").fill("LEAK prune")
+    assert names(page) == ["prune(ratio=0.5)"] or names(page) == []
+    page.get_by_role("searchbox").fill("prune")
+    assert names(page) == ["prune(ratio=0.5)"]
+    assert page.locator(".films:visible h4").all_inner_texts() == ["prune(ratio=0.5)"]
+    assert page.locator(".found").inner_text() == "1 of 5 shown"
+    page.get_by_role("searchbox").fill("")
+    assert len(names(page)) == 5
+
+
+def test_the_slider_moves_all_pictures(page):
+    film = page.locator(".film").first
+    at_end = film.screenshot()
+    slider = page.get_by_role("slider")
+    slider.focus()
+    slider.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "step 0"
+    assert film.screenshot() != at_end
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "step 5"
+    slider.press("End")
+    assert film.screenshot() == at_end
+
+
+def test_every_picture_and_field_has_a_name(page):
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    assert page.locator(".film:not([aria-label])").count() == 0
+    for role in ("slider", "searchbox"):
+        assert page.get_by_role(role).evaluate("field => field.labels.length") == 1
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_nothing_sticks_out(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def contrast(one, other):
+    """Of two colours `rgb(r, g, b)`: WCAG 2.2, relative luminance."""
+    lights = []
+    for text in (one, other):
+        parts = [int(each) / 255 for each in re.findall(r"\d+", text)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        lights.append(float(np.dot(linear, [0.2126, 0.7152, 0.0722])) + 0.05)
+    return max(lights) / min(lights)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_can_be_read_in_light_and_dark(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    paper = page.locator("body").evaluate("each => getComputedStyle(each).backgroundColor")
+    for place in ("body", "small", "a", "td.leak", "td.artifacts", "td.no-leak", "figcaption"):
+        ink = page.locator(place).first.evaluate("each => getComputedStyle(each).color")
+        assert contrast(ink, paper) >= 4.5, place
+
+
+def test_it_prints_without_its_controls(page):
+    page.emulate_media(media="print")
+    assert page.get_by_role("searchbox").is_hidden()
+    assert page.get_by_role("slider").is_hidden()
+    assert page.locator(".leaderboard").is_visible()

@@ -7,7 +7,19 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from commands import INTERRUPTED, STOPPED, USER_ERROR, about, author, compare, paper, runs, sweep, utility
+from commands import (
+    INTERRUPTED,
+    STOPPED,
+    USER_ERROR,
+    about,
+    author,
+    compare,
+    diff,
+    paper,
+    runs,
+    sweep,
+    utility,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="leakbench", description="Attacks shared gradients, and shows which defenses stop it."
     )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (sweep, utility, compare, paper, runs, author, about):
+    for command in (sweep, utility, compare, diff, paper, runs, author, about):
         command.add(verbs)
     return parser
 

@@ -56,14 +56,15 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
 
 def _terminal_table(title: str, lines: pd.DataFrame, scale: Scale) -> Table:
     columns = ("trials", "leaked", "95 % CI", "1 start", "SSIM", "verdict")
-    table = _table(title, columns)
+    table = plain_table(title, columns)
     table.caption, table.caption_justify = _caption(lines, scale), "left"
     for line in lines.to_dict("records"):
         table.add_row(line["defense"], *_cells(line))
     return table
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def plain_table(title: str, columns: Sequence[str]) -> Table:
+    """A table for the terminal, with a defense in each line."""
     table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0))
     table.add_column("defense", overflow="fold")
     for name in columns:
@@ -138,7 +139,7 @@ def summarize_utility(rows: pd.DataFrame) -> pd.DataFrame:
 def utility_tables(rows: pd.DataFrame) -> Iterator[Table]:
     """A table for each model, data and recipe."""
     for place, lines in summarize_utility(shortened(rows)).groupby(TRAINED, sort=False):
-        table = _table(" · ".join(map(str, place)), ("trainings", "accuracy", "change"))
+        table = plain_table(" · ".join(map(str, place)), ("trainings", "accuracy", "change"))
         for line in lines.to_dict("records"):
             failed = f" ({line['failed']} failed)" if line["failed"] else ""
             accuracy = percent(line["accuracy"], line["accuracy_low"])

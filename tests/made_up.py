@@ -29,7 +29,7 @@ def table(*cells):
                 "gradient_norm": 1.0, "shared_norm": 1.0, "sent_bytes": 1000, "defense_seconds": 0.001,
             }
         )  # fmt: skip
-    return pd.DataFrame(rows).astype(ROW_DTYPES)
+    return pd.DataFrame(rows, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)
 
 
 def store(folder, rows, size=16, steps=(0, 5, 10)):

@@ -139,6 +139,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, steps=2, epochs=1, seeds=1))
     monkeypatch.setattr("reports.figures.write_figures", lambda _store: [])
+    digits = {
+        "train": {"name": "mnist-5k", "indices": "0-79"},
+        "test": {"name": "mnist-5k", "indices": "80-99"},
+    }
+    monkeypatch.setattr("sweeps.comparison.examples", lambda data, images: digits)
     return tmp_path
 
 

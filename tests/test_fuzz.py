@@ -104,12 +104,13 @@ def _each_question_once():
 
         patch.setattr(module, name, answer)
 
-    def of_model(model, images, image, label, seed):
-        return str(model), str(images.shape), seed
+    def of_model(build, images, batch, labels, batched):
+        owner = getattr(build.func, "__self__", None)  # the model, where no defense adds layers to it
+        named = [str(each) for each in build.args if each is not images]
+        return str(owner), *named, str(images.shape), batched
 
     with pytest.MonkeyPatch.context() as patch:
         remember(checks, "model_problems", of_model)
-        remember(checks, "batch_problems", of_model)
         remember(resources, "bytes_per_slot", lambda attack, case: (str(attack), str(case.model)))
         yield
 

@@ -1,0 +1,58 @@
+"""`leakbench diff`: what changed between two runs, and whether something got worse."""
+
+import argparse
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from commands import TRIALS_FAILED
+from commands.common import Verbs
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reports.difference import Difference
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    diff = verbs.add_parser("diff", help="what changed between two runs beyond chance; 1 if it got worse")
+    diff.add_argument("before", type=Path, metavar="BEFORE", help="the folder of a run")
+    diff.add_argument("after", type=Path, metavar="AFTER", help="the folder of another one")
+    diff.set_defaults(command=run_diff)
+
+
+def run_diff(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench diff`."""
+    from reports.difference import WORSENED, differences
+    from sweeps.store import Store
+
+    one, other = Store.existing(options.before), Store.existing(options.after)
+    rows, trainings = (one.rows(), other.rows()), (one.trainings(), other.trainings())
+    found = list(differences(rows, trainings, other.scale))
+    for table in _tables(found):
+        console.print(table)
+    worse = [each for each in found if each.change in WORSENED]
+    console.print(f"{len(worse)} of {len(found)} got worse" if worse else "nothing got worse")
+    return TRIALS_FAILED if worse else 0
+
+
+def _tables(found: "list[Difference]") -> "Iterator[Table]":
+    from reports.tables import plain_table
+
+    for (place, quantity), alike in groupby(found, key=lambda each: (each.place, each.quantity)):
+        table = plain_table(f"{place}: {quantity}", ("n", "before", "after", "change, 95 % CI", ""))
+        for each in alike:
+            table.add_row(each.defense, *_cells(each))
+        yield table
+
+
+def _cells(each: "Difference") -> list[str]:
+    if not each.pairs:
+        return ["0", "-", "-", "-", each.change.value]
+    low, high = each.interval
+    interval = "-" if low != low else f"{low:+.3f} to {high:+.3f}"
+    return [str(each.pairs), f"{each.before:.3f}", f"{each.after:.3f}", interval, each.change.value]

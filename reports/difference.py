@@ -1,0 +1,135 @@
+"""What changed between two runs, beyond chance: two versions of a defense, or of the program."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import nan
+from typing import Any
+
+import pandas as pd
+
+from bench.verdicts import Scale, Verdict
+from reports.comparison import FEWEST
+from reports.statistics import Interval, mean_interval, median_interval
+from reports.summary import BASELINE, SETTING, VICTIM, best_of_restarts, counted, defense_order
+from reports.tables import TRAINED
+
+Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
+NOTHING = Interval(nan, nan)
+
+
+class Change(StrEnum):
+    """What became of a defense. Of the undefended attack, one that rebuilds less is the worse."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    EQUAL = "equal"
+    UNCERTAIN = "no change"
+    TOO_FEW = "too few to tell"
+    FAILED = "lost results"
+    MISSING = "in one run only"
+
+
+WORSENED = (Change.WORSE, Change.FAILED)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of a defense in two runs, over what both have: the same images, or the same seeds."""
+
+    place: str  # data set, model and attack; or how it was trained
+    defense: str
+    quantity: str
+    pairs: int
+    before: float  # median SSIM, or mean accuracy
+    after: float
+    difference: float  # median, or mean, of the differences
+    interval: Interval
+    change: Change
+
+
+def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Difference]:
+    """SSIM of every defense of either run, then its accuracy.
+
+    Args:
+        rows: of the attacks.
+        trainings: of the trainings; either may be empty.
+        scale: what counts as a leak.
+    """
+    bests = [counted(best_of_restarts(each, scale)) for each in rows]
+    for place, defense, own in _defenses(rows, SETTING):
+        pairs = _paired(_of(bests, SETTING, place, defense), VICTIM, "ssim")
+        change = _lost(own, [*VICTIM, "start"], "match_loss") or _ssim_change(pairs, defense, scale)
+        yield _difference(place, defense, "SSIM", pairs, pd.Series.median, median_interval, change)
+    for place, defense, own in _defenses(trainings, TRAINED):
+        pairs = _paired(own, [*TRAINED, "seed"], "accuracy")
+        change = _lost(own, [*TRAINED, "seed"], "accuracy") or _accuracy_change(pairs)
+        yield _difference(place, defense, "accuracy", pairs, pd.Series.mean, mean_interval, change)
+
+
+def _defenses(tables: Pair, place: list[str]) -> Iterator[tuple[Any, str, list[pd.DataFrame]]]:
+    """Each place and defense of either table, with its rows in both."""
+    everything = pd.concat(tables)
+    for own, part in everything.groupby(place, sort=False):
+        for defense in defense_order(part):
+            yield own, defense, _of(tables, place, own, defense)
+
+
+def _of(tables: Sequence[pd.DataFrame], place: list[str], own: Any, defense: str) -> list[pd.DataFrame]:
+    return [
+        table[(table[place] == list(own)).all(axis=1) & (table["defense"] == defense)] for table in tables
+    ]
+
+
+def _paired(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> pd.DataFrame:
+    """The columns before and after: the value of what both tables have."""
+    before, after = (table.set_index(on)[value] for table in tables)
+    return pd.DataFrame({"before": before, "after": after}).dropna()
+
+
+def _lost(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> Change | None:
+    """Whether one table lacks the defense, or a result is gone that was there."""
+    if any(table.empty for table in tables):
+        return Change.MISSING
+    before, after = (table.set_index(on)[value].notna() for table in tables)
+    return Change.FAILED if (before & ~after.reindex(before.index, fill_value=True)).any() else None
+
+
+def _ssim_change(pairs: pd.DataFrame, defense: str, scale: Scale) -> Change:
+    change = pairs["after"] - pairs["before"]
+    if len(pairs) and (change == 0).all():
+        return Change.EQUAL
+    if len(pairs) < FEWEST:
+        return Change.TOO_FEW
+    hidden = (scale.verdict(pairs[each].median()) == Verdict.NONE for each in ("before", "after"))
+    low, high = median_interval(change)
+    if low <= 0 <= high or all(hidden):
+        return Change.UNCERTAIN
+    return Change.WORSE if (low > 0) != (defense == BASELINE) else Change.BETTER
+
+
+def _accuracy_change(pairs: pd.DataFrame) -> Change:
+    change = pairs["after"] - pairs["before"]
+    if len(pairs) and (change == 0).all():
+        return Change.EQUAL
+    low, high = mean_interval(change)
+    if len(pairs) < 2:
+        return Change.TOO_FEW
+    return Change.UNCERTAIN if low <= 0 <= high else Change.WORSE if high < 0 else Change.BETTER
+
+
+def _difference(
+    place: Any,
+    defense: str,
+    quantity: str,
+    pairs: pd.DataFrame,
+    middle: Callable[[pd.Series], float],
+    interval: Callable[[pd.Series], Interval],
+    change: Change,
+) -> Difference:
+    differences = pairs["after"] - pairs["before"]
+    before, after, difference = (middle(each) for each in (pairs["before"], pairs["after"], differences))
+    name = " · ".join(map(str, place))
+    return Difference(
+        name, defense, quantity, len(pairs), before, after, difference, interval(differences), change
+    )

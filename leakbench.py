@@ -12,6 +12,7 @@ from commands import (
     STOPPED,
     USER_ERROR,
     about,
+    attack,
     author,
     compare,
     diff,
@@ -48,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="leakbench", description="Attacks shared gradients, and shows which defenses stop it."
     )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (sweep, utility, compare, diff, paper, runs, author, about):
+    for command in (sweep, utility, author, compare, diff, attack, paper, runs, about):
         command.add(verbs)
     return parser
 

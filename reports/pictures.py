@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from reports.style import caption
 from reports.summary import VICTIM, defense_order, first_victim
@@ -73,6 +74,13 @@ def spread(steps: list[int], most: int) -> list[int]:
     """At most so many of the steps, the first and the last among them."""
     places = np.linspace(0, len(steps) - 1, min(len(steps), most)).round().astype(int)
     return [steps[place] for place in places]
+
+
+def side_by_side(pictures: list[np.ndarray]) -> Image.Image:
+    """Pictures (C, H, W) in [0, 1] as one."""
+    strip = np.concatenate(pictures, axis=2)  # (C, H, N * W)
+    pixels = (strip * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 def _grid(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:

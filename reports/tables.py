@@ -63,10 +63,10 @@ def _terminal_table(title: str, lines: pd.DataFrame, scale: Scale) -> Table:
     return table
 
 
-def plain_table(title: str, columns: Sequence[str]) -> Table:
-    """A table for the terminal, with a defense in each line."""
+def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> Table:
+    """A table for the terminal, its first column for names."""
     table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0))
-    table.add_column("defense", overflow="fold")
+    table.add_column(first, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table

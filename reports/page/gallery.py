@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from reports.pictures import spread
+from reports.pictures import side_by_side, spread
 from sweeps.records import StoredTrace
 from sweeps.store import Store
 
@@ -74,11 +73,8 @@ def _films(
 
 def data_uri(pictures: list[np.ndarray]) -> str:
     """Pictures (C, H, W) in [0, 1], side by side, as a PNG that the page holds in itself."""
-    strip = np.concatenate([_smaller(picture) for picture in pictures], axis=2)  # (C, H, N * W)
-    pixels = (strip * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
     content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
+    side_by_side([_smaller(picture) for picture in pictures]).save(content, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 

@@ -1,0 +1,118 @@
+"""`leakbench attack`: the images behind a gradient from a training of the user's own."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from commands.common import Verbs, add_data_root, positive, writing_reports
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from defenses.registry import Registry
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    attack = verbs.add_parser("attack", help="rebuild the images behind a gradient that was saved")
+    attack.add_argument(
+        "--gradient",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a dict or list of tensors, by torch.save",
+    )
+    attack.add_argument(
+        "--model", required=True, help="whose it is, such as 'net.py:Net(weights=checkpoint:weights.pt)'"
+    )
+    attack.add_argument("--data", metavar="NAME", help="a data set of such images, such as folder:PATH")
+    attack.add_argument(
+        "--index", type=int, metavar="I", help="of --data: the image behind it, to compare with"
+    )
+    attack.add_argument("--shape", metavar="CxHxW", help="without --data: of the images, such as 3x32x32")
+    attack.add_argument("--classes", type=positive, metavar="K", help="without --data: how many there are")
+    attack.add_argument("--attack", default="dlg", help="default: dlg; or such as 'dlg(batch_size=2)'")
+    attack.add_argument("--restarts", type=positive, default=4, metavar="N", help="starts (default: 4)")
+    attack.add_argument("--device", default="cpu", help="cpu or cuda:0 (default: cpu)")
+    attack.add_argument("--out", type=Path, metavar="DIR", help="default: runs/attack-NAME-OF-FILE")
+    add_data_root(attack)
+    attack.set_defaults(command=run_attack)
+
+
+def run_attack(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench attack`: a line a start, and pictures of the one that an attacker would keep."""
+    import pandas as pd
+
+    from bench.attacks import ATTACKS, Resources
+    from bench.models import MODELS
+    from bench.saved import invert, load_gradient
+    from bench.trial import norm_of
+    from defenses.configured import SettingError
+    from defenses.errors import UserError
+    from reports.saved import measured, starts_table, write_pictures
+
+    attack = _parse(ATTACKS, options.attack, "--attack")
+    model = _parse(MODELS, options.model, "--model")
+    shape, classes, truth = _images(options, attack.batch_size)
+    try:
+        network = model.build(shape, classes, seed=0)
+    except SettingError as error:
+        raise UserError(*(f"--model: {text}" for _, text in error.problems)) from error
+    shared = load_gradient(options.gradient, network)
+    if model.weights in ("uniform", "default"):
+        text = f"the model has {model.weights} weights, and the gradient those of its training"
+        console.print(f"note: {text}: name them by weights=checkpoint:FILE")
+    resources = Resources(options.device, slots=options.restarts)
+    found = invert(shared, network, (shape, classes), attack, options.restarts, resources)
+    rows = pd.DataFrame([dict(measured(each, norm_of(shared), truth)) for each in found])
+    best = int(rows["match_loss"].argmin())
+    console.print(starts_table(rows, best, f"{options.gradient} · {model} · {attack}"))
+    folder = options.out or Path("runs") / f"attack-{options.gradient.stem}"
+    with writing_reports(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.to_csv(folder / "starts.csv", index_label="start")
+        console.print(f"starts   {folder / 'starts.csv'}")
+        for path in write_pictures(found[best], truth, folder):
+            console.print(f"picture  {path}")
+    return 0
+
+
+def _parse(registry: "Registry[Any]", text: str, option: str) -> Any:
+    from defenses.configured import SettingError
+    from defenses.errors import UserError
+
+    try:
+        return registry.parse(text)
+    except SettingError as error:
+        lines = (f"{setting}: {text}" if setting else text for setting, text in error.problems)
+        raise UserError(*(f"{option}: {line}" for line in lines)) from error
+
+
+def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, int], int, Tensor | None]":
+    """Shape and number of classes of the images behind the gradient; and they, (N, C, H, W), if known."""
+    from bench.datasets import DATASETS, open_dataset
+    from defenses.configured import SettingError
+    from defenses.errors import UserError
+    from sweeps.checks import image_problems
+
+    if options.data is None:
+        size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", options.shape or "")
+        if size is None or options.classes is None:
+            raise UserError("expected --data NAME, or --shape CxHxW (such as 3x32x32) and --classes K")
+        channels, height, width = map(int, size.groups())
+        return (channels, height, width), options.classes, None
+    dataset = _parse(DATASETS, options.data, "--data")
+    try:
+        images = open_dataset(dataset, options.data_root)
+    except SettingError as error:
+        raise UserError(*(f"--data: {text}" for _, text in error.problems)) from error
+    if options.index is None:
+        return images.shape, images.classes, None
+    problems = list(image_problems(images, (options.index,), count))
+    if problems:
+        raise UserError(*(f"--index{problem.removeprefix('.indices')}" for problem in problems))
+    truth, _ = images.batch(range(options.index, options.index + count))
+    return images.shape, images.classes, truth

@@ -1,0 +1,67 @@
+"""What an attack made of a gradient that somebody saved."""
+
+from collections.abc import Iterator
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
+from bench.attacks import Reconstruction
+from bench.metrics import match, score
+from reports.pictures import side_by_side
+from reports.tables import plain_table
+
+ENLARGED = 4  # times, in the pictures that are written
+CAPTION = (
+    "*: of lowest match loss, which is all that an attacker sees\n"
+    "of norm: the match loss beside the squared norm of the gradient; well below 1e-4 the gradients match"
+)
+
+
+def measured(found: Reconstruction, norm: float, truth: Tensor | None) -> Iterator[tuple[str, Any]]:
+    """The columns of a start; the scores only where the images (N, C, H, W) are known.
+
+    Args:
+        found: of that start.
+        norm: of the gradient, L2.
+        truth: the images behind it.
+    """
+    yield "status", found.status.value
+    yield "reason", found.reason
+    yield "match_loss", found.match_loss
+    yield "of_norm", found.match_loss / norm**2 if norm else nan
+    yield "labels", " ".join(map(str, found.label_logits.argmax(-1).tolist()))
+    if truth is not None:
+        scores = score(truth, found.images[match(found.images, truth)])
+        yield from (("ssim", scores.ssim), ("psnr", scores.psnr), ("mse", scores.mse))
+
+
+def starts_table(rows: pd.DataFrame, best: int, title: str) -> Table:
+    """A line a start, the one that an attacker would keep with a star."""
+    shown = rows.drop(columns="reason")
+    table = plain_table(title, [str(name).replace("_", " ") for name in shown], first="start")
+    for number, row in enumerate(shown.itertuples(index=False)):
+        cells = (f"{each:.3g}" if isinstance(each, float) else str(each) for each in row)
+        table.add_row(f"{number} *" if number == best else str(number), *cells)
+    table.caption, table.caption_justify = CAPTION, "left"
+    return table
+
+
+def write_pictures(found: Reconstruction, truth: Tensor | None, folder: Path) -> Iterator[Path]:
+    """Write each image of a reconstruction as a PNG, beside the original where that is known.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    order = range(len(found.images)) if truth is None else match(found.images, truth)
+    for number, place in enumerate(order):
+        rebuilt = found.images[place].nan_to_num().clamp(0, 1).numpy()
+        image = side_by_side([rebuilt] if truth is None else [truth[number].numpy(), rebuilt])
+        path = folder / f"image-{number}.png"
+        size = image.width * ENLARGED, image.height * ENLARGED
+        image.resize(size, Image.Resampling.NEAREST).save(path)
+        yield path

@@ -1,0 +1,170 @@
+"""A gradient from a training of the user's own: read with care, and inverted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+import commands
+import leakbench
+from bench.datasets import DATASETS, open_dataset
+from bench.metrics import ssim
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, image_shape, classes):
+        channels, height, width = image_shape
+        first, last = nn.Linear(channels * height * width, 32), nn.Linear(32, classes)
+        super().__init__(nn.Flatten(), first, nn.Sigmoid(), last)
+"""
+NAMES = ["1.weight", "1.bias", "3.weight", "3.bias"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A user's folder: a network, weights of it, and the gradient that it has for a digit."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    images = open_dataset(DATASETS.parse("mnist-sample"), tmp_path)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(784, 32), torch.nn.Sigmoid(), torch.nn.Linear(32, 10)
+    )
+    torch.save(network.state_dict(), "weights.pt")
+    image, label = images[3]
+    loss = functional.cross_entropy(network(image[None]), torch.tensor([label]))
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    torch.save(dict(zip(NAMES, gradients, strict=True)), "shared.pt")
+    torch.save(list(gradients), "list.pt")
+    return tmp_path
+
+
+def attack(*arguments, gradient="shared.pt", model="net.py:Net(weights=checkpoint:weights.pt)"):
+    return leakbench.main(["attack", "--gradient", gradient, "--model", model, *arguments])
+
+
+KNOWN = ["--data", "mnist-sample", "--index", "3"]
+
+
+@pytest.mark.parametrize("gradient", ["shared.pt", "list.pt"])
+def test_the_image_behind_a_gradient_is_rebuilt_and_scored(here, capsys, gradient):
+    assert attack(*KNOWN, "--restarts", "2", "--attack", "dlg(steps=60)", gradient=gradient) == 0
+    output = capsys.readouterr().out
+    folder = here / "runs" / f"attack-{gradient.removesuffix('.pt')}"
+    rows = pd.read_csv(folder / "starts.csv")
+    assert len(rows) == 2
+    best = rows.loc[rows["match_loss"].idxmin()]
+    assert best["ssim"] > 0.9
+    assert f"{best['ssim']:.3g}" in output
+    picture = np.asarray(Image.open(folder / "image-0.png"))[::4, ::4] / 255
+    assert picture.shape == (28, 56)
+    image, label = open_dataset(DATASETS.parse("mnist-sample"), here)[3]
+    np.testing.assert_allclose(picture[:, :28], image[0], atol=0.003)
+    again = torch.tensor(picture[:, 28:], dtype=torch.float32)[None]
+    assert float(ssim(image, again)) == pytest.approx(best["ssim"], abs=0.01)
+    assert str(best["labels"]) == str(label)
+
+
+def test_without_the_original_there_is_the_match_loss_and_the_picture(here, capsys):
+    shape = ["--shape", "1x28x28", "--classes", "10", "--restarts", "1", "--attack", "dlg(steps=2)"]
+    assert attack(*shape, "--out", "out") == 0
+    rows = pd.read_csv("out/starts.csv")
+    assert list(rows) == ["start", "status", "reason", "match_loss", "of_norm", "labels"]
+    with Image.open("out/image-0.png") as picture:
+        assert picture.size == (4 * 28, 4 * 28)
+    gradient = torch.load("shared.pt", weights_only=True)
+    squared = sum(float(each.double().square().sum()) for each in gradient.values())
+    assert rows["of_norm"][0] == pytest.approx(rows["match_loss"][0] / squared)
+    assert "note" not in capsys.readouterr().out
+
+
+def test_weights_that_are_not_those_of_a_training_are_noted(here, capsys):
+    attack(*KNOWN, "--restarts", "1", "--attack", "dlg(steps=1)", model="net.py:Net")
+    assert (
+        "note: the model has uniform weights, and the gradient those of its training"
+        in capsys.readouterr().out
+    )
+
+
+def saved(name, content):
+    torch.save(content, name)
+    return name
+
+
+def changed(**tensors):
+    return torch.load("shared.pt", weights_only=True) | {
+        name.replace("_", ".", 1): value for name, value in tensors.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (lambda: changed(**{"1_bias": torch.zeros(3)}), ["1.bias: expected shape (32,), got (3,)"]),
+        (
+            lambda: changed(**{"1_bias": "text"}),
+            ["1.bias: expected a tensor of floating-point numbers, got str"],
+        ),
+        (
+            lambda: changed(**{"1_bias": torch.full((32,), torch.nan)}),
+            ["1.bias: expected finite numbers, found NaN or infinity"],
+        ),
+        (
+            lambda: {"one.weight": torch.zeros(1)} | dict([*changed().items()][:3]),
+            [
+                "3.bias: expected the gradient of this parameter of the model, found none",
+                "one.weight: expected only parameters of the model, and it has no such one",
+            ],
+        ),
+        (lambda: [*changed().values()][:3], ["3.bias: expected the gradient of this parameter"]),
+        (lambda: [*changed().values(), torch.zeros(1)], ["number 4: expected only parameters of the model"]),
+        (
+            lambda: torch.zeros(3),
+            ["expected a dict {parameter name: tensor} or a list of tensors, got Tensor"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_gradient_of_another_model_is_refused_in_lines(here, capsys, content, texts):
+    assert attack(*KNOWN, gradient=saved("other.pt", content())) == commands.USER_ERROR
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == len(texts)
+    for text in texts:
+        assert any(error.startswith(f"other.pt: {text}") for error in errors)
+
+
+def test_a_file_that_holds_code_is_not_run(here, capsys):
+    import pickle
+
+    class Code:
+        def __reduce__(self):
+            return (open, (str(here / "touched"), "w"))
+
+    (here / "code.pt").write_bytes(pickle.dumps(Code()))
+    assert attack(*KNOWN, gradient="code.pt") == commands.USER_ERROR
+    assert "code.pt: expected tensors that torch.save has written" in capsys.readouterr().err
+    assert not (here / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "text"),
+    [
+        (KNOWN, {"gradient": "no.pt"}, "no.pt: no such file"),
+        ([], {}, "expected --data NAME, or --shape CxHxW (such as 3x32x32) and --classes K"),
+        (["--shape", "28x28", "--classes", "10"], {}, "expected --data NAME, or --shape CxHxW"),
+        (["--data", "mnst"], {}, "--data: unknown dataset 'mnst'"),
+        (["--data", "mnist-sample", "--index", "20"], {}, "--index: expected 0..19, got 20"),
+        (KNOWN, {"model": "nt"}, "--model: unknown model 'nt'"),
+        (
+            KNOWN, {"model": "net.py:Net(weights=checkpoint:no.pt)"},
+            "--model: weights: expected a file at 'no.pt'",
+        ),
+        ([*KNOWN, "--attack", "dlg(steps=-1)"], {}, "--attack: steps: expected"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_explained(here, capsys, arguments, options, text):
+    assert attack(*arguments, **options) == commands.USER_ERROR
+    assert text in capsys.readouterr().err

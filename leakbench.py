@@ -1,4 +1,4 @@
-"""The command line of LeakBench."""
+"""The command line of LeakBench, and `run`, the same from Python."""
 
 import argparse
 import signal
@@ -21,6 +21,9 @@ from commands import (
     sweep,
     utility,
 )
+from commands.api import run
+
+__all__ = ["main", "make_parser", "run"]
 
 
 def main(arguments: list[str] | None = None) -> int:

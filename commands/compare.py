@@ -65,8 +65,8 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     arguments += ["--jobs", str(options.jobs)] if options.jobs else []
     arguments += [each for path in earlier for each in ("--reuse", str(path))]
     worst = 0
-    for verb, name in ((sweep, "sweep"), (utility, "utility")):
-        status = call(verb.add, [name, *arguments], console)
+    for add, verb in ((sweep.add, ["sweep", "--no-figures"]), (utility.add, ["utility"])):
+        status = call(add, [*verb, *arguments], console)
         if status in (INTERRUPTED, USER_ERROR):
             return status
         worst = max(worst, status)

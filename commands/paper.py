@@ -35,7 +35,7 @@ def run_paper(options: argparse.Namespace, console: Console) -> int:
         if name in TRAININGS:
             status = call(utility.add, ["utility", *arguments], console)
         else:
-            status = call(sweep.add, ["sweep", *arguments], console)
+            status = call(sweep.add, ["sweep", "--no-figures", *arguments], console)
         if status == INTERRUPTED:
             return status
         worst = max(worst, status)

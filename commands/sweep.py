@@ -46,6 +46,7 @@ def add(verbs: Verbs) -> None:
         default="joblib",
         help="joblib: a process a worker (default); dask: a cluster; inline: in this process, for debugging",
     )
+    sweep.add_argument("--no-figures", action="store_true", help="leave out the figures and the page")
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
     add_data_root(sweep)
     sweep.add_argument(
@@ -90,7 +91,7 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED
-        return show_results(store, console)
+        return show_results(store, console, not options.no_figures)
 
 
 def run_missing(
@@ -161,7 +162,7 @@ def show_forecast(
     return 0
 
 
-def show_results(store: "Store", console: Console) -> int:
+def show_results(store: "Store", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
     from reports.figures import write_figures
     from reports.page import write_page
@@ -173,8 +174,9 @@ def show_results(store: "Store", console: Console) -> int:
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
-        drawn = write_figures(store)
-        for figure in drawn:
-            console.print(f"figure   {figure.paths[0]} (and .pdf)")
-        console.print(f"page     {write_page(store, drawn)}")
+        if figures:
+            drawn = write_figures(store)
+            for figure in drawn:
+                console.print(f"figure   {figure.paths[0]} (and .pdf)")
+            console.print(f"page     {write_page(store, drawn)}")
     return show_failures(rows, "trial", console)

@@ -1,0 +1,61 @@
+"""The same from Python, and the example notebook."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from running import ENVIRONMENT
+
+from defenses.errors import UserError
+from leakbench import run
+from sweeps.records import ROW_DTYPES
+
+SMALL = {"datasets": ["mnist-sample"], "defenses": ["none", "int8"], "attacks": ["dlg(steps=1)"]}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_stands_in_a_sweep_file_runs_and_gives_the_rows(capsys):
+    rows = run(SMALL, out="runs/mine", jobs=1)
+    assert {name: str(dtype) for name, dtype in rows.dtypes.items()} == ROW_DTYPES
+    assert set(rows["defense"]) == {"none", "int8"}
+    assert "runs/mine.yaml: 2 trials" in capsys.readouterr().out
+    assert not Path("runs/mine/figures").exists()
+    again = run(SMALL, out="runs/mine", jobs=1, quiet=True)
+    pd.testing.assert_frame_equal(rows, again)  # the seconds, too: nothing was run
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_runs_as_from_the_command_line(write):
+    file = write("small.yaml", "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    assert len(run(file, quiet=True, jobs=1)) == 1
+    assert Path("runs/small/trials.parquet").is_dir()
+
+
+def test_what_is_wrong_is_raised_in_a_line():
+    with pytest.raises(UserError, match=r"^x.yaml: defenses\[0\]: unknown defense 'prun'"):
+        run({**SMALL, "defenses": ["prun"]}, out="x")
+    with pytest.raises(TypeError, match="out: expected a folder for the run"):
+        run(SMALL)
+
+
+def test_the_notebook_runs_as_it_is(here):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    file = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(here)}})
+    client.execute(env=ENVIRONMENT)
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "prune(ratio=0.1)" in codes[1].outputs[0]["data"]["text/plain"]
+    assert "leaked" in codes[2].outputs[0]["data"]["text/plain"]
+    assert "image/svg+xml" in codes[3].outputs[0]["data"]
+
+
+def test_the_notebook_is_kept_without_outputs():
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(Path(__file__).parent.parent / "examples" / "notebook.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)

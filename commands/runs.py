@@ -7,6 +7,8 @@ from rich.console import Console
 
 from commands.common import Verbs, writing_reports
 
+FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
+
 
 def add(verbs: Verbs) -> None:
     """The verbs and their options."""
@@ -19,6 +21,11 @@ def add(verbs: Verbs) -> None:
         verb = verbs.add_parser(name, help=text)
         verb.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
         verb.set_defaults(command=command)
+    export = verbs.add_parser("export", help="tables, figures and citations of a run, for a paper")
+    export.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run")
+    export.add_argument("--format", default=",".join(FORMATS), metavar="NAMES", help="default: %(default)s")
+    export.add_argument("--out", type=Path, metavar="DIR", help="default: DIR/export")
+    export.set_defaults(command=export_run)
 
 
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
@@ -53,6 +60,24 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
     store = Store.existing(options.folder)
     with writing_reports(options.folder):
         console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+    return 0
+
+
+def export_run(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench export`."""
+    from defenses.errors import UserError
+    from defenses.registry import unknown_text
+    from reports.export import export
+    from sweeps.store import Store
+
+    formats = [each.strip() for each in options.format.split(",")]
+    unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
+    if unknown:
+        raise UserError(*(f"--format: {text}" for text in unknown))
+    store = Store.existing(options.folder)
+    with writing_reports(options.folder):
+        for path in export(store, formats, options.out or store.folder / "export"):
+            console.print(str(path))
     return 0
 
 

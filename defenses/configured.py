@@ -43,6 +43,7 @@ class Configured:
 
     name: ClassVar[str] = ""
     origin: ClassVar[str] = ""  # digest of the user's file that the class comes from
+    citation: ClassVar[str] = ""  # BibTeX entry of the paper that it is from
 
     def __post_init__(self) -> None:
         found = list(self._coerce_types()) or list(self.problems())

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from defenses.base import Defense, Gradients
+from defenses.citations import DLG
 
 
 @dataclass(frozen=True)
 class Noise(Defense, ABC):
     """Independent, centred noise on every entry, by its variance or its standard deviation."""
+
+    citation: ClassVar[str] = DLG
 
     variance: float | None = None
     std: float | None = None

@@ -6,12 +6,14 @@ from typing import ClassVar
 import torch
 
 from defenses.base import Defense, Gradients
+from defenses.citations import DLG
 
 
 @dataclass(frozen=True)
 class HalfPrecision(Defense):
     """Every entry rounded to a 16-bit format and back."""
 
+    citation: ClassVar[str] = DLG
     family: ClassVar[str] = "half precision"
     dtype: ClassVar[torch.dtype]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from defenses.base import Defense, Gradients
+from defenses.citations import DLG
 from defenses.traffic import sparse_bytes
 
 
@@ -18,6 +19,7 @@ class Prune(Defense):
     The paper does not say whether n counts one tensor or the whole gradient: `scope` decides.
     """
 
+    citation: ClassVar[str] = DLG
     name: ClassVar[str] = "prune"
     grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.1, 0.5, 0.9]}
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from defenses.base import Defense, Gradients
+from defenses.citations import DLG
 
 LEVELS = 127  # symmetric: -127..127, so that zero stays zero
 
@@ -18,6 +19,7 @@ class Int8(Defense):
     The paper does not say which 8-bit scheme it used; this is the plain symmetric one.
     """
 
+    citation: ClassVar[str] = DLG
     name: ClassVar[str] = "int8"
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:

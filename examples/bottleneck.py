@@ -12,6 +12,13 @@ from torch import nn
 
 from defenses import Defense
 
+CITATION = """@inproceedings{scheliga2022precode,
+  title = {{PRECODE}: A Generic Model Extension to Prevent Deep Gradient Leakage},
+  author = {Scheliga, Daniel and M{\\"a}der, Patrick and Seeland, Marco},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision},
+  year = {2022},
+}"""
+
 
 class Stochastic(nn.Module):
     """Features to features, through a code that is drawn from N(mean, scale^2) in training."""
@@ -31,6 +38,7 @@ class Stochastic(nn.Module):
 class Bottleneck(Defense):
     """A stochastic layer with a code of `size` numbers before the last linear layer."""
 
+    citation: ClassVar = CITATION
     size: int = 64
     grid: ClassVar = {"size": [16, 64, 256]}
 

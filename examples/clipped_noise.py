@@ -11,11 +11,20 @@ import torch
 
 from defenses import Defense
 
+CITATION = """@inproceedings{abadi2016deep,
+  title = {Deep Learning with Differential Privacy},
+  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya
+            and Talwar, Kunal and Zhang, Li},
+  booktitle = {ACM Conference on Computer and Communications Security},
+  year = {2016},
+}"""
+
 
 @dataclass(frozen=True)
 class ClippedNoise(Defense):
     """Scaled down to an L2 norm of `clip`, then N(0, (noise * clip)^2) on every entry."""
 
+    citation: ClassVar = CITATION
     noise: float
     clip: float = 1.0
     grid: ClassVar = {"noise": [0.01, 0.1, 1.0]}

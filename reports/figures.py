@@ -1,7 +1,7 @@
 """The figures of a run."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,22 @@ class Drawn:
 
     setting: int  # which data set, model and attack of the run, from 0
     name: str
-    paths: list[Path]  # the PNG first
+    paths: list[Path]  # one a format
 
 
-def write_figures(store: Store) -> list[Drawn]:
-    """Draw every figure of every data set, model and attack into RUN/figures, as PNG and PDF.
+def write_figures(
+    store: Store, folder: Path | None = None, formats: Sequence[str] = ("png", "pdf")
+) -> list[Drawn]:
+    """Draw every figure of every data set, model and attack.
 
     Where the run has several of those, a figure's name tells which it is of.
+
+    Args:
+        store: of the run.
+        folder: where they go; RUN/figures where none is given.
+        formats: that each is written in.
     """
+    folder = folder or store.folder / "figures"
     scale, rows, trainings = store.scale, store.rows(), store.trainings()
     groups = list(rows.groupby(SETTING, sort=False))
     drawn = []
@@ -40,7 +48,7 @@ def write_figures(store: Store) -> list[Drawn]:
         suffix = "" if len(groups) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, setting)))}"
         lines = shortened(leaderboard(own, trained_with(trainings, own), scale))
         for name, figure in _draw(store, shortened(best_of_restarts(own, scale)), lines, scale):
-            drawn.append(Drawn(number, name, save(figure, store.folder / "figures", f"{name}{suffix}")))
+            drawn.append(Drawn(number, name, save(figure, folder, f"{name}{suffix}", formats)))
     return drawn
 
 

@@ -1,6 +1,7 @@
 """How every figure looks: a defense has one colour, marker and line everywhere, told apart in grey, too."""
 
 import hashlib
+from collections.abc import Sequence
 from math import isnan, log10
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,10 @@ def caption(best: pd.DataFrame) -> str:
     return " · ".join([*best[SETTING].iloc[0], f"n = {images} image{'s' * (images != 1)}"])
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """The figure as PNG and as PDF."""
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """The figure in each of these formats."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
+    paths = [folder / f"{name}.{each}" for each in formats]
     for path in paths:
         figure.savefig(path, dpi=160, bbox_inches="tight")
     return paths

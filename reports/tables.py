@@ -1,6 +1,6 @@
 """Tables: CSV of all rows, and the summary for a terminal."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -147,3 +147,9 @@ def utility_tables(rows: pd.DataFrame) -> Iterator[Table]:
             table.add_row(line["defense"], f"{line['trainings']}{failed}", accuracy, change)
         table.caption, table.caption_justify = UTILITY_CAPTION, "left"
         yield table
+
+
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table for a Markdown file, line by line."""
+    for line in (heads, ["---"] * len(heads), *lines):
+        yield f"| {' | '.join(line)} |"

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.attacks import batched, reference
 from bench.attacks.base import Attack, Case, Observer, Reconstruction, Resources, Start, Status
 from bench.lbfgs import Settings
+from defenses import citations
 
 MOST = {"batch_size": 10**4, "steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
@@ -28,6 +29,7 @@ class DLG(Attack):
     """
 
     name: ClassVar[str] = "dlg"
+    citation: ClassVar[str] = citations.DLG
 
     steps: int = 300  # outer steps; the authors' `iters`
     lr: float = 1.0

@@ -1,6 +1,6 @@
 """What `leakbench paper` writes: a page of tables and figures, all from stored rows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from reports.paper.table2 import compared, table2
 from reports.paper.thresholds import draw_thresholds
 from reports.style import save
 from reports.summary import SETTING, best_of_restarts, summarize
-from reports.tables import percent
+from reports.tables import markdown, percent
 from sweeps.store import Store
 
 TRAININGS = ("accuracy", "checkpoints")
@@ -274,9 +274,3 @@ def _flags(runs: Runs) -> Lines:
         for setting, part in rows.groupby(SETTING, sort=False):
             for line in flag_lines(flags(part, store.scale, store.histories), part["defense"].nunique()):
                 yield f"- {name}: {' · '.join(map(str, setting))}: {line}"
-
-
-def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> Lines:
-    """A table, line by line."""
-    for line in (heads, ["---"] * len(heads), *lines):
-        yield f"| {' | '.join(line)} |"

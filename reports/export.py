@@ -1,0 +1,150 @@
+"""A run for a paper: tables as CSV, LaTeX and Markdown, figures, and whom to cite."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.attacks import ATTACKS
+from defenses import DEFENSES
+from defenses.configured import SettingError
+from reports.figures import write_figures
+from reports.leaderboard import leaderboard, trained_with
+from reports.summary import SETTING, short_names
+from reports.tables import markdown, percent, write_csv
+from sweeps.store import Store
+
+HEADS = ("defense", "leaked", "95 % CI", "SSIM", "PSNR", "MSE", "accuracy", "change", "kB", "ms", "verdict")
+_RANGE = re.compile(r"(?<=\d)-(?=\d)")
+LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {"~": r"\textasciitilde{}"})
+PROGRAM = """@software{{leakbench,
+  title = {{LeakBench: attacks on shared gradients, and what defenses hide}},
+  author = {{{{The LeakBench authors}}}},
+  version = {{{version}}},
+  year = {{2026}},
+}}"""
+
+
+def boards(store: Store) -> pd.DataFrame:
+    """One line a defense of every data set, model and attack: see `leaderboard`."""
+    rows, trainings = store.rows(), store.trainings()
+    parts = [own for _, own in rows.groupby(SETTING, sort=False)]
+    return pd.concat(
+        [leaderboard(own, trained_with(trainings, own), store.scale) for own in parts], ignore_index=True
+    )
+
+
+def export(store: Store, formats: Sequence[str], folder: Path) -> Iterator[Path]:
+    """Write the run in some of FORMATS; the path of each file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in formats:
+        yield from FORMATS[name](store, folder)
+
+
+def _csv(store: Store, folder: Path) -> Iterator[Path]:
+    yield write_csv(store.rows(), folder / "trials.csv")
+    yield write_csv(boards(store), folder / "defenses.csv")
+    trainings = store.trainings()
+    if len(trainings):
+        yield write_csv(trainings, folder / "trainings.csv")
+
+
+def _markdown(store: Store, folder: Path) -> Iterator[Path]:
+    lines: list[str] = []
+    for setting, rows in _tables(store):
+        lines += [f"## {setting}", "", *markdown(HEADS, rows), ""]
+    yield _write(folder / "defenses.md", "\n".join(lines))
+
+
+def _latex(store: Store, folder: Path) -> Iterator[Path]:
+    """One tabular a setting, for the package booktabs."""
+    lines: list[str] = []
+    for setting, rows in _tables(store):
+        lines += [f"% {setting}", r"\begin{tabular}{l" + "r" * (len(HEADS) - 2) + "l}", r"\toprule"]
+        lines += [
+            _latex_line(HEADS),
+            r"\midrule",
+            *map(_latex_line, rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    yield _write(folder / "defenses.tex", "\n".join(lines))
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    texts = (cell.translate(LATEX).replace(" ± ", r" $\pm$ ") for cell in cells)
+    return " & ".join(_RANGE.sub("--", text) for text in texts) + r" \\"
+
+
+def _tables(store: Store) -> Iterator[tuple[str, list[list[str]]]]:
+    lines = boards(store)
+    names = short_names(lines["defense"])
+    for setting, own in lines.groupby(SETTING, sort=False):
+        yield " · ".join(map(str, setting)), [_cells(line, names) for line in own.to_dict("records")]
+
+
+def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:
+    return [
+        names[line["defense"]],
+        f"{line['leaked']}/{line['images']}",
+        f"{100 * line['low']:.0f}-{100 * line['high']:.0f} %" if line["images"] else "-",
+        *(_number(line[name], form) for name, form in (("ssim", ".3f"), ("psnr", ".1f"), ("mse", ".2g"))),
+        percent(line["accuracy"], line["accuracy_low"]),
+        percent(line["change"], line["change_low"], "+"),
+        _number(line["sent_bytes"] / 1000, ".1f"),
+        _number(1000 * line["defense_seconds"], ".2f"),
+        line["verdict"] or "-",
+    ]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if isnan(value) else format(value, form)
+
+
+def _figures(kind: str) -> Callable[[Store, Path], Iterator[Path]]:
+    def write(store: Store, folder: Path) -> Iterator[Path]:
+        for figure in write_figures(store, folder / "figures", (kind,)):
+            yield from figure.paths
+
+    return write
+
+
+def _bibtex(store: Store, folder: Path) -> Iterator[Path]:
+    yield _write(folder / "citations.bib", "\n\n".join(citations(store.rows())) + "\n")
+
+
+def citations(rows: pd.DataFrame) -> list[str]:
+    """BibTeX entries of the program, and of the papers of the attacks and defenses in these rows."""
+    entries = [PROGRAM.format(version=version("leakbench"))]
+    for registry, names in ((ATTACKS, rows["attack"].unique()), (DEFENSES, rows["defense"].unique())):
+        for name in names:
+            try:
+                entries.append(registry.parse(name).citation.strip())
+            except SettingError:  # the file of a user's defense may be gone
+                entries.append(f"% {name}: not found, so no citation")
+    return [entry for entry in dict.fromkeys(entries) if entry]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+FORMATS: dict[str, Callable[[Store, Path], Iterator[Path]]] = {
+    "csv": _csv,
+    "markdown": _markdown,
+    "latex": _latex,
+    "png": _figures("png"),
+    "pdf": _figures("pdf"),
+    "svg": _figures("svg"),
+    "bibtex": _bibtex,
+}

@@ -1,0 +1,84 @@
+"""A run for a paper: every format holds the numbers of the rows, and says whom to cite."""
+
+import pandas as pd
+import pytest
+from made_up import store, table
+
+import commands
+import leakbench
+from commands.runs import FORMATS as OFFERED
+from reports.export import FORMATS, boards, citations, export
+from reports.tables import read_csv
+
+MINE = "gone/mine.py:Mine(size=2)"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    cells = [(name, i, 0, 0.1, ssim + i / 100) for name, ssim in
+             (("none", 0.93), ("prune(ratio=0.5)", 0.4), (MINE, 0.1)) for i in range(4)]  # fmt: skip
+    return store(tmp_path_factory.mktemp("export") / "run", table(*cells))
+
+
+def test_every_format_that_is_offered_is_there():
+    assert tuple(FORMATS) == OFFERED
+
+
+def test_csv_holds_the_rows_and_a_line_a_defense(run, tmp_path):
+    paths = list(export(run, ["csv"], tmp_path))
+    assert [path.name for path in paths] == ["trials.csv", "defenses.csv"]
+    pd.testing.assert_frame_equal(read_csv(paths[0]), run.rows())
+    lines = pd.read_csv(paths[1]).set_index("defense")
+    own = run.rows()[run.rows()["defense"] == "prune(ratio=0.5)"]
+    assert lines.loc["prune(ratio=0.5)", "ssim"] == pytest.approx(own["ssim"].median())
+    assert lines.loc["none", "leaked"] == 4
+
+
+def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
+    markdown, latex = (path.read_text() for path in export(run, ["markdown", "latex"], tmp_path))
+    line = boards(run).set_index("defense").loc["prune(ratio=0.5)"]
+    assert "## cifar10-sample · lenet · dlg" in markdown
+    cells = f"0/4 | 0-49 % | {line['ssim']:.3f} | {line['psnr']:.1f} | {line['mse']:.2g} | - | - | 1.0 | 1.00"
+    assert f"| prune(ratio=0.5) | {cells} | artifacts |" in markdown
+    assert "| Mine(size=2) |" in markdown
+    row = f"prune(ratio=0.5) & 0/4 & 0--49 \\% & {line['ssim']:.3f} & "
+    assert row in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+    assert all(each.count(" & ") == 10 for each in latex.splitlines() if each.endswith(r"\\"))
+
+
+@pytest.mark.parametrize(("kind", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_figures_come_in_the_format_that_was_asked_for(run, tmp_path, kind, head):
+    paths = list(export(run, [kind], tmp_path))
+    assert {path.stem for path in paths} == {"scores", "curves", "strip", "film"}
+    for path in paths:
+        assert path.suffix == f".{kind}"
+        assert path.read_bytes().startswith(head)
+
+
+def test_papers_are_cited_once_and_a_lost_file_is_told(run):
+    entries = citations(run.rows())
+    assert [entry.partition("{")[0] for entry in entries[:2]] == ["@software", "@inproceedings"]
+    assert "Deep Leakage from Gradients" in entries[1]
+    assert entries[2:] == [f"% {MINE}: not found, so no citation"]
+
+
+def test_braces_of_every_citation_match():
+    from bench.attacks import ATTACKS
+    from defenses import DEFENSES
+
+    for entry in {member.citation for registry in (ATTACKS, DEFENSES) for member in registry} - {""}:
+        assert entry.count("{") == entry.count("}")
+        assert {"title", "author", "year"} <= {line.split("=")[0].strip() for line in entry.splitlines()}
+
+
+def test_the_command_writes_what_is_asked_for(run, tmp_path, capsys):
+    arguments = ["export", str(run.folder), "--format", "csv, bibtex", "--out", str(tmp_path / "out")]
+    assert leakbench.main(arguments) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "trials.csv",
+        "defenses.csv",
+        "citations.bib",
+    }
+    assert leakbench.main(["export", str(run.folder), "--format", "cvs"]) == commands.USER_ERROR
+    assert "--format: unknown format 'cvs'; did you mean 'csv'?" in capsys.readouterr().err

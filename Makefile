@@ -9,7 +9,7 @@ N      ?= 200
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep compare paper test lint figures csv bench torture clean
+.PHONY: help sweep compare paper test lint figures csv bench torture reference clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +44,10 @@ bench: $(READY)  ## measure engine and sweep (DEVICE=cuda on a GPU); 8 minutes
 
 torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored
 	@$(BIN)/python tests/torture.py --kills $(N)
+
+reference: $(READY)  ## write docs/COMMANDS.md from the program
+	@$(BIN)/python -c 'import leakbench; from commands.reference import reference; \
+	  print("\n".join(reference(leakbench.make_parser())))' > docs/COMMANDS.md
 
 clean:  ## remove the virtual environment and the caches of the tools; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import leakbench
+from commands.reference import reference
 from sweeps.comparison import BUDGETS
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +44,11 @@ def test_the_defense_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys
 def test_commands_of_the_readme_are_understood(line):
     options = leakbench.make_parser().parse_args(shlex.split(line, comments=True)[1:])
     assert callable(options.command)
+
+
+def test_the_command_reference_is_that_of_the_program():
+    written = (ROOT / "docs" / "COMMANDS.md").read_text()
+    assert written == "\n".join(reference(leakbench.make_parser())) + "\n"
 
 
 def test_make_targets_of_the_documents_exist():

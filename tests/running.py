@@ -16,10 +16,16 @@ ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 
-def command(*arguments, **options):
+def plain(arguments):
+    """The arguments of a sweep without its figures, which take longer than its attacks."""
+    return [*map(str, arguments), *(["--no-figures"] if arguments[0] == "sweep" else [])]
+
+
+def command(*arguments, figures=False, **options):
     """Run `leakbench ARGUMENTS` to its end."""
+    typed = map(str, arguments) if figures else plain(arguments)
     return subprocess.run(
-        [sys.executable, "-m", "leakbench", *map(str, arguments)],
+        [sys.executable, "-m", "leakbench", *typed],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=180, **options,
     )  # fmt: skip
 
@@ -28,14 +34,13 @@ def inside(folder, *arguments):
     """The program in this process, without its figures; returns its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("reports.figures.write_figures", lambda _store: [])
-        return leakbench.main(list(map(str, arguments)))
+        return leakbench.main(plain(arguments))
 
 
 def start(*arguments, **options):
     """Start `leakbench ARGUMENTS`; a shell lets what it starts in the background ignore Ctrl-C: not this."""
     return subprocess.Popen(
-        [sys.executable, "-m", "leakbench", *map(str, arguments)],
+        [sys.executable, "-m", "leakbench", *plain(arguments)],
         text=True, env=ENVIRONMENT, preexec_fn=heed_interrupts, **options,
     )  # fmt: skip
 

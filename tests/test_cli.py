@@ -33,7 +33,8 @@ def finished(tmp_path_factory):
     """A sweep that two workers ran, and what it printed."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "mine.yaml").write_text(SWEEP)
-    return folder, command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=folder)
+    done = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", cwd=folder, figures=True)
+    return folder, done
 
 
 def test_a_sweep_ends_with_a_table_and_its_paths(finished):
@@ -45,7 +46,7 @@ def test_a_sweep_ends_with_a_table_and_its_paths(finished):
     assert "12/12 trials" in done.stdout
     for name in ("defense", "trials", "leaked", "1 start", "SSIM", "verdict", "gaussian(variance=0.01)"):
         assert name in done.stdout
-    for path in ("out/trials.parquet", "out/trials.csv", "out/figures/scores.png"):
+    for path in ("out/trials.parquet", "out/trials.csv", "out/figures/scores.png", "out/report.html"):
         assert path in done.stdout
         assert (folder / path).exists()
     assert len(pd.read_csv(folder / "out" / "trials.csv")) == 12
@@ -64,7 +65,7 @@ def test_rows_are_the_same_in_this_process(finished, tmp_path):
 
 def test_the_same_command_again_runs_nothing(finished):
     folder, first = finished
-    again = command("sweep", "mine.yaml", "--out", "out", cwd=folder)
+    again = command("sweep", "mine.yaml", "--out", "out", cwd=folder, figures=True)
     assert again.returncode == 0
     assert "12 trials are there already, 0 to run" in again.stdout
     assert first.stdout.split("lenet")[1] == again.stdout.split("lenet")[1]

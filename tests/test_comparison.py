@@ -179,7 +179,7 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
 def test_rows_of_other_versions_are_not_taken(here, capsys):
     file = here / "small.yaml"
     file.write_text("datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
-    run = ["sweep", "small.yaml", "--jobs", "1", "--out"]
+    run = ["sweep", "small.yaml", "--no-figures", "--jobs", "1", "--out"]
     assert leakbench.main([*run, "old"]) == 0
     (part,) = (here / "old/trials.parquet").glob("*.parquet")
     import pyarrow as pa

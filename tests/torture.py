@@ -27,7 +27,7 @@ defenses: [none, gaussian(variance=0.01), float16]
 attacks: [dlg(steps=4)]
 restarts: 4
 """
-ARGUMENTS = ("sweep", "torture.yaml", "--jobs", "2", "--slots", "8", "--out")
+ARGUMENTS = ("sweep", "torture.yaml", "--no-figures", "--jobs", "2", "--slots", "8", "--out")
 SECONDS_BETWEEN_KILLS = (0.0, 4.0)
 
 

@@ -457,9 +457,9 @@ def test_a_model_that_keeps_its_features_is_taken_and_attacked(write):
     path = write("net.py", KEEPS)
     attacks = "attacks: [dlg(steps=1), 'dlg(steps=1, engine=reference)']\n"
     sweep = load(write, SMALL + f"defenses: [none, int8]\nmodels: ['{path}:Net']\n" + attacks)
-    assert [result.row.reason for result in run_trials(trials(sweep), Conditions())] == [
-        "stopped at the limit of 1 steps"
-    ] * len(sweep)
+    rows = [result.row for result in run_trials(trials(sweep), Conditions())]
+    assert len(rows) == 4
+    assert all(row.status in ("budget", "diverged") for row in rows)
 
 
 def test_a_model_made_for_float32_is_taken(write):

@@ -59,11 +59,11 @@ def _by_name(saved: Any, names: list[str]) -> dict[str, Any] | None:
 
 
 def _problems(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterator[str]:
-    for name in wanted.keys() - given.keys():
+    for name in (name for name in wanted if name not in given):
         yield f"{name}: expected the gradient of this parameter of the model, found none"
-    for name in given.keys() - wanted.keys():
+    for name in (name for name in given if name not in wanted):
         yield f"{name}: expected only parameters of the model, and it has no such one"
-    for name in wanted.keys() & given.keys():
+    for name in (name for name in wanted if name in given):
         value, shape = given[name], tuple(wanted[name].shape)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             yield f"{name}: expected a tensor of floating-point numbers, got {type(value).__name__}"

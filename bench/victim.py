@@ -60,8 +60,8 @@ class Victim:
             seconds = time.perf_counter() - began
             network = self.network_under(defense)
             gradient = client_gradient(network, *batch, seed_for("layers", *purpose))
+            network.eval()
         shared = defense.share(gradient, generator)
-        network.eval()
         return Exposed(network, shared.gradients, gradient, shared.sent_bytes, seconds + shared.seconds)
 
     def network_under(self, defense: Defense) -> nn.Module:

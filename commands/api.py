@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from commands import INTERRUPTED, sweep
-from commands.common import call
+from commands.common import call, typed_workers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,8 +49,8 @@ def run(
     else:
         file = Path(sweep_file)
     folder = Path(out) if out is not None else Path("runs") / file.stem
-    arguments = ["sweep", str(file), "--out", str(folder), "--no-figures", "--device", device]
-    arguments += ["--data-root", str(data_root), *(["--jobs", str(jobs)] if jobs else [])]
+    arguments = ["sweep", str(file), "--out", str(folder), "--no-figures", "--data-root", str(data_root)]
+    arguments += typed_workers(device, jobs)
     console = Console(soft_wrap=True, highlight=False, markup=False, quiet=quiet)
     if call(sweep.add, arguments, console) == INTERRUPTED:
         raise KeyboardInterrupt

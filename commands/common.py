@@ -1,14 +1,14 @@
 """What several verbs share: options, and how a run ends."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands import TRIALS_FAILED
+from commands import INTERRUPTED, TRIALS_FAILED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,3 +92,18 @@ def call(add: Callable[[Verbs], None], arguments: list[str], console: Console) -
     options = parser.parse_args(arguments)
     status: int = options.command(options, console)
     return status
+
+
+def call_each(commands: Iterable[tuple[Callable[[Verbs], None], list[str]]], console: Console) -> int:
+    """Several verbs, one after the other until one is interrupted; returns the worst exit status."""
+    worst = 0
+    for add, arguments in commands:
+        worst = max(worst, call(add, arguments, console))
+        if worst == INTERRUPTED:
+            break
+    return worst
+
+
+def typed_workers(device: str, jobs: int | None) -> list[str]:
+    """What `add_workers` reads these from."""
+    return ["--device", device, *(["--jobs", str(jobs)] if jobs else [])]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from commands import INTERRUPTED, USER_ERROR, sweep, utility
-from commands.common import Verbs, add_data_root, add_workers, call
+from commands import INTERRUPTED, sweep, utility
+from commands.common import Verbs, add_data_root, add_workers, call_each, typed_workers
 
 PREFIX = "compare-"
 AGAINST = "gaussian,laplacian,prune"
@@ -60,16 +60,13 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     file = folder.with_name(f"{folder.name}.yaml")
     write_sweep(comparison.sweep(options.data_root), file, ["compare", *options.defense])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
-    arguments = [str(file), "--out", str(folder), "--device", options.device]
-    arguments += ["--data-root", str(options.data_root)]
-    arguments += ["--jobs", str(options.jobs)] if options.jobs else []
+    arguments = [str(file), "--out", str(folder), "--data-root", str(options.data_root)]
+    arguments += typed_workers(options.device, options.jobs)
     arguments += [each for path in earlier for each in ("--reuse", str(path))]
-    worst = 0
-    for add, verb in ((sweep.add, ["sweep", "--no-figures"]), (utility.add, ["utility"])):
-        status = call(add, [*verb, *arguments], console)
-        if status in (INTERRUPTED, USER_ERROR):
-            return status
-        worst = max(worst, status)
+    attacks, trainings = ["sweep", "--no-figures", *arguments], ["utility", *arguments]
+    worst = call_each([(sweep.add, attacks), (utility.add, trainings)], console)
+    if worst == INTERRUPTED:
+        return worst
     store = Store.existing(folder)
     console.print("each beside the known one that hides most, of those as accurate (within 2 points):")
     for each in standings(store.rows(), store.trainings(), store.scale, list(map(str, new))):

@@ -1,12 +1,13 @@
 """`leakbench paper`: the DLG paper's defense figures and tables."""
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 
 from commands import INTERRUPTED, sweep, utility
-from commands.common import Verbs, add_workers, call
+from commands.common import Verbs, add_workers, call_each, typed_workers
 
 
 def add(verbs: Verbs) -> None:
@@ -25,20 +26,20 @@ def run_paper(options: argparse.Namespace, console: Console) -> int:
     from reports.paper.report import SWEEPS, TRAININGS, write_report
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
-    passed = ["--device", options.device]
-    passed += ["--quick"] if options.quick else []
-    passed += ["--jobs", str(options.jobs)] if options.jobs else []
-    worst = 0
-    for name in (*TRAININGS, *SWEEPS):
-        file = Path(sweeps.__file__).parent / "paper" / f"{name}.yaml"
-        arguments = [str(file), "--out", str(folder / name), *passed]
-        if name in TRAININGS:
-            status = call(utility.add, ["utility", *arguments], console)
-        else:
-            status = call(sweep.add, ["sweep", "--no-figures", *arguments], console)
-        if status == INTERRUPTED:
-            return status
-        worst = max(worst, status)
+    passed = typed_workers(options.device, options.jobs) + (["--quick"] if options.quick else [])
+
+    def commands() -> Iterator[tuple[Callable[[Verbs], None], list[str]]]:
+        for name in (*TRAININGS, *SWEEPS):
+            file = Path(sweeps.__file__).parent / "paper" / f"{name}.yaml"
+            arguments = [str(file), "--out", str(folder / name), *passed]
+            if name in TRAININGS:
+                yield utility.add, ["utility", *arguments]
+            else:
+                yield sweep.add, ["sweep", "--no-figures", *arguments]
+
+    worst = call_each(commands(), console)
+    if worst == INTERRUPTED:
+        return worst
     for path in write_report(folder):
         if path.suffix != ".pdf":
             console.print(f"report   {path}")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import nan
 from typing import Any
 
 import pandas as pd
@@ -11,11 +10,10 @@ import pandas as pd
 from bench.verdicts import Scale, Verdict
 from reports.comparison import FEWEST
 from reports.statistics import Interval, mean_interval, median_interval
-from reports.summary import BASELINE, SETTING, VICTIM, best_of_restarts, counted, defense_order
+from reports.summary import BASELINE, SETTING, VICTIM, best_of_restarts, counted, defense_order, is_of
 from reports.tables import TRAINED
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
-NOTHING = Interval(nan, nan)
 
 
 class Change(StrEnum):
@@ -76,9 +74,7 @@ def _defenses(tables: Pair, place: list[str]) -> Iterator[tuple[Any, str, list[p
 
 
 def _of(tables: Sequence[pd.DataFrame], place: list[str], own: Any, defense: str) -> list[pd.DataFrame]:
-    return [
-        table[(table[place] == list(own)).all(axis=1) & (table["defense"] == defense)] for table in tables
-    ]
+    return [table[is_of(table, place, own, defense)] for table in tables]
 
 
 def _paired(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> pd.DataFrame:

@@ -45,39 +45,40 @@ def export(store: Store, formats: Sequence[str], folder: Path) -> Iterator[Path]
         OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in formats:
-        yield from FORMATS[name](store, folder)
+    tables = [each for each in formats if each in TABLES]
+    lines = boards(store) if tables else pd.DataFrame()
+    for name in tables:
+        yield from TABLES[name](store, lines, folder)
+    kinds = [each for each in formats if each in FIGURES]
+    for figure in write_figures(store, folder / "figures", kinds) if kinds else []:
+        yield from figure.paths
+    if "bibtex" in formats:
+        yield _write(folder / "citations.bib", "\n\n".join(citations(store.rows())) + "\n")
 
 
-def _csv(store: Store, folder: Path) -> Iterator[Path]:
+def _csv(store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     yield write_csv(store.rows(), folder / "trials.csv")
-    yield write_csv(boards(store), folder / "defenses.csv")
+    yield write_csv(lines, folder / "defenses.csv")
     trainings = store.trainings()
     if len(trainings):
         yield write_csv(trainings, folder / "trainings.csv")
 
 
-def _markdown(store: Store, folder: Path) -> Iterator[Path]:
-    lines: list[str] = []
-    for setting, rows in _tables(store):
-        lines += [f"## {setting}", "", *markdown(HEADS, rows), ""]
-    yield _write(folder / "defenses.md", "\n".join(lines))
+def _markdown(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+    text: list[str] = []
+    for setting, rows in _tables(lines):
+        text += [f"## {setting}", "", *markdown(HEADS, rows), ""]
+    yield _write(folder / "defenses.md", "\n".join(text))
 
 
-def _latex(store: Store, folder: Path) -> Iterator[Path]:
+def _latex(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     """One tabular a setting, for the package booktabs."""
-    lines: list[str] = []
-    for setting, rows in _tables(store):
-        lines += [f"% {setting}", r"\begin{tabular}{l" + "r" * (len(HEADS) - 2) + "l}", r"\toprule"]
-        lines += [
-            _latex_line(HEADS),
-            r"\midrule",
-            *map(_latex_line, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    yield _write(folder / "defenses.tex", "\n".join(lines))
+    text: list[str] = []
+    for setting, rows in _tables(lines):
+        text += [f"% {setting}", r"\begin{tabular}{l" + "r" * (len(HEADS) - 2) + "l}", r"\toprule"]
+        text += [_latex_line(HEADS), r"\midrule", *map(_latex_line, rows)]
+        text += [r"\bottomrule", r"\end{tabular}", ""]
+    yield _write(folder / "defenses.tex", "\n".join(text))
 
 
 def _latex_line(cells: Iterable[str]) -> str:
@@ -85,8 +86,7 @@ def _latex_line(cells: Iterable[str]) -> str:
     return " & ".join(_RANGE.sub("--", text) for text in texts) + r" \\"
 
 
-def _tables(store: Store) -> Iterator[tuple[str, list[list[str]]]]:
-    lines = boards(store)
+def _tables(lines: pd.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
     names = short_names(lines["defense"])
     for setting, own in lines.groupby(SETTING, sort=False):
         yield " · ".join(map(str, setting)), [_cells(line, names) for line in own.to_dict("records")]
@@ -110,18 +110,6 @@ def _number(value: float, form: str) -> str:
     return "-" if isnan(value) else format(value, form)
 
 
-def _figures(kind: str) -> Callable[[Store, Path], Iterator[Path]]:
-    def write(store: Store, folder: Path) -> Iterator[Path]:
-        for figure in write_figures(store, folder / "figures", (kind,)):
-            yield from figure.paths
-
-    return write
-
-
-def _bibtex(store: Store, folder: Path) -> Iterator[Path]:
-    yield _write(folder / "citations.bib", "\n\n".join(citations(store.rows())) + "\n")
-
-
 def citations(rows: pd.DataFrame) -> list[str]:
     """BibTeX entries of the program, and of the papers of the attacks and defenses in these rows."""
     entries = [PROGRAM.format(version=version("leakbench"))]
@@ -139,12 +127,10 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-FORMATS: dict[str, Callable[[Store, Path], Iterator[Path]]] = {
+TABLES: dict[str, Callable[[Store, pd.DataFrame, Path], Iterator[Path]]] = {
     "csv": _csv,
     "markdown": _markdown,
     "latex": _latex,
-    "png": _figures("png"),
-    "pdf": _figures("pdf"),
-    "svg": _figures("svg"),
-    "bibtex": _bibtex,
 }
+FIGURES = ("png", "pdf", "svg")
+FORMATS = (*TABLES, *FIGURES, "bibtex")

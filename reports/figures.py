@@ -46,20 +46,22 @@ def write_figures(
     drawn = []
     for number, (setting, own) in enumerate(groups):
         suffix = "" if len(groups) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, setting)))}"
-        lines = shortened(leaderboard(own, trained_with(trainings, own), scale))
-        for name, figure in _draw(store, shortened(best_of_restarts(own, scale)), lines, scale):
+        for name, figure in _draw(store, own, trained_with(trainings, own), scale):
             drawn.append(Drawn(number, name, save(figure, folder, f"{name}{suffix}", formats)))
     return drawn
 
 
 def _draw(
-    store: Store, best: pd.DataFrame, lines: pd.DataFrame, scale: Scale
+    store: Store, rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale
 ) -> Iterator[tuple[str, Figure]]:
     """Those of one setting, where there is something to draw."""
+    best = shortened(best_of_restarts(rows, scale))
     if best.empty:
         return
-    if can_be_drawn(lines):
-        yield "tradeoff", draw_tradeoff(lines, scale)
+    if len(trainings):
+        lines = shortened(leaderboard(rows, trainings, scale))
+        if can_be_drawn(lines):
+            yield "tradeoff", draw_tradeoff(lines, scale)
     yield "scores", draw_scores(best, scale)
     yield "curves", draw_curves(store, best)
     yield "strip", draw_strip(store, best)

@@ -68,15 +68,15 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             if len(own):
                 names = dict(zip([*SETTING, "defense"], [*setting, defense], strict=True))
                 first = own.iloc[0]
-                mine = [each[_is(each, setting, defense)] for each in (best, starts)]
+                mine = [each[is_of(each, SETTING, setting, defense)] for each in (best, starts)]
                 about = {"family": first["family"], "strength": first["strength"]}
                 lines.append(names | about | _line(own, mine[0], mine[1], scale))
     return pd.DataFrame(lines)
 
 
-def _is(rows: pd.DataFrame, setting: tuple[Any, ...], defense: str) -> pd.Series:
-    """Which rows are of that setting and defense."""
-    return (rows[SETTING] == list(setting)).all(axis=1) & (rows["defense"] == defense)
+def is_of(rows: pd.DataFrame, columns: list[str], values: tuple[Any, ...], defense: str) -> pd.Series:
+    """Which rows have these values there, and are of that defense."""
+    return (rows[columns] == list(values)).all(axis=1) & (rows["defense"] == defense)
 
 
 def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: Scale) -> dict[str, Any]:

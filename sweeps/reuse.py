@@ -1,7 +1,8 @@
 """Rows that another run has already: equal key, equal result, if versions and devices are equal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -9,10 +10,12 @@ from defenses.errors import UserError
 from sweeps.grid import trials
 from sweeps.spec import Sweep
 from sweeps.store import Store
-from sweeps.training import trainings_of
+from sweeps.training import course_of, trainings_of
+
+T = TypeVar("T")
 
 
-def reuse_trials(sweep: Sweep, store: Store, folders: Iterable[Path], device: str) -> dict[Path, int]:
+def reuse_trials(sweep: Sweep, store: Store, folders: Sequence[Path], device: str) -> dict[Path, int]:
     """Take what the sweep asks for and the store lacks from other runs; {folder: rows taken}.
 
     Args:
@@ -25,28 +28,34 @@ def reuse_trials(sweep: Sweep, store: Store, folders: Iterable[Path], device: st
         UserError: a folder that is no run of this version of the program.
         StoppedError: the rows cannot be written.
     """
+    if not folders:
+        return {}  # the keys of a large sweep take their time
     missing = {trial.key for trial in trials(sweep)} - store.statuses().keys()
-    taken = {}
-    for folder in folders:
-        records = [each for each in Store.existing(folder).records(missing) if _is_ours(each.row, device)]
-        if records:
-            store.append(records)
-            missing -= {record.row["key"] for record in records}
-            taken[folder] = len(records)
-    return taken
+    return _take(folders, missing, device, Store.records, lambda record: record.row, store.append)
 
 
-def reuse_trainings(sweep: Sweep, store: Store, folders: Iterable[Path], device: str) -> dict[Path, int]:
+def reuse_trainings(sweep: Sweep, store: Store, folders: Sequence[Path], device: str) -> dict[Path, int]:
     """The same for trainings; what has to leave checkpoints is trained."""
-    assert sweep.training is not None
-    asked = {training.key for training in trainings_of(sweep)}
-    missing = set() if sweep.training.checkpoints else asked - store.trained()
+    if not folders or course_of(sweep).checkpoints:
+        return {}
+    missing = {training.key for training in trainings_of(sweep)} - store.trained()
+    return _take(folders, missing, device, Store.training_records, lambda row: row, store.append_trainings)
+
+
+def _take(
+    folders: Sequence[Path],
+    missing: set[str],
+    device: str,
+    find: Callable[[Store, set[str]], list[T]],
+    row_of: Callable[[T], dict[str, Any]],
+    append: Callable[[list[T]], None],
+) -> dict[Path, int]:
     taken = {}
     for folder in folders:
-        found = [each for each in Store.existing(folder).training_records(missing) if _is_ours(each, device)]
+        found = [each for each in find(Store.existing(folder), missing) if _is_ours(row_of(each), device)]
         if found:
-            store.append_trainings(found)
-            missing -= {row["key"] for row in found}
+            append(found)
+            missing -= {row_of(each)["key"] for each in found}
             taken[folder] = len(found)
     return taken
 

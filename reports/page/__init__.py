@@ -34,7 +34,7 @@ def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
     page = environment.get_template("page.html").render(
         name=store.folder.resolve().name,
         manifest=store.manifest(),
-        sections=list(sections(store, drawn, names)),
+        sections=list(sections(store, rows, drawn, names)),
         names=names,
         meanings=MEANINGS,
         trials=len(rows),

@@ -1,6 +1,5 @@
 """What stands on the page, worked out from the stored rows."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from reports.comparison import Outcome, Standing, standings
 from reports.figures import Drawn
 from reports.flags import Raised, flags
 from reports.leaderboard import leaderboard, trained_with
-from reports.page.gallery import MOST_FILMS, Gallery, gallery
+from reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
 from reports.summary import BASELINE, SETTING, best_of_restarts
 from sweeps.store import Store
 
@@ -45,9 +44,11 @@ class Section:
     figures: dict[str, str]  # {what it shows: data URI}
 
 
-def sections(store: Store, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iterator[Section]:
-    """Of a run with its figures, in the order of its table in the terminal."""
-    rows, trainings, scale = store.rows(), store.trainings(), store.scale
+def sections(
+    store: Store, rows: pd.DataFrame, drawn: Sequence[Drawn], names: Mapping[str, str]
+) -> Iterator[Section]:
+    """Of a run with its rows and figures, in the order of its table in the terminal."""
+    trainings, scale = store.trainings(), store.scale
     groups = list(rows.groupby(SETTING, sort=False))
     room = max(1, MOST_FILMS // (len(groups) * rows["defense"].nunique()))
     for number, (setting, part) in enumerate(groups):
@@ -106,5 +107,4 @@ def _who_hides(lines: pd.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
 def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:
     for figure in drawn:
         if figure.setting == number and figure.name in CAPTIONS:
-            content = base64.b64encode(figure.paths[0].read_bytes()).decode()
-            yield CAPTIONS[figure.name], f"data:image/png;base64,{content}"
+            yield CAPTIONS[figure.name], png_uri(figure.paths[0].read_bytes())

@@ -75,7 +75,12 @@ def data_uri(pictures: list[np.ndarray]) -> str:
     """Pictures (C, H, W) in [0, 1], side by side, as a PNG that the page holds in itself."""
     content = io.BytesIO()
     side_by_side([_smaller(picture) for picture in pictures]).save(content, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return png_uri(content.getvalue())
+
+
+def png_uri(content: bytes) -> str:
+    """A PNG as the address of itself."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _smaller(picture: np.ndarray) -> np.ndarray:

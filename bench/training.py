@@ -193,7 +193,7 @@ class _LockStep:
         self.tests, self.answers = (each.to(device) for each in first.test.read(data_root))
         source = open_dataset(first.train.dataset, data_root)
         own = first.model.build(source.shape, source.classes, first.seed)
-        self.network = with_layers(first.defense, own, str(first.model), first.seed).to(device)
+        self.network = with_layers(first.defense, own, first.model.address, first.seed).to(device)
         self.layers = [layer for layer in self.network.modules() if layer.training]  # of the defense
         self.network.eval()
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
@@ -205,7 +205,7 @@ class _LockStep:
         self.velocity = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.order = generator_for("order of examples", first.seed)
         self.draws = [
-            generator_for("defense in training", each.defense.name, first.seed) for each in trainings
+            generator_for("defense in training", each.defense.own_name, first.seed) for each in trainings
         ]
         self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
         self.steps = [0] * len(trainings)
@@ -277,7 +277,9 @@ class _LockStep:
         for layer in self.layers:
             layer.training = True
         with torch.random.fork_rng():
-            torch.manual_seed(seed_for("layers in training", first.defense.name, first.seed, self.steps[0]))
+            torch.manual_seed(
+                seed_for("layers in training", first.defense.own_name, first.seed, self.steps[0])
+            )
             gradients = self.gradients(self.weights, images, labels)
         self.network.eval()
         return gradients  # type: ignore[no-any-return]

@@ -23,7 +23,7 @@ from defenses import DEFENSES, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
-SCHEMA_VERSION = 3  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 4  # raised when equal settings no longer give equal results
 
 SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 
@@ -322,7 +322,7 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, E
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
     exposed = victim.share(trial.defense)
-    purpose = (str(trial.dataset), trial.index, trial.start)
+    purpose = (trial.dataset.address, trial.index, trial.start)
     start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
     return Case(number, exposed.network, exposed.shared, start), victim, exposed
 

@@ -31,9 +31,9 @@ class Exposed:
 class Victim:
     """A client with its labelled images, and the gradient that it has for them without a defense."""
 
-    dataset: str
+    dataset: str  # its address
     index: int
-    model: str
+    model: str  # likewise
     model_seed: int
     images: Images  # of the whole data set
     batch: Tensor  # (N, C, H, W), its own
@@ -51,7 +51,7 @@ class Victim:
         Raises:
             ContractError: the defense breaks its contract.
         """
-        purpose = (defense.name, self.dataset, self.index, self.model, self.model_seed)
+        purpose = (defense.own_name, self.dataset, self.index, self.model, self.model_seed)
         generator = generator_for("defense", *purpose)
         network, gradient, seconds = self.network, self.gradient, 0.0
         if defense.points() & {Point.MODEL, Point.BATCH}:
@@ -70,10 +70,15 @@ class Victim:
 
 
 def with_layers(defense: Defense, network: nn.Module, model: str, model_seed: int) -> nn.Module:
-    """The network as the defense changes it, the same for every image: see `Defense.checked_model`."""
+    """The network as the defense changes it, the same for every image: see `Defense.checked_model`.
+
+    `model` is the model's address.
+    """
     if Point.MODEL not in defense.points():
         return network
-    return defense.checked_model(deepcopy(network), seed_for("added layers", defense.name, model, model_seed))
+    return defense.checked_model(
+        deepcopy(network), seed_for("added layers", defense.own_name, model, model_seed)
+    )
 
 
 def client_gradient(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Gradients:
@@ -90,4 +95,6 @@ def find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, dat
     batch, labels = images.batch(own)
     network = model.build(images.shape, images.classes, model_seed)
     gradient = shared_gradient(deepcopy(network), batch, labels)  # likewise
-    return Victim(str(dataset), own.start, str(model), model_seed, images, batch, labels, network, gradient)
+    return Victim(
+        dataset.address, own.start, model.address, model_seed, images, batch, labels, network, gradient
+    )

@@ -7,7 +7,7 @@ attacks and data sets are named in the same way.
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -72,12 +72,37 @@ class Configured:
         return {"name": self.name, "origin": self.origin, **decisive}
 
     def __str__(self) -> str:
+        return self._text(self.name, _as_it_is)
+
+    @property
+    def own_name(self) -> str:
+        """The name without the file of the user's that it is from.
+
+        Random draws are addressed by this and by `address`, so that a file gives the same numbers
+        in whatever folder it lies.
+        """
+        return self.name.rpartition(":")[2]
+
+    @property
+    def address(self) -> str:
+        """The text without the folders of the files that it names: see `own_name`."""
+        return self._text(self.own_name, _without_folder)
+
+    def _text(self, name: str, change: Callable[[Any], Any]) -> str:
         changed = [
-            f"{field.name}={format_value(getattr(self, field.name))}"
+            f"{field.name}={format_value(change(getattr(self, field.name)))}"
             for field in fields(self)
             if field.compare and getattr(self, field.name) != default_of(field)
         ]
-        return f"{self.name}({', '.join(changed)})" if changed else self.name
+        return f"{name}({', '.join(changed)})" if changed else name
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _without_folder(value: Any) -> Any:
+    return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
 
 
 def setting_types(cls: type) -> dict[str, Any]:

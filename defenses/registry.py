@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -127,7 +128,7 @@ def load_user_file(path: Path) -> Any:
     Raises:
         SettingError: no such file, or it fails on import.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # where pathlib raises: a name too long
         raise SettingError([("", f"no file {str(path)!r} (looked in {Path.cwd()})")])
     return _import_file(path.resolve(), file_digest(path))
 

@@ -105,7 +105,7 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
 
 def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> nn.Module:
     network = model.build(images.shape, images.classes, seed)
-    return with_layers(defense, network, str(model), seed).eval()
+    return with_layers(defense, network, model.address, seed).eval()
 
 
 def defense_problems(defense: Defense) -> Iterator[str]:

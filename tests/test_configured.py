@@ -91,6 +91,7 @@ def test_short_form_of_a_folder(tmp_path):
         ("thing(3)", "expected setting=value pairs, got '3'"),
         ("thing)", "expected name(setting=value, ...), got 'thing)'"),
         ("mine.py:Thing", "no file 'mine.py'"),
+        (300 * "a" + ".py:Thing", "no file 'aaa"),
         ("mine.py", "a file of your own is named file.py:ClassName"),
     ],
 )

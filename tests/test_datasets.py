@@ -261,6 +261,8 @@ def test_a_folders_pictures_count_by_their_content(tmp_path):
 def test_a_folder_that_cannot_be_used(tmp_path):
     with pytest.raises(SettingError, match="path: expected a folder of pictures, found none"):
         DATASETS.parse("folder:nowhere")
+    with pytest.raises(SettingError, match="path: expected a folder of pictures, found none"):
+        DATASETS.parse("folder:" + 300 * "a")
     with pytest.raises(SettingError, match="size: expected a whole number >= 1, got 0"):
         DATASETS.build("folder", {"path": str(tmp_path), "size": 0})
     with pytest.raises(SettingError, match=r"expected pictures \(.png, .jpg, .jpeg\), found none"):

@@ -119,6 +119,8 @@ def test_a_checkpoint_gives_the_weights_and_counts_by_its_content(tmp_path):
 def test_a_checkpoint_that_cannot_be_used(tmp_path):
     with pytest.raises(SettingError, match="weights: expected a file at .*none.pt.*, found none"):
         MODELS.build("lenet", {"weights": f"checkpoint:{tmp_path}/none.pt"})
+    with pytest.raises(SettingError, match="weights: expected a file at"):
+        MODELS.build("lenet", {"weights": "checkpoint:" + 300 * "a"})
     with pytest.raises(SettingError, match="weights: expected uniform, default or checkpoint:PATH"):
         MODELS.build("lenet", {"weights": "xavier"})
     other = tmp_path / "mlp.pt"

@@ -130,7 +130,7 @@ def test_the_layers_of_the_model_itself_stay_as_they_are(make_trial, define):
 def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
     trials = [make_trial(defense=each, index=i) for each in ("none", BOTTLENECK) for i in (0, 1)]
     rows = [result.row for result in run_trials(trials, Conditions(Resources(slots=8), DATA))]
-    assert all(row.status in ("budget", "diverged") for row in rows)
+    assert [row.status for row in rows] == ["budget"] * 4
     assert len({row.match_loss for row in rows}) == 4
 
 

@@ -457,9 +457,7 @@ def test_a_model_that_keeps_its_features_is_taken_and_attacked(write):
     path = write("net.py", KEEPS)
     attacks = "attacks: [dlg(steps=1), 'dlg(steps=1, engine=reference)']\n"
     sweep = load(write, SMALL + f"defenses: [none, int8]\nmodels: ['{path}:Net']\n" + attacks)
-    rows = [result.row for result in run_trials(trials(sweep), Conditions())]
-    assert len(rows) == 4
-    assert all(row.status in ("budget", "diverged") for row in rows)
+    assert [result.row.status for result in run_trials(trials(sweep), Conditions())] == ["budget"] * 4
 
 
 def test_a_model_made_for_float32_is_taken(write):

@@ -3,14 +3,17 @@
 import dataclasses
 import math
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from bench.attacks import Resources
-from bench.datasets import open_dataset
+from bench.datasets import DATASETS, open_dataset
 from bench.metrics import ssim
+from bench.models import MODELS
 from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
 
 DATA = Path("data")
@@ -84,7 +87,7 @@ def test_everything_that_decides_the_result_is_in_the_key(make_trial, change):
 def test_a_key_is_the_same_in_every_process_and_spelling(make_trial):
     """Written down here: a change of it makes every stored row a stranger."""
     assert make_trial().key == make_trial(attack="dlg( steps = 2 )").key
-    assert make_trial().key == "0846ad1fd4d50a03fc5ba2a2e3fac7d8"
+    assert make_trial().key == "341b70098d8d48bc9b8c38b7882b32f2"
 
 
 def test_a_trial_survives_pickling_with_a_users_file(make_trial, write):
@@ -110,6 +113,46 @@ def test_a_changed_file_is_another_trial(make_trial, write):
     before = make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key
     path.write_text(source + "# changed\n")
     assert make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key != before
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(3072, 10))
+"""
+
+
+def fill(folder):
+    """A file of each kind that a trial can name, the same in every folder."""
+    shutil.copytree("examples", folder)
+    shutil.copy("defenses/noise.py", folder)
+    (folder / "net.py").write_text(NET)
+    torch.save(MODELS.parse("lenet").build((3, 32, 32), 10, 0).state_dict(), folder / "lenet.pt")
+    (folder / "pictures").mkdir()
+    image, _ = open_dataset(DATASETS.parse("cifar10-sample"), DATA)[0]
+    pixels = (image.permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(pixels).save(folder / "pictures" / "0.png")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"defense": "{}/noise.py:Gaussian(std=0.1)"},
+        {"defense": "{}/bottleneck.py:Bottleneck"},
+        {"model": "{}/net.py:Net", "defense": "gaussian(std=0.1)"},
+        {"model": "lenet(weights=checkpoint:{}/lenet.pt)", "defense": "gaussian(std=0.1)"},
+        {"dataset": "folder(path={}/pictures)", "defense": "gaussian(std=0.1)"},
+    ],
+)
+def test_a_file_gives_the_same_numbers_in_every_folder(make_trial, tmp_path, named):
+    rows = []
+    for folder in (tmp_path / "one", tmp_path / "two" / "deeper"):
+        fill(folder)
+        trial = make_trial(**{key: text.format(folder) for key, text in named.items()})
+        rows.append(run_trial(trial).row)
+    assert len({row.match_loss for row in rows}) == 1
 
 
 def norm(gradients):

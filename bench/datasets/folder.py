@@ -1,6 +1,7 @@
 """The user's own pictures."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +34,7 @@ class Folder(Dataset):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """A folder that is there, and a size of at least one pixel."""
-        if not Path(self.path).is_dir():
+        if not os.path.isdir(self.path):  # where pathlib raises: a name too long
             yield "path", f"expected a folder of pictures, found none at {self.path!r}"
         if self.size < 1:
             yield "size", f"expected a whole number >= 1, got {self.size}"

@@ -1,5 +1,6 @@
 """What a model is to a sweep: layers for an image shape, and where their weights come from."""
 
+import os
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class Model(Configured, ABC):
             return
         if not self.weights.startswith(CHECKPOINT):
             yield "weights", f"expected uniform, default or {CHECKPOINT}PATH, got {self.weights!r}"
-        elif not self.checkpoint.is_file():
+        elif not os.path.isfile(self.checkpoint):  # where pathlib raises: a name too long
             yield "weights", f"expected a file at {str(self.checkpoint)!r}, found none"
 
     @property
@@ -65,10 +66,10 @@ class Model(Configured, ABC):
         """
         # PyTorch's own initialisation takes no generator: give it a global state of its own
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for("default weights", self.name, seed))
+            torch.manual_seed(seed_for("default weights", self.own_name, seed))
             network = self.layers(shape, classes).eval()
         if self.weights == "uniform":
-            generator = generator_for("uniform weights", self.name, seed)
+            generator = generator_for("uniform weights", self.own_name, seed)
             for parameter in network.parameters():
                 nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
         elif self.weights.startswith(CHECKPOINT):

@@ -3,16 +3,14 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands.common import Verbs, add_data_root, positive, writing_reports
+from commands.common import Verbs, add_data_root, positive, problems_of, writing_reports
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from defenses.registry import Registry
 
 
 def add(verbs: Verbs) -> None:
@@ -50,17 +48,14 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     from bench.models import MODELS
     from bench.saved import invert, load_gradient
     from bench.trial import norm_of
-    from defenses.configured import SettingError
-    from defenses.errors import UserError
     from reports.saved import measured, starts_table, write_pictures
 
-    attack = _parse(ATTACKS, options.attack, "--attack")
-    model = _parse(MODELS, options.model, "--model")
+    with problems_of("--attack"):
+        attack = ATTACKS.parse(options.attack)
     shape, classes, truth = _images(options, attack.batch_size)
-    try:
+    with problems_of("--model"):
+        model = MODELS.parse(options.model)
         network = model.build(shape, classes, seed=0)
-    except SettingError as error:
-        raise UserError(*(f"--model: {text}" for _, text in error.problems)) from error
     shared = load_gradient(options.gradient, network)
     if model.weights in ("uniform", "default"):
         text = f"the model has {model.weights} weights, and the gradient those of its training"
@@ -80,21 +75,9 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _parse(registry: "Registry[Any]", text: str, option: str) -> Any:
-    from defenses.configured import SettingError
-    from defenses.errors import UserError
-
-    try:
-        return registry.parse(text)
-    except SettingError as error:
-        lines = (f"{setting}: {text}" if setting else text for setting, text in error.problems)
-        raise UserError(*(f"{option}: {line}" for line in lines)) from error
-
-
 def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, int], int, Tensor | None]":
     """Shape and number of classes of the images behind the gradient; and they, (N, C, H, W), if known."""
     from bench.datasets import DATASETS, open_dataset
-    from defenses.configured import SettingError
     from defenses.errors import UserError
     from sweeps.checks import image_problems
 
@@ -104,11 +87,8 @@ def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, i
             raise UserError("expected --data NAME, or --shape CxHxW (such as 3x32x32) and --classes K")
         channels, height, width = map(int, size.groups())
         return (channels, height, width), options.classes, None
-    dataset = _parse(DATASETS, options.data, "--data")
-    try:
-        images = open_dataset(dataset, options.data_root)
-    except SettingError as error:
-        raise UserError(*(f"--data: {text}" for _, text in error.problems)) from error
+    with problems_of("--data"):
+        images = open_dataset(DATASETS.parse(options.data), options.data_root)
     if options.index is None:
         return images.shape, images.classes, None
     problems = list(image_problems(images, (options.index,), count))

@@ -53,6 +53,19 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextmanager
+def problems_of(option: str) -> Iterator[None]:
+    """Settings that cannot be used become lines that begin with the option they were given by."""
+    from defenses.configured import SettingError
+    from defenses.errors import UserError
+
+    try:
+        yield
+    except SettingError as error:
+        lines = (f"{setting}: {text}" if setting else text for setting, text in error.problems)
+        raise UserError(*(f"{option}: {line}" for line in lines)) from error
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:

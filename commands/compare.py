@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from commands import INTERRUPTED, sweep, utility
-from commands.common import Verbs, add_data_root, add_workers, call_each, typed_workers
+from commands.common import Verbs, add_data_root, add_workers, call_each, problems_of, typed_workers
 
 PREFIX = "compare-"
 AGAINST = "gaussian,laplacian,prune"
+DECISIVE = ("against", "budget", "model", "data")  # options that the sweep file follows from
 
 
 def add(verbs: Verbs) -> None:
@@ -41,6 +42,7 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
+    from bench.datasets import DATASETS, open_dataset
     from defenses.errors import UserError
     from reports.comparison import standings
     from reports.figures import write_figures
@@ -58,7 +60,10 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(_slug, options.defense)))
     file = folder.with_name(f"{folder.name}.yaml")
-    write_sweep(comparison.sweep(options.data_root), file, ["compare", *options.defense])
+    with problems_of("--data"):
+        images = len(open_dataset(DATASETS.parse(options.data), options.data_root))
+    typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
+    write_sweep(comparison.sweep(images), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
     arguments = [str(file), "--out", str(folder), "--data-root", str(options.data_root)]
     arguments += typed_workers(options.device, options.jobs)

@@ -158,7 +158,10 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
     for name in ("mine.py:Mine", "mine.py:Mine(factor=0.25)"):
         assert f"  {name}: no image leaks without a defense, so nothing can be told\n" in output
     first = Store.existing(here / "runs/compare-mine")
-    sweep = yaml.safe_load((here / "runs/compare-mine.yaml").read_text())
+    text = (here / "runs/compare-mine.yaml").read_text()
+    command = "leakbench compare mine.py --against prune --budget quick --model lenet --data cifar10-sample"
+    assert text.startswith(f"# written by: {command}\n")
+    sweep = yaml.safe_load(text)
     assert sweep["defenses"][0] == "none"
     assert set(sweep["defenses"]) == set(first.rows()["defense"])
 
@@ -200,7 +203,10 @@ def test_rows_of_other_versions_are_not_taken(here, capsys):
         (["nope.py:Mine"], "nope.py:Mine: no file 'nope.py' (looked in "),
         (["mine.py", "--against", "prun"], "--against: unknown defense 'prun'; did you mean 'prune'?"),
         (["mine.py", "--data", "cifar"], "--data: unknown dataset 'cifar'; did you mean 'cifar10'?"),
-        (["mine.py", "--data", "folder:none"], "--data: expected a folder of pictures, found none at 'none'"),
+        (
+            ["mine.py", "--data", "folder:none"],
+            "--data: path: expected a folder of pictures, found none at 'none'",
+        ),
         (["mine.py", "--model", "lnet"], "unknown model 'lnet'; did you mean 'lenet'?"),
     ],
 )

@@ -74,9 +74,18 @@ def test_the_budgets_of_a_comparison_are_the_documented_ones():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            file, _, heading = target.partition("#")
+            place = page.parent / file if file else page
+            assert place.exists(), target
+            assert not heading or heading in headings(place), target
+
+
+def headings(page):
+    """What a page's headings are linked by: lower case, without punctuation, a hyphen for each blank."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 FLOORS = ["defenses", "bench", "sweeps", "reports", "commands", "leakbench"]

@@ -7,7 +7,7 @@ from defenses import Defense
 from defenses.traffic import bitmap_bytes
 
 CITATION = """@inproceedings{bernstein2018signsgd,
-  title = {signSGD: Compressed Optimisation for Non-Convex Problems},
+  title = {{signSGD}: Compressed Optimisation for Non-Convex Problems},
   author = {Bernstein, Jeremy and Wang, Yu-Xiang and Azizzadenesheli, Kamyar and Anandkumar, Animashree},
   booktitle = {International Conference on Machine Learning},
   year = {2018},

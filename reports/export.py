@@ -18,13 +18,28 @@ from reports.summary import SETTING, short_names
 from reports.tables import markdown, percent, write_csv
 from sweeps.store import Store
 
-HEADS = ("defense", "leaked", "95 % CI", "SSIM", "PSNR", "MSE", "accuracy", "change", "kB", "ms", "verdict")
+HEADS = ("defense", "leaked", "CI, %", "SSIM", "PSNR", "MSE", "accuracy, %", "change", "kB", "ms", "verdict")
+NOTE = (
+    "leaked: images, of those that leak without a defense; CI: Wilson's, at 95 %; SSIM, PSNR (dB), MSE:"
+    " medians; change: beside the undefended training; kB: of a gradient as it is sent; ms: of the defense"
+)
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
-LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {"~": r"\textasciitilde{}"})
-PROGRAM = """@software{{leakbench,
-  title = {{LeakBench: attacks on shared gradients, and what defenses hide}},
+LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"
+})  # fmt: skip
+LATEX_HEAD = r"""% {setting}
+% {note}
+% needs \usepackage{{booktabs}}; about 15 cm wide: both columns of a page (table*)
+{{\footnotesize\setlength{{\tabcolsep}}{{3pt}}%
+\begin{{tabular}}{{{columns}}}
+\toprule"""
+LATEX_TAIL = r"""\bottomrule
+\end{tabular}}
+"""
+PROGRAM = """@misc{{leakbench,
+  title = {{{{LeakBench}}: attacks on shared gradients, and what defenses hide}},
   author = {{{{The LeakBench authors}}}},
-  version = {{{version}}},
+  note = {{Version {version}}},
   year = {{2026}},
 }}"""
 
@@ -67,17 +82,17 @@ def _csv(store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
 def _markdown(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     text: list[str] = []
     for setting, rows in _tables(lines):
-        text += [f"## {setting}", "", *markdown(HEADS, rows), ""]
+        text += [f"## {setting}", "", *markdown(HEADS, rows), "", NOTE + ".", ""]
     yield _write(folder / "defenses.md", "\n".join(text))
 
 
 def _latex(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     """One tabular a setting, for the package booktabs."""
     text: list[str] = []
+    columns = "l" + "r" * (len(HEADS) - 2) + "l"
     for setting, rows in _tables(lines):
-        text += [f"% {setting}", r"\begin{tabular}{l" + "r" * (len(HEADS) - 2) + "l}", r"\toprule"]
-        text += [_latex_line(HEADS), r"\midrule", *map(_latex_line, rows)]
-        text += [r"\bottomrule", r"\end{tabular}", ""]
+        text.append(LATEX_HEAD.format(setting=setting, note=NOTE, columns=columns))
+        text += [_latex_line(HEADS), r"\midrule", *map(_latex_line, rows), LATEX_TAIL]
     yield _write(folder / "defenses.tex", "\n".join(text))
 
 
@@ -96,10 +111,10 @@ def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:
     return [
         names[line["defense"]],
         f"{line['leaked']}/{line['images']}",
-        f"{100 * line['low']:.0f}-{100 * line['high']:.0f} %" if line["images"] else "-",
+        f"{100 * line['low']:.0f}-{100 * line['high']:.0f}" if line["images"] else "-",
         *(_number(line[name], form) for name, form in (("ssim", ".3f"), ("psnr", ".1f"), ("mse", ".2g"))),
-        percent(line["accuracy"], line["accuracy_low"]),
-        percent(line["change"], line["change_low"], "+"),
+        percent(line["accuracy"], line["accuracy_low"]).removesuffix(" %"),
+        percent(line["change"], line["change_low"], "+").removesuffix(" %"),
         _number(line["sent_bytes"] / 1000, ".1f"),
         _number(1000 * line["defense_seconds"], ".2f"),
         line["verdict"] or "-",

@@ -61,15 +61,15 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(_slug, options.defense)))
     file = folder.with_name(f"{folder.name}.yaml")
     with problems_of("--data"):
-        images = len(open_dataset(DATASETS.parse(options.data), options.data_root))
+        images = open_dataset(DATASETS.parse(options.data), options.data_root)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
     write_sweep(comparison.sweep(images), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
     arguments = [str(file), "--out", str(folder), "--data-root", str(options.data_root)]
     arguments += typed_workers(options.device, options.jobs)
     arguments += [each for path in earlier for each in ("--reuse", str(path))]
-    attacks, trainings = ["sweep", "--no-figures", *arguments], ["utility", *arguments]
-    worst = call_each([(sweep.add, attacks), (utility.add, trainings)], console)
+    trainings, attacks = ["utility", *arguments], ["sweep", "--no-figures", *arguments]
+    worst = call_each([(utility.add, trainings), (sweep.add, attacks)], console)
     if worst == INTERRUPTED:
         return worst
     store = Store.existing(folder)

@@ -16,7 +16,7 @@ FEWEST_IMAGES = 10  # that count
 UNFINISHED_SHARE = 0.2  # of the images, at most, may end without a leak while the match loss falls
 FALLING = 0.01  # of itself, in the last tenth of the steps
 SMALL_MATCH = 1e-4  # match loss beside the squared norm of the shared gradient
-SMALLEST_NORM = 1e-6  # of a gradient that still tells something
+SMALLEST_NORM = 1e-3  # of a gradient that the attack cannot match by none: the root of its `stop_loss`
 
 
 Histories = Callable[[Collection[str]], dict[str, np.ndarray]]
@@ -37,8 +37,8 @@ MEANINGS = {  # raised if, and what it means
     Flag.BASELINE_FAILED: (
         "fewer than 80 % of the images leak without a defense, by the best of their starts",
         "The attack does not work here, and what looks like a defense may be the model, the data or the"
-        " attack's settings. Give it more `restarts` or `steps`, another `init`, or another model, before you"
-        " judge a defense.",
+        " attack's settings. Give it more `restarts` or `steps`, another `init`, other `weights` or another"
+        " model, before you judge a defense.",
     ),
     Flag.FEW_TRIALS: (
         "fewer than 10 images count: of a defense those that leak without it",
@@ -56,9 +56,11 @@ MEANINGS = {  # raised if, and what it means
         "A more patient attacker may get further. Raise `steps` until the flag is gone.",
     ),
     Flag.ZERO_GRADIENT: (
-        "a trial's gradient had an L2 norm below 1e-6 before the defense, or of exactly 0 after it",
-        "There was nothing to attack. Weights that saturate, a model that is certain of its answer, or a"
-        " defense that removes everything; a model could not be trained with such gradients either.",
+        "a trial's gradient had an L2 norm below 1e-3 before the defense, or of exactly 0 after it",
+        "There was next to nothing to attack: no gradient at all comes within the match loss, 1e-6, at which"
+        " the attack stops. Weights that saturate, a model that is certain of its answer, or a defense that"
+        " removes everything. Try other `weights`, such as `default`. An attacker who knows the label may"
+        " still get the image.",
     ),
     Flag.LOSS_IMAGE_DISAGREE: (
         "the match loss fell to 1e-4 of the squared norm of the shared gradient, and the image still shows"

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from bench.datasets import Images
 from defenses import Defense
 
 EMBEDDED = "mnist-5k"  # to train on, where the attacked data set has too few images
@@ -43,11 +44,11 @@ class Comparison:
     data: str
     model: str
 
-    def sweep(self, images: int) -> dict[str, Any]:
-        """The content of a sweep file; `images` is how many the data set has."""
+    def sweep(self, images: Images) -> dict[str, Any]:
+        """The content of a sweep file; `images` are those of the data set."""
         budget = self.budget
         return {
-            "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, images) - 1}"}],
+            "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, len(images)) - 1}"}],
             "models": [self.model],
             "defenses": ["none", *dict.fromkeys(map(str, (*self.against, *self.defenses)))],
             "attacks": [{"name": "dlg", "steps": budget.steps}],
@@ -60,15 +61,15 @@ class Comparison:
         }
 
 
-def examples(data: str, images: int) -> dict[str, Any]:
-    """What to train on and to test with: those images, or the embedded ones where they are too few."""
-    if images < FEWEST:
-        return {
-            "train": {"name": EMBEDDED, "indices": "0-3999"},
-            "test": {"name": EMBEDDED, "indices": "4000-4999"},
-        }
+def examples(data: str, images: Images) -> dict[str, Any]:
+    """What to train on and to test with: those images or, where they are too few, digits of their shape."""
+    count = len(images)
+    if count < FEWEST:
+        channels, size, _ = images.shape
+        digits = {"name": EMBEDDED, "size": size, "grey": channels == 1}
+        return {"train": {**digits, "indices": "0-3999"}, "test": {**digits, "indices": "4000-4999"}}
     # folders hold one class after the other: every so many images, and not the last ones
-    chosen = [place * images // min(images, MOST) for place in range(min(images, MOST))]
+    chosen = [place * count // min(count, MOST) for place in range(min(count, MOST))]
     return {
         "train": {"name": data, "indices": [each for n, each in enumerate(chosen) if n % TESTED]},
         "test": {"name": data, "indices": chosen[::TESTED]},

@@ -1,5 +1,7 @@
 """New defenses beside known ones: who is ahead, what is run for it, and what is not run twice."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,15 @@ from made_up import table
 
 import commands
 import leakbench
+from bench.datasets import DATASETS, Images, open_dataset
 from bench.verdicts import Scale
+from defenses import DEFENSES
 from reports.comparison import Outcome, standings
-from sweeps.comparison import BUDGETS, Budget, examples
+from sweeps.checks import load_sweep
+from sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
 from sweeps.records import TRAINING_DTYPES
 from sweeps.store import Store
+from sweeps.training import check_training
 
 MINE = """
 from dataclasses import dataclass
@@ -120,12 +126,38 @@ def test_a_standing_reads_as_a_sentence():
 
 
 def test_few_images_are_attacked_and_the_embedded_digits_trained_on():
-    assert examples("cifar10-sample", 20)["train"] == {"name": "mnist-5k", "indices": "0-3999"}
+    few = open_dataset(DATASETS.parse("cifar10-sample"), Path())
+    digits = {"name": "mnist-5k", "size": 32, "grey": False}
+    assert examples("cifar10-sample", few) == {
+        "train": {**digits, "indices": "0-3999"},
+        "test": {**digits, "indices": "4000-4999"},
+    }
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 5, 2), nn.Sigmoid(), nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+def test_a_network_made_for_the_attacked_images_can_be_trained(write):
+    data = "cifar10-sample"
+    model = f"{write('net.py', NET)}:Net"
+    known = (DEFENSES.parse("prune(ratio=0.5)"),)
+    content = Comparison(known, known, BUDGETS["quick"], data, model).sweep(
+        open_dataset(DATASETS.parse(data), Path())
+    )
+    file = write("compare.yaml", "")
+    write_sweep(content, file, ["compare"])
+    check_training(load_sweep(file, Path()), Path())
 
 
 @pytest.mark.parametrize(("images", "used"), [(200, 200), (5000, 5000), (60_000, 5000)])
 def test_many_images_are_trained_on_and_every_fifth_tests(images, used):
-    found = examples("folder:x", images)
+    found = examples("folder:x", Images((1, 8, 8), 2, images, tuple))
     own, others = found["train"]["indices"], found["test"]["indices"]
     assert len(own) + len(others) == len({*own, *others}) == used
     assert len(others) == used // 5

@@ -76,6 +76,18 @@ def test_an_index_outside_the_data_set(index):
         DATASETS.parse("cifar10-sample").open(Path())[index]
 
 
+def test_digits_come_in_other_shapes():
+    plain = DATASETS.parse("mnist-5k").open(Path())
+    other = DATASETS.parse("mnist-5k(size=14, grey=false)").open(Path())
+    assert (other.shape, len(other), other[7][1]) == ((3, 14, 14), 5000, 7)
+    image, wanted = other[7][0], plain[7][0].reshape(14, 2, 14, 2).mean((1, 3))
+    assert all(torch.equal(channel, image[0]) for channel in image)
+    assert float((image[0] - wanted).abs().mean()) < 0.04  # another digit: 0.15
+    assert DATASETS.parse("mnist-5k(grey=false)").open(Path())[7][0].shape == (3, 28, 28)
+    with pytest.raises(SettingError, match="size: expected a whole number >= 1, got 0"):
+        DATASETS.parse("mnist-5k(size=0)")
+
+
 # --- data sets on disk, written here in their own formats from the embedded pictures -------------
 
 

@@ -1,5 +1,6 @@
 """Real images that come with the project, or with a package that it needs anyway."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -8,6 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 from skimage import data as skimage_data
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from bench.datasets.base import Dataset, Images, to_image
 
@@ -69,10 +72,39 @@ class Cifar100Sample(Embedded):
 
 @dataclass(frozen=True)
 class Mnist5k(Embedded):
-    """5,000 training images of MNIST, 1x28x28, 500 a digit: index i shows the digit i mod 10."""
+    """5,000 training images of MNIST, 1x28x28, 500 a digit: index i shows the digit i mod 10.
+
+    In another size or with three equal channels they train a model that is made for other images.
+    """
 
     name: ClassVar[str] = "mnist-5k"
     file: ClassVar[str] = "mnist_5k.npz"
+
+    size: int = 28
+    grey: bool = True
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A size of at least one pixel."""
+        if self.size < 1:
+            yield "size", f"expected a whole number >= 1, got {self.size}"
+
+    def open(self, data_root: Path) -> Images:
+        """See `Dataset.open`."""
+        digits = super().open(data_root)
+        if (self.size, self.grey) == (28, True):
+            return digits
+        channels = 1 if self.grey else 3
+
+        def read(index: int) -> tuple[Tensor, int]:
+            image, label = digits[index]
+            return resize(image, self.size).expand(channels, -1, -1).clone(), label
+
+        return Images((channels, self.size, self.size), self.classes, len(digits), read)
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """An image (C, H, W) as one of `size` x `size` pixels, bilinear."""
+    return interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,9 @@ def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
     panels[0].set_ylabel("median SSIM")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    text = "below each value: images that leak without a defense; dotted: from where on artifacts, and a leak"
+    text = (
+        "side by side in the order of the legend; below each value: images that leak without a defense;"
+        " dotted: from where on artifacts, and a leak"
+    )
     figure.suptitle(text, fontsize=9)
     return figure

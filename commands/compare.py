@@ -46,6 +46,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     from defenses.errors import UserError
     from reports.comparison import standings
     from reports.figures import write_figures
+    from reports.leaderboard import describe_trainings
     from reports.page import write_page
     from sweeps.comparison import BUDGETS, Comparison, write_sweep
     from sweeps.conformance import defenses_in
@@ -73,7 +74,11 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     if worst == INTERRUPTED:
         return worst
     store = Store.existing(folder)
-    console.print("each beside the known one that hides most, of those as accurate (within 2 points):")
+    console.print(describe_trainings(store.trainings()))
+    console.print(
+        "each beside a known one at most 2 points less accurate: the one that hides most or, where"
+        " neither leaks, the most accurate"
+    )
     for each in standings(store.rows(), store.trainings(), store.scale, list(map(str, new))):
         console.print(f"  {each.describe({})}")
     console.print(f"page     {write_page(store, write_figures(store))}")

@@ -27,7 +27,7 @@ def add(verbs: Verbs) -> None:
 
 def run_diff(options: argparse.Namespace, console: Console) -> int:
     """`leakbench diff`."""
-    from reports.difference import WORSENED, differences
+    from reports.difference import WORSENED, Change, differences
     from sweeps.store import Store
 
     one, other = Store.existing(options.before), Store.existing(options.after)
@@ -36,7 +36,11 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
     for table in _tables(found):
         console.print(table)
     worse = [each for each in found if each.change in WORSENED]
-    console.print(f"{len(worse)} of {len(found)} got worse" if worse else "nothing got worse")
+    told = f"{len(worse)} of {len(found)} got worse" if worse else "nothing got worse"
+    for change in (Change.TOO_FEW, Change.MISSING):
+        count = sum(each.change == change for each in found)
+        told += f"; {count} of {len(found)} {change}" if count else ""
+    console.print(told)
     return TRIALS_FAILED if worse else 0
 
 

@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from commands.common import Verbs, writing_reports
+
+if TYPE_CHECKING:
+    from sweeps.store import Store
 
 FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
 
@@ -28,13 +32,24 @@ def add(verbs: Verbs) -> None:
     export.set_defaults(command=export_run)
 
 
+def _with_trials(folder: Path) -> "Store":
+    from defenses.errors import UserError
+    from sweeps.store import Store
+
+    store = Store.existing(folder)
+    if store.rows().empty:
+        raise UserError(
+            f"{folder}: expected trials, found none; `leakbench sweep FILE --out {folder}` runs them"
+        )
+    return store
+
+
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
     """`leakbench figures`."""
     from reports.figures import write_figures
-    from sweeps.store import Store
 
     with writing_reports(options.folder):
-        for figure in write_figures(Store.existing(options.folder)):
+        for figure in write_figures(_with_trials(options.folder)):
             for path in figure.paths:
                 console.print(str(path))
     return 0
@@ -44,9 +59,8 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
     """`leakbench report`."""
     from reports.figures import write_figures
     from reports.page import write_page
-    from sweeps.store import Store
 
-    store = Store.existing(options.folder)
+    store = _with_trials(options.folder)
     with writing_reports(options.folder):
         console.print(str(write_page(store, write_figures(store))))
     return 0
@@ -55,9 +69,8 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
 def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
     from reports.tables import write_csv
-    from sweeps.store import Store
 
-    store = Store.existing(options.folder)
+    store = _with_trials(options.folder)
     with writing_reports(options.folder):
         console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
     return 0
@@ -68,13 +81,12 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
     from defenses.errors import UserError
     from defenses.registry import unknown_text
     from reports.export import export
-    from sweeps.store import Store
 
     formats = [each.strip() for each in options.format.split(",")]
     unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
     if unknown:
         raise UserError(*(f"--format: {text}" for text in unknown))
-    store = Store.existing(options.folder)
+    store = _with_trials(options.folder)
     with writing_reports(options.folder):
         for path in export(store, formats, options.out or store.folder / "export"):
             console.print(str(path))

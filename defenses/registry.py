@@ -89,9 +89,20 @@ class Registry(Generic[T]):
             expected = f"{self.base.__module__}.{self.base.__name__}"
             text = f"{name}: expected a complete subclass of {expected}, got {_nature(cls)}"
             raise SettingError([("", text)])
+        taken = [each.name for each in fields(cls) if _is_taken(self.base, each.name)]
+        if taken:
+            text = f"{name}: expected another name for the setting {taken[0]!r}: every {self.kind} has one"
+            raise SettingError([("", text)])
         cls.name = name
         cls.origin = file_digest(file)
         return cls
+
+
+def _is_taken(base: type, setting: str) -> bool:
+    """Whether a setting of that name would hide a member that is not there to be set."""
+    member = getattr(base, setting, None)
+    own = setting in ("name", "origin") or callable(member) or isinstance(member, property)
+    return own and setting != "strength"
 
 
 def _nature(cls: type) -> str:

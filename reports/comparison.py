@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, isnan, nan
+from typing import Any
 
 import pandas as pd
 
@@ -23,13 +24,17 @@ class Outcome(StrEnum):
     BEHIND = "hides less"
     EQUAL = "no difference beyond chance"
     BOTH_HIDE = "neither leaks"
+    COSTS_MORE = "neither leaks, and it costs more accuracy"
     TOO_FEW = f"fewer than {FEWEST} images: cannot be told"
     ALONE = "no known defense is as accurate"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A defense beside its rival: of the known ones that are as accurate, the one that hides most."""
+    """A defense beside its rival, of the known ones that are as accurate or more.
+
+    That is the one that hides most; where nothing leaks under either, the most accurate.
+    """
 
     defense: str
     accuracy: float  # NaN where none was measured; then every known one is a rival
@@ -53,8 +58,9 @@ class Standing:
         rival = names.get(self.rival, self.rival)
         rival = f"{rival}, {_accuracy(self.rival_accuracy)}SSIM {self.rival_ssim:.3f}"
         low, high = self.interval
-        by = "" if isnan(low) else f" ({self.difference:+.3f}, {low:+.3f} to {high:+.3f})"
-        return f"{own}; beside {rival}: {self.outcome}{by}; n = {self.images}"
+        by = f"median difference of SSIM {self.difference:+.3f}, 95 % CI {low:+.3f} to {high:+.3f}, "
+        by = "" if isnan(low) else by
+        return f"{own}; beside {rival}: {self.outcome} ({by}n = {self.images})"
 
 
 def standings(
@@ -79,8 +85,17 @@ def standings(
         rivals = [
             each for each in known if isnan(accuracy) or accuracies.get(each, nan) >= accuracy - AS_ACCURATE
         ]
-        rival = min(rivals, key=lambda each: medians.get(each, inf), default="")
+        rival = _rival(name, rivals, medians, accuracies, scale)
         yield _standing(images, accuracies, name, rival, scale)
+
+
+def _rival(
+    name: str, rivals: list[str], medians: Mapping[Any, float], accuracies: Mapping[str, float], scale: Scale
+) -> str:
+    hiding = [each for each in rivals if each in medians and scale.verdict(medians[each]) == Verdict.NONE]
+    if hiding and name in medians and scale.verdict(medians[name]) == Verdict.NONE:
+        return max(hiding, key=lambda each: (accuracies.get(each, 0.0), -medians[each]))
+    return min(rivals, key=lambda each: medians.get(each, inf), default="")
 
 
 def accuracy_of(trainings: pd.DataFrame) -> dict[str, float]:
@@ -98,6 +113,9 @@ def _standing(
     own, other = (images[each].median() if each in images else nan for each in (name, rival))
     interval = median_interval(differences)
     outcome = _outcome(scale.verdict(own), scale.verdict(other), len(pairs), interval)
+    costs_more = accuracies.get(rival, nan) > accuracies.get(name, nan) + AS_ACCURATE
+    if outcome == Outcome.BOTH_HIDE and costs_more:
+        outcome = Outcome.COSTS_MORE
     return Standing(
         name, accuracies.get(name, nan), own, rival, accuracies.get(rival, nan), other,
         len(pairs), differences.median(), interval, outcome if rival else Outcome.ALONE,

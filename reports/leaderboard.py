@@ -27,6 +27,16 @@ def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd
     return pd.concat([board[baseline], board[~baseline]], ignore_index=True)
 
 
+def describe_trainings(trainings: pd.DataFrame) -> str:
+    """What the accuracies are of, in a sentence; empty where there are none."""
+    if trainings.empty:
+        return ""
+    tests, seeds = ", ".join(trainings["test"].unique()), trainings["seed"].nunique()
+    if seeds == 1:
+        return f"Accuracy: on {tests}, one seed: a few points may be chance."
+    return f"Accuracy: on {tests}, mean over {seeds} seeds."
+
+
 def trained_with(trainings: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """The trainings of the model that these rows are attacks on."""
     own: pd.DataFrame = trainings[trainings["model"] == rows["model"].iloc[0]]

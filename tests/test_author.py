@@ -178,6 +178,14 @@ def test_our_own_pass(capsys, defense):
             f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    size: int\n    {gives('g')}",
             "mine.py", "mine.py: size: expected a value, got none",
         ),
+        *(
+            (
+                f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    {taken}: float = 1.0\n"
+                f"    {gives('g')}",
+                "mine.py", f"expected another name for the setting '{taken}': every defense has one",
+            )
+            for taken in ("share", "points", "name", "address")
+        ),
         (
             f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    grid = 3\n    {gives('g')}",
             "mine.py", "mine.py: grid: expected {{setting: [values]}}, got 3",

@@ -14,6 +14,7 @@ from bench.datasets import DATASETS, Images, open_dataset
 from bench.verdicts import Scale
 from defenses import DEFENSES
 from reports.comparison import Outcome, standings
+from reports.leaderboard import describe_trainings
 from sweeps.checks import load_sweep
 from sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
 from sweeps.records import TRAINING_DTYPES
@@ -107,6 +108,22 @@ def test_a_known_one_that_costs_more_accuracy_is_no_rival():
     assert alone.describe({}) == "mine: accuracy 90.0%, SSIM 0.335; no known defense is as accurate"
 
 
+def test_where_neither_leaks_accuracy_decides():
+    rows = attacks(mine=[0.01] * 6, prune_1=[0.03] * 6, prune_2=[0.02] * 6, prune_3=HIGH)
+    found = standing(rows, accuracies(mine=0.8, prune_1=0.9, prune_2=0.79, prune_3=0.95))
+    assert (found.rival, found.outcome) == ("prune(ratio=0.1)", Outcome.COSTS_MORE)
+    found = standing(rows, accuracies(mine=0.89, prune_1=0.9, prune_2=0.88))
+    assert (found.rival, found.outcome) == ("prune(ratio=0.1)", Outcome.BOTH_HIDE)
+
+
+def test_what_accuracies_are_of_is_said():
+    assert describe_trainings(NOTHING) == ""
+    one = accuracies(mine=0.9)
+    assert describe_trainings(one).endswith(", one seed: a few points may be chance.")
+    two = pd.concat([one, one.assign(seed=1)])
+    assert describe_trainings(two).endswith(", mean over 2 seeds.")
+
+
 def test_images_that_do_not_leak_without_a_defense_do_not_count():
     rows = attacks(mine=[*LOW, 0.0], prune_1=[*HIGH, 0.9])
     rows.loc[(rows["defense"] == "none") & (rows["index"] == 6), "ssim"] = 0.5
@@ -122,7 +139,7 @@ def test_a_standing_reads_as_a_sentence():
         "mine: accuracy 90.0%, SSIM 0.335; beside prune(ratio=0.1), accuracy 91.0%, SSIM 0.675: hides more ("
     )
     assert text.startswith(head)
-    assert text.endswith("; n = 6")
+    assert text.endswith(", n = 6)")
 
 
 def test_few_images_are_attacked_and_the_embedded_digits_trained_on():

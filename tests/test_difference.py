@@ -109,7 +109,15 @@ def test_the_exit_code_tells_whether_something_got_worse(runs, capsys):
     assert "cifar10-sample · lenet · dlg: SSIM" in output
     assert "1 of 2 got worse" in output
     assert leakbench.main(["diff", high, low]) == 0
-    assert "nothing got worse" in capsys.readouterr().out
+    assert "nothing got worse\n" in capsys.readouterr().out
+
+
+def test_what_cannot_be_told_is_counted(tmp_path, capsys):
+    few = [
+        str(store(tmp_path / name, attacks(ssims[:3])).folder) for name, ssims in (("a", LOW), ("b", HIGH))
+    ]
+    assert leakbench.main(["diff", *few]) == 0
+    assert capsys.readouterr().out.endswith("nothing got worse; 1 of 2 too few to tell\n")
 
 
 def test_a_folder_that_is_no_run_is_refused(runs, tmp_path, capsys):

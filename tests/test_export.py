@@ -47,6 +47,14 @@ def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
     assert all(each.count(" & ") == 10 for each in latex.splitlines() if each.endswith(r"\\"))
 
 
+@pytest.mark.parametrize("verb", ["export", "report", "csv", "figures"])
+def test_a_run_without_trials_is_told(tmp_path, capsys, verb):
+    folder = store(tmp_path / "run", table()).folder
+    assert leakbench.main([verb, str(folder)]) == commands.USER_ERROR
+    text = f"{folder}: expected trials, found none; `leakbench sweep FILE --out {folder}` runs them\n"
+    assert capsys.readouterr().err == text
+
+
 @pytest.mark.parametrize(("kind", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_figures_come_in_the_format_that_was_asked_for(run, tmp_path, kind, head):
     paths = list(export(run, [kind], tmp_path))

@@ -11,7 +11,7 @@ from defenses import DEFENSES
 from reports.comparison import Outcome, Standing, standings
 from reports.figures import Drawn
 from reports.flags import Raised, flags
-from reports.leaderboard import leaderboard, trained_with
+from reports.leaderboard import describe_trainings, leaderboard, trained_with
 from reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
 from reports.summary import BASELINE, SETTING, best_of_restarts
 from sweeps.store import Store
@@ -21,6 +21,7 @@ TOLD = {  # the verdict on new defenses, the best first
     Outcome.BOTH_HIDE: "nothing leaks, and neither does it under a known defense that is as accurate",
     Outcome.ALONE: "no known defense is as accurate",
     Outcome.EQUAL: "hides as much as the best known defense that is as accurate, but for chance",
+    Outcome.COSTS_MORE: "nothing leaks, and neither does it under a known defense that is more accurate",
     Outcome.BEHIND: "hides less than a known defense that is as accurate",
     Outcome.TOO_FEW: "too few images leak without a defense to tell",
 }
@@ -38,6 +39,7 @@ class Section:
     title: str
     verdict: list[str]  # sentences
     standings: list[str]  # of new defenses, a line each
+    trained: str  # what its accuracies are of; empty where nothing was trained
     lines: list[dict[str, Any]]  # see `leaderboard`
     raised: list[Raised]
     gallery: Gallery
@@ -61,6 +63,7 @@ def sections(
             " · ".join(map(str, setting)),
             list(sentences(lines, found, names)),
             [each.describe(names) for each in found],
+            describe_trainings(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
             flags(part, scale, store.histories),
             gallery(store, best, list(lines["defense"]), room),

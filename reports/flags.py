@@ -103,12 +103,16 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
 
 
 def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
-    """`FLAG: detail (which defenses)`, a line for those that share a detail; of so many defenses."""
+    """`FLAG: detail (which defenses)`, a line for those that share a detail; of so many defenses.
+
+    What is about the undefended attack alone says so itself.
+    """
     places: dict[tuple[Flag, str], list[str]] = {}
     for each in raised:
         places.setdefault((each.flag, each.detail), []).append(each.defense)
     for (flag, detail), own in places.items():
-        yield f"{flag}: {detail} ({'every defense' if len(own) == defenses > 1 else ', '.join(own)})"
+        who = "every defense" if len(own) == defenses > 1 else ", ".join(own)
+        yield f"{flag}: {detail}" + ("" if flag == Flag.BASELINE_FAILED else f" ({who})")
 
 
 def is_falling(history: np.ndarray) -> bool:

@@ -83,6 +83,8 @@ def test_a_line_names_the_defenses_that_share_a_flag():
     few = [Raised(Flag.FEW_TRIALS, name, "2 images counted") for name in ("none", "int8")]
     assert list(flag_lines(few, 2)) == ["FEW_TRIALS: 2 images counted (every defense)"]
     assert list(flag_lines(few, 3)) == ["FEW_TRIALS: 2 images counted (none, int8)"]
+    failed = [Raised(Flag.BASELINE_FAILED, "none", "2 of 4 images leak without a defense")]
+    assert list(flag_lines(failed, 3)) == ["BASELINE_FAILED: 2 of 4 images leak without a defense"]
 
 
 def test_every_flag_has_its_place_on_the_page():

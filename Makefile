@@ -27,7 +27,7 @@ compare: $(READY)  ## DEFENSE=my_defense.py:Mine beside noise and pruning: what 
 	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 
 test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

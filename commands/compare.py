@@ -74,12 +74,13 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     if worst == INTERRUPTED:
         return worst
     store = Store.existing(folder)
-    console.print(describe_trainings(store.trainings()))
+    trained = store.trainings()
+    console.print(describe_trainings(trained))
     console.print(
         "each beside a known one at most 2 points less accurate: the one that hides most or, where"
         " neither leaks, the most accurate"
     )
-    for each in standings(store.rows(), store.trainings(), store.scale, list(map(str, new))):
+    for each in standings(store.rows(), trained, store.scale, list(map(str, new))):
         console.print(f"  {each.describe({})}")
     console.print(f"page     {write_page(store, write_figures(store))}")
     return worst

@@ -7,7 +7,7 @@ attacks and data sets are named in the same way.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -72,7 +72,7 @@ class Configured:
         return {"name": self.name, "origin": self.origin, **decisive}
 
     def __str__(self) -> str:
-        return self._text(self.name, _as_it_is)
+        return self._text(self.name, self.settings())
 
     @property
     def own_name(self) -> str:
@@ -86,19 +86,16 @@ class Configured:
     @property
     def address(self) -> str:
         """The text without the folders of the files that it names: see `own_name`."""
-        return self._text(self.own_name, _without_folder)
+        values = {setting: _without_folder(value) for setting, value in self.settings().items()}
+        return self._text(self.own_name, values)
 
-    def _text(self, name: str, change: Callable[[Any], Any]) -> str:
+    def _text(self, name: str, values: Mapping[str, Any]) -> str:
         changed = [
-            f"{field.name}={format_value(change(getattr(self, field.name)))}"
+            f"{field.name}={format_value(values[field.name])}"
             for field in fields(self)
             if field.compare and getattr(self, field.name) != default_of(field)
         ]
         return f"{name}({', '.join(changed)})" if changed else name
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _without_folder(value: Any) -> Any:

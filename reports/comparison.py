@@ -59,8 +59,7 @@ class Standing:
         rival = f"{rival}, {_accuracy(self.rival_accuracy)}SSIM {self.rival_ssim:.3f}"
         low, high = self.interval
         by = f"median difference of SSIM {self.difference:+.3f}, 95 % CI {low:+.3f} to {high:+.3f}, "
-        by = "" if isnan(low) else by
-        return f"{own}; beside {rival}: {self.outcome} ({by}n = {self.images})"
+        return f"{own}; beside {rival}: {self.outcome} ({'' if isnan(low) else by}n = {self.images})"
 
 
 def standings(
@@ -112,21 +111,20 @@ def _standing(
     differences = pairs.iloc[:, 0] - pairs.iloc[:, 1]
     own, other = (images[each].median() if each in images else nan for each in (name, rival))
     interval = median_interval(differences)
-    outcome = _outcome(scale.verdict(own), scale.verdict(other), len(pairs), interval)
-    costs_more = accuracies.get(rival, nan) > accuracies.get(name, nan) + AS_ACCURATE
-    if outcome == Outcome.BOTH_HIDE and costs_more:
-        outcome = Outcome.COSTS_MORE
+    accuracy, rival_accuracy = (accuracies.get(each, nan) for each in (name, rival))
+    costs_more = rival_accuracy > accuracy + AS_ACCURATE
+    outcome = _outcome(scale.verdict(own), scale.verdict(other), len(pairs), interval, costs_more)
     return Standing(
-        name, accuracies.get(name, nan), own, rival, accuracies.get(rival, nan), other,
+        name, accuracy, own, rival, rival_accuracy, other,
         len(pairs), differences.median(), interval, outcome if rival else Outcome.ALONE,
     )  # fmt: skip
 
 
-def _outcome(own: Verdict, other: Verdict, images: int, interval: Interval) -> Outcome:
+def _outcome(own: Verdict, other: Verdict, images: int, interval: Interval, costs_more: bool) -> Outcome:
     if images < FEWEST:
         return Outcome.TOO_FEW
     if own == other == Verdict.NONE:
-        return Outcome.BOTH_HIDE
+        return Outcome.COSTS_MORE if costs_more else Outcome.BOTH_HIDE
     if interval.high < 0:
         return Outcome.AHEAD
     return Outcome.BEHIND if interval.low > 0 else Outcome.EQUAL

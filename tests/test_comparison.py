@@ -13,6 +13,7 @@ import leakbench
 from bench.datasets import DATASETS, Images, open_dataset
 from bench.verdicts import Scale
 from defenses import DEFENSES
+from defenses.errors import UserError
 from reports.comparison import Outcome, standings
 from reports.leaderboard import describe_trainings
 from sweeps.checks import load_sweep
@@ -170,6 +171,11 @@ def test_a_network_made_for_the_attacked_images_can_be_trained(write):
     file = write("compare.yaml", "")
     write_sweep(content, file, ["compare"])
     check_training(load_sweep(file, Path()), Path())
+    for part in ("train", "test"):
+        del content["training"][part]["size"], content["training"][part]["grey"]
+    write_sweep(content, file, ["compare"])
+    with pytest.raises(UserError, match="expected a model that torch.func can train"):
+        check_training(load_sweep(file, Path()), Path())
 
 
 @pytest.mark.parametrize(("images", "used"), [(200, 200), (5000, 5000), (60_000, 5000)])

@@ -1,5 +1,8 @@
 """The gradient that a client shares, and how far a dummy's gradient is from it."""
 
+import math
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +42,16 @@ def match_loss(
     dummy = torch.autograd.grad(loss, parameters, create_graph=create_graph)
     squared = [(gradient - shared[name]).square().sum() for name, gradient in zip(names, dummy, strict=True)]
     return torch.stack(squared).sum()
+
+
+def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, label_logits: Tensor) -> float:
+    """The match loss as a number, at images that any attack may have made: infinite where it is NaN.
+
+    Arguments: see `match_loss`.
+    """
+    own = deepcopy(model)  # a model may keep what passed through it
+    loss = float(match_loss(own, shared, images, label_logits.detach(), create_graph=False).detach())
+    return math.inf if math.isnan(loss) else loss
 
 
 def soft_cross_entropy(scores: Tensor, label_logits: Tensor) -> Tensor:

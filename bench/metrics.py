@@ -64,10 +64,17 @@ def score(images: Tensor, reconstructions: Tensor) -> Scores:
 
     Each is scored by itself, and the mean is taken. An attacker would look at the reconstruction
     clipped to [0, 1], and so do all scores but `mse_raw`, which is what the DLG authors' code prints.
+
+    Raises:
+        ValueError: a score that is not a number: NaN would pass for a picture that did not leak.
     """
     seen = reconstructions.clamp(0, 1)
     clipped = list(map(mse, images, seen))
     similar = list(map(ssim, images, seen))
+    if any(map(math.isnan, (*clipped, *similar))):
+        raise ValueError(
+            "expected scores that are numbers, got NaN: the image or the reconstruction holds it"
+        )
     return Scores(
         mean(clipped),
         mean(map(mse, images, reconstructions)),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.attacks import Attack, Case, Reconstruction, Resources
 from bench.gradients import trained_parameters
-from defenses import Gradients
+from defenses import ContractError, Gradients
 from defenses.base import is_finite
 from defenses.errors import UserError
 
@@ -90,8 +90,15 @@ def invert(
         attack: with the number of images that the gradient is of.
         restarts: how many starts.
         resources: where to compute, and how many starts at once.
+
+    Raises:
+        UserError: the attack breaks its contract.
     """
     starts = (attack.draw_start(*images, "saved gradient", number) for number in range(restarts))
     cases = (Case(number, network, shared, start) for number, start in enumerate(starts))
-    found = dict(attack.reconstruct(cases, lambda *_: None, resources))
+    found = {}
+    for number, each in attack.run(cases, lambda *_: None, resources):
+        if isinstance(each, ContractError):
+            raise UserError(str(each))
+        found[number] = each
     return [found[number] for number in range(restarts)]

@@ -20,6 +20,7 @@ from torch.nn import functional
 from bench.attacks import Status
 from bench.datasets import DATASETS, Dataset, open_dataset
 from bench.gradients import trained_parameters
+from bench.hardware import hardware_of
 from bench.models import MODELS, Model
 from bench.randomness import generator_for, seed_for
 from bench.trial import key_of
@@ -139,6 +140,7 @@ class TrainingRow:
     accuracy: float | None  # on the test images, of the last weights
     seconds: float  # its share of the time
     device: str
+    hardware: str | None  # see `hardware_of`; None where it failed
     torch_version: str
 
 
@@ -337,5 +339,6 @@ def _row(
         accuracy=None if failed else accuracy,
         seconds=seconds,
         device=device,
+        hardware=None if failed else hardware_of(device),
         torch_version=torch.__version__,
     )

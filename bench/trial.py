@@ -16,10 +16,12 @@ from torch import Tensor
 
 from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
 from bench.datasets import DATASETS, Dataset
+from bench.gradients import plain_match_loss
+from bench.hardware import hardware_of
 from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
 from bench.victim import Exposed, Victim, find_victim
-from defenses import DEFENSES, Defense, Gradients, Point
+from defenses import DEFENSES, ContractError, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
@@ -100,8 +102,9 @@ class Row:
     status: str
     reason: str
     iterations: int | None  # outer steps
-    match_loss: float | None  # lowest; the reconstruction is the image that has it
-    finite: bool | None  # whether the match loss never became NaN or infinite
+    match_loss: float | None  # of the reconstruction, worked out here and not by the attack
+    objective: float | None  # what the attack minimised, as it says itself; of `dlg` the match loss
+    finite: bool | None  # whether the objective never became NaN or infinite
     gradient_norm: float | None  # L2, of all parameters together, before the defense
     shared_norm: float | None  # and after it
     sent_bytes: int | None  # of the gradient, as the defense sends it
@@ -114,14 +117,17 @@ class Row:
     label_true: int | None  # these two: of the first image
     label_recovered: int | None
     label_correct: bool | None  # of all images
+    classes: int | None  # that the label is one of
     seconds: float  # the trial's share of its worker's time, attack only
     device: str
+    hardware: str | None  # see `hardware_of`
     torch_version: str
 
 
 MEASURED = (  # the columns that only a trial with a result fills
-    "iterations", "match_loss", "finite", "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds",
-    "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered", "label_correct",
+    "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm", "sent_bytes",
+    "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered",
+    "label_correct", "classes", "hardware",
 )  # fmt: skip
 
 
@@ -132,7 +138,7 @@ class Trace:
     truth: Tensor  # (N, C, H, W)
     image_mse: list[float] = field(default_factory=list)  # raw pixels, at the start and after each step
     snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (N, C, H, W)}
-    match_loss: list[float] = field(default_factory=list)  # at the start and after each step
+    objective: list[float] = field(default_factory=list)  # at the start and after each step
     reconstruction: Tensor | None = None  # (N, C, H, W), not clipped, in the order of the true images
 
 
@@ -194,6 +200,7 @@ class _Running:
     """A trial under attack, and what the attacker does not know of it."""
 
     trial: Trial
+    case: Case
     trace: Trace
     labels: Tensor  # (N,)
     costs: dict[str, float]  # columns of its row
@@ -214,9 +221,9 @@ class _Group:
         for case in cases:  # more than once only where a batch failed as a whole
             attack = self.running[case.number].trial.attack
             try:
-                found = attack.reconstruct(chain([case], cases), self.observe, self.conditions.resources)
-                for number, reconstruction in found:
-                    yield self._finish(number, reconstruction)
+                answers = attack.run(chain([case], cases), self.observe, self.conditions.resources)
+                for number, found in answers:
+                    yield self._answer(number, found)
                     yield from self._failures()
             except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
                 for each in self.running.values():
@@ -240,7 +247,8 @@ class _Group:
             self.watcher.preparing(trial)
             try:
                 case, victim, exposed = prepare(trial, number, self.conditions.data_root)
-                self.running[number] = _Running(trial, Trace(victim.batch), victim.labels, costs(exposed))
+                trace = Trace(victim.batch)
+                self.running[number] = _Running(trial, case, trace, victim.labels, costs(exposed))
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
             self.watcher.preparing(None)
@@ -262,31 +270,42 @@ class _Group:
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
 
-    def _finish(self, number: int, found: Reconstruction) -> Result:
+    def _answer(self, number: int, found: Reconstruction | ContractError) -> Result:
         each = self.running[number]
-        trial, trace, labels = each.trial, each.trace, each.labels
+        if isinstance(found, ContractError):
+            result = self._failure(each.trial, found, len(each.trace.image_mse) - 1)
+        else:
+            result = self._finish(each, found)
+        del self.running[number]  # only now: a score that fails must not lose the trial
+        return result
+
+    def _finish(self, each: _Running, found: Reconstruction) -> Result:
+        trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
         self._count(trial.attack.budget - found.iterations)
-        order = match(found.images, trace.truth)
-        trace.match_loss = found.history
-        trace.reconstruction = found.images[order]
+        images, device = found.images.detach(), self.conditions.resources.device
+        order = match(images, trace.truth)
+        trace.objective = found.history
+        trace.reconstruction = images[order]
         trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
         recovered = found.label_logits[order].argmax(-1)
         row = make_row(
             trial,
-            self.conditions.resources.device,
+            device,
             status=found.status.value,
             reason=found.reason,
             iterations=found.iterations,
-            match_loss=found.match_loss,
+            match_loss=plain_match_loss(case.model, case.shared, images, found.label_logits),
+            objective=found.objective,
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
             **asdict(score(trace.truth, trace.reconstruction)),
             label_true=int(labels[0]),
             label_recovered=int(recovered[0]),
             label_correct=bool((recovered == labels).all()),
+            classes=found.label_logits.shape[-1],
+            hardware=hardware_of(device),
             seconds=found.seconds,
         )
-        del self.running[number]  # only now: a score that fails must not lose the trial
         return Result(row, trace)
 
     def _failures(self) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isnan
 from typing import ClassVar
 
 from defenses.configured import Configured
@@ -37,7 +38,13 @@ class Scale(Configured):
             yield "artifacts", f"expected a number in [-1, {self.leak:g}], got {self.artifacts:g}"
 
     def verdict(self, ssim: float) -> Verdict:
-        """Of a picture, or of the median of several."""
+        """Of a picture, or of the median of several.
+
+        Raises:
+            ValueError: NaN, which is no score: that nothing was measured does not mean that nothing leaked.
+        """
+        if isnan(ssim):
+            raise ValueError("expected an SSIM to judge by, got NaN")
         if ssim >= self.leak:
             return Verdict.LEAK
         return Verdict.ARTIFACTS if ssim >= self.artifacts else Verdict.NONE

@@ -23,7 +23,7 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from bench.attacks import Resources
+from bench.attacks import Resources, Status
 from bench.attacks.batched import Batch
 from bench.trial import Conditions, Trial, prepare, run_trials
 from sweeps.executors.base import prepare_worker
@@ -59,7 +59,7 @@ def run(engine: str, resources: Resources, count: int, steps: int, first: int) -
     began = time.perf_counter()
     results = list(run_trials(own, Conditions(resources)))
     seconds = time.perf_counter() - began
-    failed = [result.row.reason for result in results if result.row.iterations is None]
+    failed = [result.row.reason for result in results if not Status(result.row.status).has_result]
     assert not failed, failed[0]
     return sum(result.row.iterations or 0 for result in results), seconds
 

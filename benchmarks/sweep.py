@@ -23,7 +23,8 @@ import torch
 from rich.console import Console
 
 from bench.attacks import Resources
-from bench.trial import Conditions, Result, Trace, Trial, Watcher, make_row
+from bench.hardware import hardware_of
+from bench.trial import MEASURED, Conditions, Result, Trace, Trial, Watcher, make_row
 from sweeps.executors.memory import resident_memory
 from sweeps.executors.processes import Joblib
 from sweeps.plan import plan
@@ -58,12 +59,11 @@ def answer(
 
 def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     """A trial as it ends after 300 steps, with the pictures that are kept of it."""
-    row = make_row(
-        trial, device, status="budget", reason="stopped at the limit of 300 steps", iterations=300,
-        match_loss=0.1, finite=True, gradient_norm=1.0, shared_norm=1.0,
-        mse=0.1, mse_raw=0.1, psnr=10.0, ssim=0.1, ssim_least=0.1,
-        label_true=1, label_recovered=1, label_correct=True, seconds=4.2,
-    )  # fmt: skip
+    measured: dict[str, Any] = dict.fromkeys(MEASURED, 0.1)
+    measured |= {"iterations": 300, "finite": True, "label_correct": True}
+    measured |= dict.fromkeys(("sent_bytes", "label_true", "label_recovered", "classes"), 10)
+    measured |= {"hardware": hardware_of(device), "seconds": 4.2}
+    row = make_row(trial, device, status="budget", reason="stopped at the limit of 300 steps", **measured)
     snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}
     return Result(row, Trace(picture, [0.1] * 301, snapshots, [0.2] * 301, picture))
 

@@ -45,6 +45,7 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     import pandas as pd
 
     from bench.attacks import ATTACKS, Resources
+    from bench.gradients import plain_match_loss
     from bench.models import MODELS
     from bench.saved import invert, load_gradient
     from bench.trial import norm_of
@@ -62,7 +63,9 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
         console.print(f"note: {text}: name them by weights=checkpoint:FILE")
     resources = Resources(options.device, slots=options.restarts)
     found = invert(shared, network, (shape, classes), attack, options.restarts, resources)
-    rows = pd.DataFrame([dict(measured(each, norm_of(shared), truth)) for each in found])
+    losses = [plain_match_loss(network, shared, each.images, each.label_logits) for each in found]
+    starts = zip(found, losses, strict=True)
+    rows = pd.DataFrame([dict(measured(*start, norm_of(shared), truth)) for start in starts])
     best = int(rows["match_loss"].argmin())
     console.print(starts_table(rows, best, f"{options.gradient} · {model} · {attack}"))
     folder = options.out or Path("runs") / f"attack-{options.gradient.stem}"

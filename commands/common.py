@@ -75,7 +75,9 @@ def positive(text: str) -> int:
 
 def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
     """Why rows are errors, if some are; the exit status."""
-    failed = rows[rows["status"] == "error"]
+    from reports.summary import with_result
+
+    failed = rows.drop(with_result(rows).index)
     for reason, count in failed["reason"].value_counts().items():
         console.print(f"{count} {what}{'s' * (count > 1)} failed: {reason}", style="red")
     if len(failed):

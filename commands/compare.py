@@ -44,7 +44,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
     from bench.datasets import DATASETS, open_dataset
     from defenses.errors import UserError
-    from reports.comparison import standings
+    from reports.comparison import RULE, standings
     from reports.figures import write_figures
     from reports.leaderboard import describe_trainings
     from reports.page import write_page
@@ -76,10 +76,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     store = Store.existing(folder)
     trained = store.trainings()
     console.print(describe_trainings(trained))
-    console.print(
-        "each beside a known one at most 2 points less accurate: the one that hides most or, where"
-        " neither leaks, the most accurate"
-    )
+    console.print(RULE)
     for each in standings(store.rows(), trained, store.scale, list(map(str, new))):
         console.print(f"  {each.describe({})}")
     console.print(f"page     {write_page(store, write_figures(store))}")

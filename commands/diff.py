@@ -27,12 +27,16 @@ def add(verbs: Verbs) -> None:
 
 def run_diff(options: argparse.Namespace, console: Console) -> int:
     """`leakbench diff`."""
-    from reports.difference import WORSENED, Change, differences
+    from reports.difference import WORSENED, Change, conditions, differences
     from sweeps.store import Store
 
     one, other = Store.existing(options.before), Store.existing(options.after)
     rows, trainings = (one.rows(), other.rows()), (one.trainings(), other.trainings())
     found = list(differences(rows, trainings, other.scale))
+    before, after = map(conditions, zip(rows, trainings, strict=True))
+    if before and after and before != after:
+        text = "single rows differ in their last digits, and some starts end otherwise"
+        console.print(f"note: before on {before}, after on {after}: {text}")
     for table in _tables(found):
         console.print(table)
     worse = [each for each in found if each.change in WORSENED]

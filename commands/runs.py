@@ -1,4 +1,4 @@
-"""What is done with a run that is there: `leakbench status`, `figures`, `csv`."""
+"""What is done with a run that is there: `leakbench status`, `tidy`, `figures`, `csv`."""
 
 import argparse
 from pathlib import Path
@@ -18,6 +18,7 @@ def add(verbs: Verbs) -> None:
     """The verbs and their options."""
     for name, command, text in (
         ("status", show_status, "how far a run is, from another terminal or later"),
+        ("tidy", tidy_run, "remove rows that the sweep file no longer asks for, as of a changed defense"),
         ("report", write_report, "write the page of a run: tables, pictures and figures in one file"),
         ("figures", draw_figures, "draw the figures of a run"),
         ("csv", write_table, "write the rows of a run as CSV"),
@@ -90,6 +91,20 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
     with writing_reports(options.folder):
         for path in export(store, formats, options.out or store.folder / "export"):
             console.print(str(path))
+    return 0
+
+
+def tidy_run(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench tidy`."""
+    from sweeps.store import Store
+
+    store = Store.existing(options.folder)
+    with store.lock():
+        trials, trainings = store.unrequested()
+        freed = store.tidy()
+    what = f"{len(trials)} rows of trials and {len(trainings)} of trainings"
+    removed = f"removed {what}, {freed / 1000:.0f} kB" if trials or trainings else "nothing to remove"
+    console.print(f"{options.folder}: {removed}")
     return 0
 
 

@@ -84,7 +84,7 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
         return show_forecast(options, sweep, store, executor, console)
     with store.lock():
         try:
-            taken = reuse_trials(sweep, store, options.reuse, executor.devices[0])
+            taken = reuse_trials(sweep, store, options.reuse, executor.hardware())
             for line in describe_reuse(taken):
                 console.print(line)
             run_missing(options, sweep, store, executor, console)
@@ -106,31 +106,38 @@ def run_missing(
     from sweeps.runner import run
 
     todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
-    for line in describe_plan(todo, store):
+    hardware = executor.hardware()
+    for line in describe_plan(todo, store, hardware):
         console.print(line)
     if not todo:
-        store.begin(sweep, [], todo.kept, todo.left_out)
+        store.begin(sweep, [], [], todo.kept, todo.left_out)
         return
     resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
     conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
     console.print(describe_workers(executor, resources, str(memory)))
-    store.begin(sweep, executor.devices, todo.kept, todo.left_out)
+    store.begin(sweep, executor.devices, hardware, todo.kept, todo.left_out)
     with show_progress(console, todo) as progress:
         run(todo, store, executor, conditions, progress)
 
 
-def describe_plan(todo: "Plan", store: "Store") -> Iterator[str]:
+def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[str]:
     """What is there already, a line a fact; nothing for a new folder."""
-    from sweeps.manifest import other_versions
+    from sweeps.manifest import what_changed
 
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
         yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}"
     if todo.left_out:
-        text = "of before that the file no longer asks for: kept, but in no table"
-        yield f"note: {len(todo.left_out)} row{'s' * (len(todo.left_out) > 1)} {text}"
-    for package in other_versions(store.manifest()) if todo and todo.kept else []:
-        yield f"note: {package}: rows of two versions may differ in their last digits"
+        stored = f"{len(todo.left_out)} stored row{'s are' if len(todo.left_out) > 1 else ' is'}"
+        text = (
+            f"no longer requested by the file, and in no table; `leakbench tidy {store.folder}` removes them"
+        )
+        yield f"note: {stored} {text}"
+    for change in what_changed(store.manifest(), hardware) if todo and todo.kept else []:
+        yield f"note: {change}: new rows may differ from those that are there in their last digits"
+    if len(hardware) > 1:
+        each = ", ".join(sorted(hardware))
+        yield f"note: workers on {each}: a trial gives the same verdict on each, and other last digits"
 
 
 def show_forecast(

@@ -32,6 +32,7 @@ def add(verbs: Verbs) -> None:
 
 def run_utility(options: argparse.Namespace, console: Console) -> int:
     """`leakbench utility`: train what is missing, then the table of accuracies."""
+    from bench.hardware import hardware_of
     from reports.tables import utility_tables, write_csv
     from sweeps.checks import load_sweep
     from sweeps.executors.devices import describe_devices, find_devices, worker_devices
@@ -48,7 +49,9 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")
     with store.lock():
         try:
-            for line in describe_reuse(reuse_trainings(sweep, store, options.reuse, devices[0])):
+            for line in describe_reuse(
+                reuse_trainings(sweep, store, options.reuse, set(map(hardware_of, devices)))
+            ):
                 console.print(line)
             for line in train(sweep, store, devices, options.data_root, options.retry == "errors"):
                 console.print(line)

@@ -15,7 +15,7 @@ Gradients = dict[str, Tensor]  # {parameter name: gradient of that parameter's s
 
 
 class ContractError(ValueError):
-    """A defense broke its contract, or was given what none can work on. The text is one sentence."""
+    """A defense or an attack broke its contract, or was given what none can work on: one sentence."""
 
 
 class Point(StrEnum):
@@ -161,7 +161,7 @@ def _broken_promises(before: Gradients, after: Gradients, shared: Gradients) -> 
         if not torch.equal(original, after[name]):
             problems.append(f"changed gradient {name!r} in place; return a new tensor")
         else:
-            problems += [f"gradient {name!r}: {problem}" for problem in _unlike(original, given)]
+            problems += [f"gradient {name!r}: {problem}" for problem in unlike(original, given)]
     return problems
 
 
@@ -174,10 +174,10 @@ def _broken_batch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], c
     if not isinstance(labels, Tensor) or len(labels) != len(before[1]):
         found = len(labels) if isinstance(labels, Tensor) else type(labels).__name__
         return [f"expected labels of {len(before[1])} images of change_batch, got {found}"]
-    return [f"images: {problem}" for problem in _unlike(before[0], images)]
+    return [f"images: {problem}" for problem in unlike(before[0], images)]
 
 
-def _unlike(original: Tensor, given: object) -> list[str]:
+def unlike(original: Tensor, given: object) -> list[str]:
     """How a tensor differs from what it is made of in more than its values, if it does."""
     if not isinstance(given, Tensor) or given.shape != original.shape:
         found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
@@ -186,12 +186,12 @@ def _unlike(original: Tensor, given: object) -> list[str]:
         return [f"expected {original.dtype}, got {given.dtype}"]
     if given.device != original.device:
         return [f"expected it on the {original.device}, got it on {given.device}"]
-    return [] if is_finite(given) else ["holds NaN or infinity after it"]
+    return [] if is_finite(given) else ["holds NaN or infinity"]
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether there is neither NaN nor infinity in it; NaN is its own maximum."""
-    return tensor.numel() == 0 or math.isfinite(tensor.abs().max())
+    return tensor.numel() == 0 or math.isfinite(tensor.detach().abs().max())
 
 
 @dataclass(frozen=True)

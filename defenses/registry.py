@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -93,9 +93,15 @@ class Registry(Generic[T]):
         if taken:
             text = f"{name}: expected another name for the setting {taken[0]!r}: every {self.kind} has one"
             raise SettingError([("", text)])
-        cls.name = name
-        cls.origin = file_digest(file)
-        return cls
+        named: type[T] = _named(cls, name, file_digest(file))  # type: ignore[arg-type]  # it is hashable
+        return named
+
+
+@cache  # so that two objects of one name are of one class, and can be equal
+def _named(cls: type, name: str, origin: str) -> Any:
+    """A subclass of that name; the user's own class, which may go by several names, is left as it is."""
+    about = {"name": name, "origin": origin, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    return type(cls)(cls.__name__, (cls,), about)
 
 
 def _is_taken(base: type, setting: str) -> bool:

@@ -4,16 +4,20 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, isnan, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from bench.verdicts import Scale, Verdict
-from reports.statistics import Interval, median_interval
-from reports.summary import BASELINE, VICTIM, best_of_restarts
-from reports.tables import summarize_utility
+from reports.statistics import Interval, mean_interval, median_interval
+from reports.summary import BASELINE, VICTIM, best_of_restarts, label_leaks, label_line, with_result
+from reports.tables import TRAINED, percent
 
 AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
+RULE = (
+    "Each setting is compared with its rival: of the known defenses that are not more than 2 points of"
+    " accuracy behind it beyond chance, the one that leaks least (if neither leaks, the most accurate)."
+)
 FEWEST = 6  # images: of fewer, no interval that lies between the values covers a median at 95 %
 
 
@@ -29,43 +33,60 @@ class Outcome(StrEnum):
     ALONE = "no known defense is as accurate"
 
 
+class Measured(NamedTuple):
+    """A mean over seeds of training, and its interval: NaN of fewer than two seeds."""
+
+    mean: float
+    interval: Interval
+
+    def __str__(self) -> str:
+        return "" if isnan(self.mean) else f"accuracy {percent(self.mean, self.interval.low)}, "
+
+
 @dataclass(frozen=True)
 class Standing:
-    """A defense beside its rival, of the known ones that are as accurate or more.
-
-    That is the one that hides most; where nothing leaks under either, the most accurate.
-    """
+    """A defense and its rival: see RULE."""
 
     defense: str
-    accuracy: float  # NaN where none was measured; then every known one is a rival
+    accuracy: Measured  # NaN where none was measured; then every known one is a rival
     ssim: float  # median over the images that leak without a defense
+    labels: str  # `12 of 12` whose label leaks; empty where it does not, beyond chance
     rival: str  # empty where there is none
-    rival_accuracy: float
+    rival_accuracy: Measured
     rival_ssim: float
     images: int  # that it and its rival were attacked on, and that leak without a defense
     difference: float  # median over them of its SSIM less the rival's
     interval: Interval
+    cost: Measured  # of accuracy: the rival's less its own, over the seeds that both have
     outcome: Outcome
 
     def describe(self, names: Mapping[str, str]) -> str:
         """In a line, with other names for the defenses that have one."""
         own = names.get(self.defense, self.defense)
         if not self.images:
-            return f"{own}: no image leaks without a defense, so nothing can be told"
-        own = f"{own}: {_accuracy(self.accuracy)}SSIM {self.ssim:.3f}"
+            return f"{own}: no image leaks without a defense, so nothing can be told{self._labels()}"
+        own = f"{own}: {self.accuracy}SSIM {self.ssim:.3f}"
         if not self.rival:
-            return f"{own}; {self.outcome}"
-        rival = names.get(self.rival, self.rival)
-        rival = f"{rival}, {_accuracy(self.rival_accuracy)}SSIM {self.rival_ssim:.3f}"
+            return f"{own}; {self.outcome}{self._labels()}"
+        rival = f"{names.get(self.rival, self.rival)}, {self.rival_accuracy}SSIM {self.rival_ssim:.3f}"
+        return f"{own}; against {rival}: {self.outcome} ({self._by()}n = {self.images}){self._labels()}"
+
+    def _by(self) -> str:
         low, high = self.interval
         by = f"median difference of SSIM {self.difference:+.3f}, 95 % CI {low:+.3f} to {high:+.3f}, "
-        return f"{own}; beside {rival}: {self.outcome} ({'' if isnan(low) else by}n = {self.images})"
+        if self.outcome == Outcome.COSTS_MORE:
+            cost, (least, most) = 100 * self.cost.mean, self.cost.interval
+            by += f"{cost:.1f} points of accuracy, 95 % CI {100 * least:.1f} to {100 * most:.1f}, "
+        return "" if isnan(low) else by
+
+    def _labels(self) -> str:
+        return f"; label leaks in {self.labels}" if self.labels else ""
 
 
 def standings(
     rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale, new: Collection[str]
 ) -> Iterator[Standing]:
-    """Each new defense beside its rival, in the order of `new`.
+    """Each new defense and its rival, in the order of `new`.
 
     Args:
         rows: of the attacks, on one data set and one model.
@@ -77,58 +98,81 @@ def standings(
     usable = best[best["attackable"]]
     images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
     medians = images.median().to_dict()
-    accuracies = accuracy_of(trainings)
+    accuracies = Accuracies(trainings)
     known = [name for name in rows["defense"].unique() if name != BASELINE and name not in new]
     for name in new:
-        accuracy = accuracies.get(name, nan)
-        rivals = [
-            each for each in known if isnan(accuracy) or accuracies.get(each, nan) >= accuracy - AS_ACCURATE
-        ]
+        rivals = [each for each in known if accuracies.keeps_up(each, name)]
         rival = _rival(name, rivals, medians, accuracies, scale)
-        yield _standing(images, accuracies, name, rival, scale)
+        labels = label_line(best[best["defense"] == name])
+        leaking = f"{labels['labels']} of {labels['labelled']}" if label_leaks(labels) else ""
+        yield _standing(images, accuracies, name, leaking, rival, scale)
+
+
+class Accuracies:
+    """What was measured of the accuracy of a model trained with each defense, seed by seed."""
+
+    def __init__(self, trainings: pd.DataFrame):
+        by_seed = with_result(trainings).set_index([*TRAINED, "seed"])
+        self.known = {name: own["accuracy"] for name, own in by_seed.groupby("defense")}
+
+    def of(self, name: str) -> Measured:
+        """The mean over the seeds; NaN where there is none."""
+        own = self.known.get(name, pd.Series(dtype=float))
+        return Measured(own.mean(), mean_interval(own))
+
+    def rank(self, name: str) -> float:
+        """The mean, to order by; those without one come last."""
+        mean = self.of(name).mean
+        return -inf if isnan(mean) else mean
+
+    def lead(self, one: str, other: str) -> Measured:
+        """How much more accurate one is than another: the mean over the seeds that both have."""
+        if not {one, other} <= self.known.keys():
+            return Measured(nan, Interval(nan, nan))
+        differences = (self.known[one] - self.known[other]).dropna()
+        return Measured(differences.mean(), mean_interval(differences))
+
+    def keeps_up(self, known: str, new: str) -> bool:
+        """Whether a known defense is not shown to be more than AS_ACCURATE less accurate than a new one.
+
+        One seed shows nothing. One that could not be trained with is no rival to one that could.
+        """
+        if new not in self.known:
+            return True
+        return known in self.known and not self.lead(known, new).interval.high < -AS_ACCURATE
 
 
 def _rival(
-    name: str, rivals: list[str], medians: Mapping[Any, float], accuracies: Mapping[str, float], scale: Scale
+    name: str, rivals: list[str], medians: Mapping[Any, float], accuracies: Accuracies, scale: Scale
 ) -> str:
     hiding = [each for each in rivals if each in medians and scale.verdict(medians[each]) == Verdict.NONE]
     if hiding and name in medians and scale.verdict(medians[name]) == Verdict.NONE:
-        return max(hiding, key=lambda each: (accuracies.get(each, 0.0), -medians[each]))
+        return max(hiding, key=lambda each: (accuracies.rank(each), -medians[each]))
     return min(rivals, key=lambda each: medians.get(each, inf), default="")
 
 
-def accuracy_of(trainings: pd.DataFrame) -> dict[str, float]:
-    """{defense: mean accuracy over the seeds}."""
-    if trainings.empty:
-        return {}
-    return dict(summarize_utility(trainings).set_index("defense")["accuracy"])
-
-
 def _standing(
-    images: pd.DataFrame, accuracies: dict[str, float], name: str, rival: str, scale: Scale
+    images: pd.DataFrame, accuracies: Accuracies, name: str, labels: str, rival: str, scale: Scale
 ) -> Standing:
     pairs = images.reindex(columns=[name, rival or name]).dropna()
     differences = pairs.iloc[:, 0] - pairs.iloc[:, 1]
     own, other = (images[each].median() if each in images else nan for each in (name, rival))
     interval = median_interval(differences)
-    accuracy, rival_accuracy = (accuracies.get(each, nan) for each in (name, rival))
-    costs_more = rival_accuracy > accuracy + AS_ACCURATE
-    outcome = _outcome(scale.verdict(own), scale.verdict(other), len(pairs), interval, costs_more)
+    cost = accuracies.lead(rival, name)
+    outcome = _outcome((own, other), len(pairs), interval, cost, scale) if rival else Outcome.ALONE
     return Standing(
-        name, accuracy, own, rival, rival_accuracy, other,
-        len(pairs), differences.median(), interval, outcome if rival else Outcome.ALONE,
+        name, accuracies.of(name), own, labels, rival, accuracies.of(rival), other,
+        len(pairs), differences.median(), interval, cost, outcome,
     )  # fmt: skip
 
 
-def _outcome(own: Verdict, other: Verdict, images: int, interval: Interval, costs_more: bool) -> Outcome:
+def _outcome(
+    medians: tuple[float, float], images: int, interval: Interval, cost: Measured, scale: Scale
+) -> Outcome:
     if images < FEWEST:
         return Outcome.TOO_FEW
-    if own == other == Verdict.NONE:
-        return Outcome.COSTS_MORE if costs_more else Outcome.BOTH_HIDE
+    if {scale.verdict(each) for each in medians} == {Verdict.NONE}:
+        return Outcome.COSTS_MORE if cost.interval.low > 0 else Outcome.BOTH_HIDE
     if interval.high < 0:
         return Outcome.AHEAD
     return Outcome.BEHIND if interval.low > 0 else Outcome.EQUAL
-
-
-def _accuracy(share: float) -> str:
-    return "" if isnan(share) else f"accuracy {share:.1%}, "

@@ -1,4 +1,4 @@
-"""Match loss and image error over the steps of the attack, a panel a family."""
+"""Objective and image error over the steps of the attack, a panel a family."""
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,11 @@ from reports.summary import BASELINE, defense_order
 from sweeps.records import StoredTrace
 from sweeps.store import Store
 
-QUANTITIES = {"match_loss": "match loss", "image_mse": "image MSE (raw pixels)"}
+QUANTITIES = {"objective": "objective (of dlg the match loss)", "image_mse": "image MSE (raw pixels)"}
 
 
 def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
-    """Each trial faint, the median over images strong; above match loss, below image MSE.
+    """Each trial faint, the median over images strong; above the objective, below image MSE.
 
     `best` has the restart of lowest match loss for each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
@@ -56,13 +56,18 @@ def _draw_family(
         style = line_style(*known[defense])
         keys = best.loc[best["defense"] == defense, "key"]
         curves = pad([getattr(traces[key], quantity) for key in keys if key in traces])
-        panel.plot(curves.T, alpha=0.25, linewidth=0.6, **style)
-        panel.plot(np.median(curves, axis=0), label=defense, linewidth=1.6, **style)
+        if len(curves):
+            panel.plot(curves.T, alpha=0.25, linewidth=0.6, **style)
+            panel.plot(np.median(curves, axis=0), label=defense, linewidth=1.6, **style)
     panel.set_yscale("log")
     panel.grid(alpha=0.25)
 
 
 def pad(curves: list[np.ndarray]) -> np.ndarray:
-    """(N, longest): curves of different lengths, each continued by its last value."""
-    longest = max((len(curve) for curve in curves), default=0)
-    return np.array([np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in curves])
+    """(N, longest): curves of different lengths, each continued by its last value; without empty ones.
+
+    An attack that takes no steps, such as one in closed form, has none.
+    """
+    drawn = [curve for curve in curves if len(curve)]
+    longest = max(map(len, drawn), default=0)
+    return np.array([np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in drawn])

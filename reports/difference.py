@@ -10,7 +10,16 @@ import pandas as pd
 from bench.verdicts import Scale, Verdict
 from reports.comparison import FEWEST
 from reports.statistics import Interval, mean_interval, median_interval
-from reports.summary import BASELINE, SETTING, VICTIM, best_of_restarts, counted, defense_order, is_of
+from reports.summary import (
+    BASELINE,
+    SETTING,
+    VICTIM,
+    best_of_restarts,
+    counted,
+    defense_order,
+    is_of,
+    with_result,
+)
 from reports.tables import TRAINED
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
@@ -57,12 +66,23 @@ def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Differenc
     bests = [counted(best_of_restarts(each, scale)) for each in rows]
     for place, defense, own in _defenses(rows, SETTING):
         pairs = _paired(_of(bests, SETTING, place, defense), VICTIM, "ssim")
-        change = _lost(own, [*VICTIM, "start"], "match_loss") or _ssim_change(pairs, defense, scale)
+        change = _lost(own, [*VICTIM, "start"]) or _ssim_change(pairs, defense, scale)
         yield _difference(place, defense, "SSIM", pairs, pd.Series.median, median_interval, change)
     for place, defense, own in _defenses(trainings, TRAINED):
         pairs = _paired(own, [*TRAINED, "seed"], "accuracy")
-        change = _lost(own, [*TRAINED, "seed"], "accuracy") or _accuracy_change(pairs)
+        change = _lost(own, [*TRAINED, "seed"]) or _accuracy_change(pairs)
         yield _difference(place, defense, "accuracy", pairs, pd.Series.mean, mean_interval, change)
+
+
+def conditions(tables: Sequence[pd.DataFrame]) -> str:
+    """`cpu, AVX2, torch 2.6.0`, on and with which all results of these tables were computed."""
+    columns = ["device", "hardware", "torch_version"]
+    computed = pd.concat([with_result(table)[columns] for table in tables]).drop_duplicates()
+    found = (
+        f"{device.partition(':')[0]}, {hardware}, torch {version}"
+        for device, hardware, version in computed.itertuples(index=False)
+    )
+    return " and ".join(sorted(set(found)))
 
 
 def _defenses(tables: Pair, place: list[str]) -> Iterator[tuple[Any, str, list[pd.DataFrame]]]:
@@ -83,12 +103,13 @@ def _paired(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> pd.Dat
     return pd.DataFrame({"before": before, "after": after}).dropna()
 
 
-def _lost(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> Change | None:
+def _lost(tables: Sequence[pd.DataFrame], on: list[str]) -> Change | None:
     """Whether one table lacks the defense, or a result is gone that was there."""
     if any(table.empty for table in tables):
         return Change.MISSING
-    before, after = (table.set_index(on)[value].notna() for table in tables)
-    return Change.FAILED if (before & ~after.reindex(before.index, fill_value=True)).any() else None
+    before, after = (table.set_index(on) for table in tables)
+    gone = with_result(before).index.intersection(after.index).difference(with_result(after).index)
+    return Change.FAILED if len(gone) else None
 
 
 def _ssim_change(pairs: pd.DataFrame, defense: str, scale: Scale) -> Change:

@@ -18,10 +18,24 @@ from reports.summary import SETTING, short_names
 from reports.tables import markdown, percent, write_csv
 from sweeps.store import Store
 
-HEADS = ("defense", "leaked", "CI, %", "SSIM", "PSNR", "MSE", "accuracy, %", "change", "kB", "ms", "verdict")
+HEADS = (
+    "defense",
+    "leaked",
+    "CI, %",
+    "SSIM",
+    "PSNR",
+    "MSE",
+    "label",
+    "accuracy, %",
+    "change",
+    "kB",
+    "ms",
+    "verdict",
+)
 NOTE = (
     "leaked: images, of those that leak without a defense; CI: Wilson's, at 95 %; SSIM, PSNR (dB), MSE:"
-    " medians; change: beside the undefended training; kB: of a gradient as it is sent; ms: of the defense"
+    " medians; label: images whose label was recovered, of all; change: from the undefended training;"
+    " kB: of a gradient as it is sent; ms: of the defense"
 )
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
@@ -113,6 +127,7 @@ def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:
         f"{line['leaked']}/{line['images']}",
         f"{100 * line['low']:.0f}-{100 * line['high']:.0f}" if line["images"] else "-",
         *(_number(line[name], form) for name, form in (("ssim", ".3f"), ("psnr", ".1f"), ("mse", ".2g"))),
+        f"{line['labels']}/{line['labelled']}",
         percent(line["accuracy"], line["accuracy_low"]).removesuffix(" %"),
         percent(line["change"], line["change_low"], "+").removesuffix(" %"),
         _number(line["sent_bytes"] / 1000, ".1f"),

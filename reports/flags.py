@@ -35,7 +35,8 @@ class Flag(StrEnum):
 
 MEANINGS = {  # raised if, and what it means
     Flag.BASELINE_FAILED: (
-        "fewer than 80 % of the images leak without a defense, by the best of their starts",
+        "fewer than 80 % of the images leak without a defense, by the best of their starts, or no undefended"
+        " trial has a result",
         "The attack does not work here, and what looks like a defense may be the model, the data or the"
         " attack's settings. Give it more `restarts` or `steps`, another `init`, other `weights` or another"
         " model, before you judge a defense.",
@@ -45,7 +46,7 @@ MEANINGS = {  # raised if, and what it means
         "The interval is wide. 0 of 9 images still allows a rate of 30 %. Add images.",
     ),
     Flag.NON_FINITE: (
-        "the match loss of a trial was NaN or infinite at some step",
+        "what the attack minimises, of `dlg` the match loss, was NaN or infinite at some step of a trial",
         "Numbers overflowed. A start that diverges does that, with and without a defense; if it happens with"
         " the defense only, the defense may produce huge gradients, and the attack was broken rather than"
         " kept out.",
@@ -116,7 +117,9 @@ def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
 
 
 def is_falling(history: np.ndarray) -> bool:
-    """Whether the lowest match loss so far still fell in the last tenth of the steps."""
+    """Whether the lowest objective so far still fell in the last tenth of the steps, if there are any."""
+    if not len(history):
+        return False
     lowest = np.fmin.accumulate(history)
     earlier = max(len(lowest) - 1 - max(len(lowest) // 10, 1), 0)
     return bool(lowest[-1] < (1 - FALLING) * lowest[earlier])
@@ -125,8 +128,9 @@ def is_falling(history: np.ndarray) -> bool:
 def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterator[tuple[Flag, str]]:
     """Flags of one defense, from all its rows and from those of the best starts."""
     leaked, images = int(best["leaked"].sum()), len(best)
-    if (rows["defense"] == BASELINE).all() and leaked < BASELINE_SHARE * images:
-        yield Flag.BASELINE_FAILED, f"{leaked} of {images} images leak without a defense"
+    if (rows["defense"] == BASELINE).all() and (not images or leaked < BASELINE_SHARE * images):
+        none = "" if images else f": none of {len(rows)} undefended trials has a result"
+        yield Flag.BASELINE_FAILED, f"{leaked} of {images} images leak without a defense{none}"
     of_images = counted(best)
     if len(of_images) < FEWEST_IMAGES:
         yield Flag.FEW_TRIALS, f"{_images(len(of_images))} counted, expected {FEWEST_IMAGES} or more"

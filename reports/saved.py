@@ -22,18 +22,21 @@ CAPTION = (
 )
 
 
-def measured(found: Reconstruction, norm: float, truth: Tensor | None) -> Iterator[tuple[str, Any]]:
+def measured(
+    found: Reconstruction, match_loss: float, norm: float, truth: Tensor | None
+) -> Iterator[tuple[str, Any]]:
     """The columns of a start; the scores only where the images (N, C, H, W) are known.
 
     Args:
         found: of that start.
+        match_loss: of it.
         norm: of the gradient, L2.
         truth: the images behind it.
     """
     yield "status", found.status.value
     yield "reason", found.reason
-    yield "match_loss", found.match_loss
-    yield "of_norm", found.match_loss / norm**2 if norm else nan
+    yield "match_loss", match_loss
+    yield "of_norm", match_loss / norm**2 if norm else nan
     yield "labels", " ".join(map(str, found.label_logits.argmax(-1).tolist()))
     if truth is not None:
         scores = score(truth, found.images[match(found.images, truth)])

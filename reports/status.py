@@ -20,6 +20,10 @@ def status(store: Store) -> Iterator[str | Table]:
     manifest, rows, runner = store.manifest(), store.rows(), store.runner()
     of_all = manifest["trials"]
     yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
+    unrequested = sum(map(len, store.unrequested()))
+    if unrequested:
+        stored = f"{unrequested} stored row{'s are' if unrequested > 1 else ' is'} no longer requested"
+        yield f"{stored} by {manifest['file']}; `leakbench tidy {store.folder}` removes them"
     if "trainings" in manifest:
         trained = by_status(Counter(store.trainings()["status"]))
         yield f"of {len(manifest['trainings'])} trainings: {trained or 'none yet'}"

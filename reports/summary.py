@@ -1,13 +1,14 @@
 """How each defense did: one number an image, judged beside the undefended attack on that image."""
 
 import re
-from collections.abc import Iterable
-from math import isnan
+from collections.abc import Iterable, Mapping
+from math import isnan, nan
 from typing import Any
 
 import pandas as pd
 
-from bench.verdicts import Scale
+from bench.attacks import Status
+from bench.verdicts import Scale, Verdict
 from defenses import DEFENSES
 from reports.statistics import Interval, median_interval, wilson
 
@@ -18,13 +19,19 @@ _FILE = re.compile(r"^[^()]*\.py:")
 MEDIANS = ("ssim", "psnr", "mse")
 
 
+def with_result(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials, or of trainings, that did not fail."""
+    statuses = [each.value for each in Status if each.has_result]
+    return rows[rows["status"].isin(statuses)]
+
+
 def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """For each victim and defense the restart of lowest match loss: the one an attacker would keep.
 
     Restarts without a result are left out; a victim and defense with none at all has no line. Adds
     the columns `leaked` and `attackable`: whether the undefended attack leaked that image.
     """
-    measured = rows[rows["match_loss"].notna()]
+    measured = with_result(rows)
     chosen = measured.groupby([*VICTIM, "defense"], sort=False)["match_loss"].idxmin()
     best = measured.loc[chosen].sort_index()
     best = best.assign(leaked=best["ssim"] >= scale.leak)
@@ -51,6 +58,9 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         excluded: images that do not leak without a defense, and so say nothing of one.
         leaked, rate, low, high: images that leaked by the best of their starts, their share, its interval.
         single, single_low, single_high: share of single starts that leaked.
+        labels, labelled: images whose label was recovered, of all that have a result: a label may leak
+            where the image does not, with or without a defense.
+        labels_low, labels_high, chance: the interval of that share, and the share that guessing would get.
         ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
         drop, drop_low, drop_high: median over images of the SSIM that the defense took away, beside
             the undefended attack on the same image and weights from the same start, where that leaked.
@@ -82,13 +92,13 @@ def is_of(rows: pd.DataFrame, columns: list[str], values: tuple[Any, ...], defen
 def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: Scale) -> dict[str, Any]:
     of_images = counted(best)
     images, leaked = len(of_images), int(of_images["leaked"].sum())
-    rate = leaked / images if images else float("nan")
+    rate = leaked / images if images else nan
     single = counted(starts).groupby(VICTIM)["leaked"].mean()
     drop = starts[starts["paired"]].groupby(VICTIM)["drop"].median()
     medians = {name: of_images[name].median() for name in MEDIANS}
     return {
         "trials": len(rows),
-        "failed": int(rows["match_loss"].isna().sum()),
+        "failed": len(rows) - len(with_result(rows)),
         "images": images,
         "excluded": len(best) - images,
         "leaked": leaked,
@@ -96,6 +106,7 @@ def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: S
         **ends("", wilson(rate, images)),
         "single": single.mean(),
         **ends("single_", wilson(single.mean(), len(single))),
+        **label_line(best),
         **medians,
         **{
             end: v
@@ -106,6 +117,35 @@ def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: S
         **ends("drop_", median_interval(drop)),
         "verdict": scale.verdict(medians["ssim"]).value if images else "",
     }
+
+
+def label_line(best: pd.DataFrame) -> dict[str, Any]:
+    """What leaked of the labels: of every image that has a result."""
+    known = best["label_correct"].dropna()
+    labels, labelled = int(known.sum()), len(known)
+    return {
+        "labels": labels,
+        "labelled": labelled,
+        **ends("labels_", wilson(labels / labelled if labelled else nan, labelled)),
+        "chance": 1 / float(best["classes"].max()) if labelled else nan,
+    }
+
+
+def label_leaks(line: Mapping[Any, Any]) -> bool:
+    """Whether the labels of such a line were recovered more often than by chance."""
+    return bool(line["labelled"] and line["labels_low"] > line["chance"])
+
+
+def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """`image hidden, label leaks in 20 of 20: int8` for those where it is so; empty where there are none."""
+    parts: dict[str, list[str]] = {}
+    for line in lines.to_dict("records"):
+        if line["verdict"] == Verdict.NONE and label_leaks(line):
+            share = f"{line['labels']} of {line['labelled']}"
+            parts.setdefault(share, []).append(names.get(line["defense"], line["defense"]))
+    return "; ".join(
+        f"image hidden, label leaks in {share}: {', '.join(own)}" for share, own in parts.items()
+    )
 
 
 def ends(prefix: str, interval: Interval) -> dict[str, float]:
@@ -119,7 +159,7 @@ def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFram
     Adds `leaked`, `attackable` (as of the best starts), `paired` (whether that trial leaked) and
     `drop`, the SSIM that the defense took from it.
     """
-    measured = rows[rows["match_loss"].notna()]
+    measured = with_result(rows)
     starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
     place = [*VICTIM, "start"]
     baseline = starts[starts["defense"] == BASELINE].set_index(place)["ssim"].rename("undefended")

@@ -13,7 +13,16 @@ from bench.attacks import Status
 from bench.verdicts import Scale
 from reports.flags import Histories, flag_lines, flags
 from reports.statistics import mean_interval
-from reports.summary import BASELINE, SETTING, defense_order, ends, shortened, summarize
+from reports.summary import (
+    BASELINE,
+    SETTING,
+    defense_order,
+    ends,
+    labels_of_hidden,
+    shortened,
+    summarize,
+    with_result,
+)
 from sweeps.records import ROW_DTYPES
 
 TRAINED = ["train", "test", "model", "recipe"]  # what trainings have in common that are compared
@@ -55,7 +64,7 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
 
 
 def _terminal_table(title: str, lines: pd.DataFrame, scale: Scale) -> Table:
-    columns = ("trials", "leaked", "95 % CI", "1 start", "SSIM", "verdict")
+    columns = ("leaked", "95 % CI", "1 start", "SSIM", "label", "verdict")
     table = plain_table(title, columns)
     table.caption, table.caption_justify = _caption(lines, scale), "left"
     for line in lines.to_dict("records"):
@@ -73,15 +82,15 @@ def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> T
 
 
 def _cells(line: dict[Hashable, Any]) -> list[str]:
-    trials = f"{line['trials']}" + (f" ({line['failed']} failed)" if line["failed"] else "")
+    labels = f"{line['labels']}/{line['labelled']}"
     if not line["images"]:
-        return [trials, "0/0", "-", "-", "-", "-"]
+        return ["0/0", "-", "-", "-", labels, "-"]
     return [
-        trials,
         f"{line['leaked']}/{line['images']}",
         f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
         f"{100 * line['single']:.0f}%",
         f"{line['ssim']:.3f}",
+        labels,
         line["verdict"],
     ]
 
@@ -90,13 +99,19 @@ def _caption(lines: pd.DataFrame, scale: Scale) -> str:
     caption = (
         f"leaked: images rebuilt with SSIM >= {scale.leak:g}, of those that leak without a defense; the start"
         " of lowest match loss counts\n1 start: the share of single starts that leak; SSIM: the median;"
-        f" artifacts: one of {scale.artifacts:g} or more"
+        f" artifacts: one of {scale.artifacts:g} or more\n"
+        "label: images whose label was recovered, of all that have a result"
     )
     excluded = int(lines["excluded"].max())
     if excluded:
         images = "image" if excluded == 1 else "images"
         caption += f"\n{excluded} {images} left out: not rebuilt even without a defense"
-    return caption
+    failed = [
+        f"{line['failed']} of {line['trials']} trials of {line['defense']}"
+        for line in lines[lines["failed"] > 0].to_dict("records")
+    ]
+    more = (f"failed: {', '.join(failed)}" if failed else "", labels_of_hidden(lines, {}))
+    return "\n".join([caption, *filter(None, more)])
 
 
 def percent(value: float, low: float, sign: str = "") -> str:
@@ -121,13 +136,13 @@ def summarize_utility(rows: pd.DataFrame) -> pd.DataFrame:
         baseline = part[part["defense"] == BASELINE].set_index("seed")["accuracy"]
         for defense in defense_order(part):
             own = part[part["defense"] == defense].set_index("seed")
-            measured = own["accuracy"].dropna()
+            measured = with_result(own)["accuracy"]
             change = (measured - baseline).dropna()
             lines.append(
                 dict(zip([*TRAINED, "defense"], [*place, defense], strict=True))
                 | {
                     "trainings": len(own),
-                    "failed": int(own["accuracy"].isna().sum()),
+                    "failed": len(own) - len(with_result(own)),
                     "diverged": int((own["status"] == Status.DIVERGED).sum()),
                 }
                 | {"accuracy": measured.mean()} | ends("accuracy_", mean_interval(measured))

@@ -28,7 +28,7 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(images=12, restarts=1, steps=120, epochs=3, seeds=1),
+    "quick": Budget(images=12, restarts=1, steps=120, epochs=3, seeds=3),
     "standard": Budget(images=12, restarts=3, steps=300, epochs=10, seeds=3),
     "full": Budget(images=20, restarts=3, steps=300, epochs=30, seeds=5),
 }

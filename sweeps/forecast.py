@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from bench.attacks import Resources
+from bench.attacks import Resources, Status
 from bench.datasets import open_dataset
 from bench.trial import Conditions, run_trials
 from defenses.errors import UserError
@@ -62,12 +62,12 @@ def _seconds(kind: Kind, conditions: Conditions) -> float:
     began = time.perf_counter()
     rows = [result.row for result in run_trials(trials, conditions)]
     whole = time.perf_counter() - began
-    failed = [row.reason for row in rows if row.iterations is None]
+    failed = [row.reason for row in rows if not Status(row.status).has_result]
     if failed:
         where = f"{kind.example.dataset} {kind.example.index}, {kind.example.defense}"
         raise UserError(f"{where}: nothing can be predicted, as its probe failed: {failed[0]}")
     attacking = sum(row.seconds for row in rows)
-    each_step = attacking / sum(row.iterations or 0 for row in rows)
+    each_step = attacking / max(sum(row.iterations or 0 for row in rows), 1)
     return kind.steps * each_step + kind.trials * (whole - attacking) / len(rows)
 
 

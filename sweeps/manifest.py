@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +44,12 @@ def new_manifest(sweep: Sweep) -> dict[str, Any]:
 
 
 def with_session(
-    manifest: dict[str, Any], sweep: Sweep, devices: list[str], kept: int, what: str = "sessions"
+    manifest: dict[str, Any],
+    sweep: Sweep,
+    devices: list[str],
+    hardware: Iterable[str],
+    kept: int,
+    what: str = "sessions",
 ) -> dict[str, Any]:
     """The manifest with one more session of running: when, what, how much was there, where, with what."""
     request = _request(sweep)
@@ -52,6 +58,7 @@ def with_session(
         "sha256": request["sha256"],
         "kept": kept,
         "devices": devices,
+        "hardware": sorted(set(hardware)),
         "host": platform.node(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "commit": _commit(),
@@ -69,15 +76,15 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_whole(folder / MANIFEST, lambda file: file.write(content))
 
 
-def other_versions(manifest: dict[str, Any]) -> list[str]:
-    """`torch 2.6.0 (begun with 2.5.1)` for each package that is another than at the run's beginning."""
-    if not manifest["sessions"]:
+def what_changed(manifest: dict[str, Any], hardware: Iterable[str]) -> list[str]:
+    """`torch 2.6.0 (begun with 2.5.1)` for each package, and the hardware, that is another than at first."""
+    computed = [session for session in manifest["sessions"] if session["devices"]]
+    if not computed:
         return []
-    begun = manifest["sessions"][0]["versions"]
+    begun = {**computed[0]["versions"], "hardware": ", ".join(computed[0]["hardware"])}
+    now = {**package_versions(), "hardware": ", ".join(sorted(set(hardware)))}
     return [
-        f"{package} {version} (begun with {begun[package]})"
-        for package, version in package_versions().items()
-        if begun.get(package, version) != version
+        f"{what} {own} (begun with {begun[what]})" for what, own in now.items() if begun.get(what, own) != own
     ]
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from bench.attacks import Status
 from sweeps.plan import Plan
 
 SECONDS_BETWEEN_LINES = 15.0  # at the beginning
@@ -45,7 +46,7 @@ class Progress(ABC):
         defense = row["defense"]
         of_defense = self.unfinished.setdefault(defense, _Defense())
         of_defense.statuses[row["status"]] += 1
-        if row["ssim"] is not None:
+        if Status(row["status"]).has_result:
             of_defense.scores.append(row["ssim"])
         self.missing[defense] -= 1
         if not self.missing[defense]:

@@ -12,7 +12,7 @@ from bench.training import TrainingRow
 from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 
-FORMAT = 4  # of a run's folder
+FORMAT = 5  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -31,7 +31,7 @@ TRAINING_DTYPES, TRAINING_SCHEMA = _table(TrainingRow)
 TRACE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
-        ("match_loss", pa.list_(pa.float32())),
+        ("objective", pa.list_(pa.float32())),
         ("image_mse", pa.list_(pa.float32())),
         ("shape", pa.list_(pa.int32())),
         ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
@@ -63,7 +63,7 @@ class Record(NamedTuple):
 class StoredTrace:
     """The way of one trial, as it was kept."""
 
-    match_loss: np.ndarray  # at the start and after each outer step
+    objective: np.ndarray  # at the start and after each outer step; of `dlg` the match loss
     image_mse: np.ndarray  # likewise, of the raw pixels
     reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
     snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
@@ -85,7 +85,7 @@ def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
     assert trace.reconstruction is not None
     return {
         "key": key,
-        "match_loss": trace.match_loss,
+        "objective": trace.objective,
         "image_mse": trace.image_mse,
         **_pixels("reconstruction", trace.reconstruction),
         "snapshot_steps": list(trace.snapshots),
@@ -97,7 +97,7 @@ def stored_trace(record: dict[str, Any]) -> StoredTrace:
     """A trace as it was read back."""
     steps, shape = record["snapshot_steps"], record["shape"]
     return StoredTrace(
-        np.array(record["match_loss"], dtype=np.float32),
+        np.array(record["objective"], dtype=np.float32),
         np.array(record["image_mse"], dtype=np.float32),
         picture(record["reconstruction"], shape),
         dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),

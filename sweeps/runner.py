@@ -82,7 +82,7 @@ class _Buffer:
         waited = time.monotonic() - self.flushed
         due = waited >= SECONDS_BETWEEN_PARTS or len(self.records) >= LARGEST_PART
         if due and self._flush():
-            self.store.tidy()
+            self.store.merge()
 
     def _flush(self) -> bool:
         """Write what has come; whether there was anything."""

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -154,7 +154,14 @@ class Store:
                 return _holder(path)
         return ""
 
-    def begin(self, sweep: Sweep, devices: list[str], kept: int, left_out: Collection[str]) -> None:
+    def begin(
+        self,
+        sweep: Sweep,
+        devices: list[str],
+        hardware: Iterable[str],
+        kept: int,
+        left_out: Collection[str],
+    ) -> None:
         """Note a session of running in the manifest, and which rows the sweep does not ask for."""
         with self._writing():
             path = self.folder / "left-out.parquet"
@@ -163,7 +170,7 @@ class Store:
                 write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
             else:
                 path.unlink(missing_ok=True)
-            write_manifest(self.folder, with_session(self.manifest(), sweep, devices, kept))
+            write_manifest(self.folder, with_session(self.manifest(), sweep, devices, hardware, kept))
 
     def append(self, records: Sequence[Record]) -> None:
         """Store finished trials; what a row refers to is there before the row.
@@ -188,7 +195,8 @@ class Store:
 
     def records(self, keys: Collection[str]) -> list[Record]:
         """Those of these trials that are here and have a result, as they were stored."""
-        rows = {row["key"]: row for row in self._trials.find("key", keys) if row["match_loss"] is not None}
+        found = self._trials.find("key", keys)
+        rows = {row["key"]: row for row in found if Status(row["status"]).has_result}
         traces = {trace["key"]: trace for trace in self._traces.find("key", rows)}
         places = {key: _places(rows[key], trace) for key, trace in traces.items()}
         indices = {index for own in places.values() for _, index in own}
@@ -203,7 +211,7 @@ class Store:
 
     def training_records(self, keys: Collection[str]) -> list[dict[str, Any]]:
         """Those of these trainings that are here and have a result, as they were stored."""
-        return [row for row in self._trainings.find("key", keys) if row["accuracy"] is not None]
+        return [row for row in self._trainings.find("key", keys) if Status(row["status"]).has_result]
 
     def append_trainings(self, records: list[dict[str, Any]]) -> None:
         """Store rows of trainings, as another store has them.
@@ -214,7 +222,31 @@ class Store:
         with self._writing():
             self._trainings.append(records)
 
-    def tidy(self) -> None:
+    def unrequested(self) -> tuple[list[str], list[str]]:
+        """Keys of the trials, and of the trainings, that are stored and that the sweep no longer asks for."""
+        return self._left_out(), sorted(self.trained() - set(self.manifest().get("trainings", [])))
+
+    def tidy(self) -> int:
+        """Remove the rows that are not requested, with their traces; how many bytes that frees.
+
+        The lock is held. Images and weights that were kept stay.
+
+        Raises:
+            StoppedError: the folder cannot be written to; what was removed until then is gone.
+        """
+        before = self._size()
+        trials, trainings = self.unrequested()
+        with self._writing():
+            for parts in (self._trials, self._traces):
+                parts.remove("key", trials)
+            self._trainings.remove("key", trainings)
+            (self.folder / "left-out.parquet").unlink(missing_ok=True)
+        return before - self._size()
+
+    def _size(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.rglob("*.parquet") if path.is_file())
+
+    def merge(self) -> None:
         """Merge small parts where there are many; that it fails is no harm."""
         for parts in (self._trials, self._traces, self._originals):
             try:
@@ -250,10 +282,10 @@ class Store:
         return {record["key"]: stored_trace(record) for record in self._traces.find("key", keys)}
 
     def histories(self, keys: Collection[str]) -> dict[str, np.ndarray]:
-        """{key: match loss at the start and after each outer step} of those of them that have a trace."""
-        table = self._traces.read(["key", "match_loss"], keys)
-        losses = (np.array(each, dtype=np.float32) for each in table["match_loss"].to_pylist())
-        return dict(zip(table["key"].to_pylist(), losses, strict=True))
+        """{key: the objective at the start and after each outer step} of those of them that have a trace."""
+        table = self._traces.read(["key", "objective"], keys)
+        objectives = (np.array(each, dtype=np.float32) for each in table["objective"].to_pylist())
+        return dict(zip(table["key"].to_pylist(), objectives, strict=True))
 
     def original(self, dataset: str, index: int) -> np.ndarray | None:
         """The true image (C, H, W), float32; None where it was set aside."""
@@ -263,7 +295,12 @@ class Store:
         return None
 
     def begin_training(
-        self, sweep: Sweep, devices: list[str], keys: list[str], retry_errors: bool
+        self,
+        sweep: Sweep,
+        devices: list[str],
+        hardware: Iterable[str],
+        keys: list[str],
+        retry_errors: bool,
     ) -> set[str]:
         """Note a session of training and which rows it is about; the keys of those that are done."""
         table = self._trainings.read(["key", "status"]).to_pydict()
@@ -274,7 +311,7 @@ class Store:
                 self._trainings.remove("key", failed & set(keys))
                 done -= failed
             kept = len(done & set(keys))
-            manifest = with_session(self.manifest(), sweep, devices, kept, "training_sessions")
+            manifest = with_session(self.manifest(), sweep, devices, hardware, kept, "training_sessions")
             write_manifest(self.folder, {**manifest, "trainings": keys})
         return done
 
@@ -328,13 +365,13 @@ class Store:
                 parts.clean()
             traced = set(self._traces.read(["key"])["key"].to_pylist())
             pictured = self._stored_originals()
-            columns = ["key", "dataset", "index", "match_loss"]
+            columns = ["key", "dataset", "index", "status"]
             table = self._trials.read(columns)
             rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
             lost = [
                 key
-                for key, dataset, index, loss in rows
-                if loss is not None and (key not in traced or (dataset, index) not in pictured)
+                for key, dataset, index, status in rows
+                if Status(status).has_result and (key not in traced or (dataset, index) not in pictured)
             ]
             self._trials.remove("key", lost)
 

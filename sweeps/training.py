@@ -14,6 +14,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.attacks import Status
 from bench.datasets import open_dataset
+from bench.hardware import hardware_of
 from bench.models import Model
 from bench.training import Examples, Trained, Training, train_together, training_failure, width
 from defenses import NoDefense
@@ -139,7 +140,7 @@ def train(
     """
     course, everything = course_of(sweep), trainings_of(sweep)
     keys = [training.key for training in everything]
-    done = store.begin_training(sweep, devices, keys, retry_errors)
+    done = store.begin_training(sweep, devices, map(hardware_of, devices), keys, retry_errors)
     todo = [training for training in everything if not _is_done(training, store, done, course)]
     missing = len(todo)
     if missing < len(keys):

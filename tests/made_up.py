@@ -25,7 +25,8 @@ def table(*cells):
                 "strength": float(setting.partition("=")[2]) if setting else None, "start": start,
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
-                "seconds": 1.0, "device": "cpu", "torch_version": "2", "finite": True,
+                "objective": match_loss, "label_correct": None if failed else False, "classes": 10,
+                "seconds": 1.0, "device": "cpu", "hardware": "AVX2", "torch_version": "2", "finite": True,
                 "gradient_norm": 1.0, "shared_norm": 1.0, "sent_bytes": 1000, "defense_seconds": 0.001,
             }
         )  # fmt: skip
@@ -39,19 +40,19 @@ def store(folder, rows, size=16, steps=(0, 5, 10)):
     sweep, problems = read_sweep(file)
     assert not problems
     made = Store.open_for(folder, sweep)
-    made.begin(sweep, ["cpu"], 0, [])
+    made.begin(sweep, ["cpu"], ["AVX2"], 0, [])
     random = np.random.default_rng(0)
     shape = [1, 3, size, size]
     records = []
     for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
         pictures = random.random((len(steps) + 1, *shape)).astype("<f2")
         trace = {
-            "key": row["key"], "match_loss": [2.0, 1.0], "image_mse": [0.5, 0.25], "shape": shape,
+            "key": row["key"], "objective": [2.0, 1.0], "image_mse": [0.5, 0.25], "shape": shape,
             "reconstruction": pictures[-1].tobytes(), "snapshot_steps": list(steps),
             "snapshots": pictures[:-1].tobytes(),
         }  # fmt: skip
         image = random.random(shape[1:]).astype("<f2").tobytes()
         place = {"dataset": row["dataset"], "index": row["index"], "shape": shape[1:], "image": image}
-        records.append(Record(row, None if row["match_loss"] is None else trace, [place]))
+        records.append(Record(row, None if row["status"] == "error" else trace, [place]))
     made.append(records)
     return made

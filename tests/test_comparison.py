@@ -51,13 +51,16 @@ def defense(name):
     return f"{kind}(ratio=0.{level})" if level else kind
 
 
-def accuracies(**values):
+def accuracies(*changes, **values):
+    """Trainings with each defense: its accuracy of one seed, or of several, that accuracy and the changes."""
     rows = [
         dict.fromkeys(TRAINING_DTYPES)
-        | {"key": name, "train": "a", "test": "b", "model": "lenet", "seed": 0, "recipe": "fedsgd"}
-        | {"defense": defense(name), "family": "x", "status": "converged", "reason": "", "accuracy": accuracy}
-        | {"seconds": 1.0, "device": "cpu", "torch_version": "2"}
+        | {"key": f"{name}{seed}", "train": "a", "test": "b", "model": "lenet", "seed": seed}
+        | {"recipe": "fedsgd", "defense": defense(name), "family": "x", "status": "converged", "reason": ""}
+        | {"accuracy": accuracy + change, "seconds": 1.0, "device": "cpu", "hardware": "AVX2"}
+        | {"torch_version": "2"}
         for name, accuracy in values.items()
+        for seed, change in enumerate(changes or [0.0])
     ]
     return pd.DataFrame(rows, columns=list(TRAINING_DTYPES)).astype(TRAINING_DTYPES)
 
@@ -98,23 +101,56 @@ def test_the_rival_is_the_known_one_that_hides_most():
     assert (found.images, found.ssim) == (6, pytest.approx(0.335))
 
 
+SEEDS = (-0.01, 0.0, 0.01)  # by which accuracies differ, the same for every defense
+
+
 def test_a_known_one_that_costs_more_accuracy_is_no_rival():
     rows = attacks(mine=LOW, prune_1=HIGH, prune_2=[0.1] * 6)
-    costly = standing(rows, accuracies(mine=0.9, prune_1=0.89, prune_2=0.87))
+    costly = standing(rows, accuracies(*SEEDS, mine=0.9, prune_1=0.89, prune_2=0.87))
     assert (costly.rival, costly.outcome) == ("prune(ratio=0.1)", Outcome.AHEAD)
-    cheap = standing(rows, accuracies(mine=0.9, prune_1=0.89, prune_2=0.881))
+    cheap = standing(rows, accuracies(*SEEDS, mine=0.9, prune_1=0.89, prune_2=0.881))
     assert (cheap.rival, cheap.outcome) == ("prune(ratio=0.2)", Outcome.BEHIND)
-    alone = standing(rows, accuracies(mine=0.9, prune_1=0.5, prune_2=0.5))
+    alone = standing(rows, accuracies(*SEEDS, mine=0.9, prune_1=0.5, prune_2=0.5))
     assert (alone.rival, alone.outcome) == ("", Outcome.ALONE)
-    assert alone.describe({}) == "mine: accuracy 90.0%, SSIM 0.335; no known defense is as accurate"
+    line = "mine: accuracy 90.0 ± 2.5 %, SSIM 0.335; no known defense is as accurate"
+    assert alone.describe({}) == line
+
+
+def test_one_seed_excludes_no_rival_and_costs_nothing():
+    """Gaussian noise at -7.8 points and Laplacian noise of the same strength at 0.0 were chance."""
+    rows = attacks(mine=LOW, prune_1=HIGH, prune_2=[0.1] * 6)
+    assert standing(rows, accuracies(mine=0.9, prune_1=0.9, prune_2=0.82)).rival == "prune(ratio=0.2)"
+    hidden = attacks(mine=[0.01] * 6, prune_1=[0.03] * 6)
+    found = standing(hidden, accuracies(mine=0.8, prune_1=0.9))
+    assert (found.rival, found.outcome) == ("prune(ratio=0.1)", Outcome.BOTH_HIDE)
+
+
+def test_seeds_that_disagree_tell_no_difference():
+    known, mine = accuracies(-0.05, 0.0, 0.05, prune_1=0.85), accuracies(0.05, 0.0, -0.05, mine=0.9)
+    rows = attacks(mine=LOW, prune_1=HIGH)
+    assert standing(rows, pd.concat([known, mine])).rival == "prune(ratio=0.1)"
+    hidden = attacks(mine=[0.01] * 6, prune_1=[0.03] * 6)
+    better = accuracies(-0.05, 0.0, 0.05, prune_1=0.95)
+    assert standing(hidden, pd.concat([better, mine])).outcome == Outcome.BOTH_HIDE
 
 
 def test_where_neither_leaks_accuracy_decides():
     rows = attacks(mine=[0.01] * 6, prune_1=[0.03] * 6, prune_2=[0.02] * 6, prune_3=HIGH)
-    found = standing(rows, accuracies(mine=0.8, prune_1=0.9, prune_2=0.79, prune_3=0.95))
+    found = standing(rows, accuracies(*SEEDS, mine=0.8, prune_1=0.9, prune_2=0.79, prune_3=0.95))
     assert (found.rival, found.outcome) == ("prune(ratio=0.1)", Outcome.COSTS_MORE)
-    found = standing(rows, accuracies(mine=0.89, prune_1=0.9, prune_2=0.88))
+    assert "10.0 points of accuracy, 95 % CI 10.0 to 10.0" in found.describe({})
+    disagreeing = pd.concat(
+        [accuracies(-0.01, 0.02, 0.0, mine=0.89), accuracies(*SEEDS, prune_1=0.9, prune_2=0.88)]
+    )
+    found = standing(rows, disagreeing)
     assert (found.rival, found.outcome) == ("prune(ratio=0.1)", Outcome.BOTH_HIDE)
+
+
+def test_a_label_that_leaks_is_said_though_the_image_is_hidden():
+    rows = attacks(mine=[0.01] * 6, prune_1=[0.03] * 6)
+    assert "label" not in standing(rows).describe({})
+    rows.loc[rows["defense"] == "mine", "label_correct"] = True
+    assert standing(rows).describe({}).endswith("; label leaks in 6 of 6")
 
 
 def test_what_accuracies_are_of_is_said():
@@ -136,10 +172,8 @@ def test_images_that_do_not_leak_without_a_defense_do_not_count():
 def test_a_standing_reads_as_a_sentence():
     found = standing(attacks(mine=LOW, prune_1=HIGH), accuracies(mine=0.9, prune_1=0.91))
     text = found.describe({})
-    head = (
-        "mine: accuracy 90.0%, SSIM 0.335; beside prune(ratio=0.1), accuracy 91.0%, SSIM 0.675: hides more ("
-    )
-    assert text.startswith(head)
+    rival = "prune(ratio=0.1), accuracy 91.0 %, SSIM 0.675"
+    assert text.startswith(f"mine: accuracy 90.0 %, SSIM 0.335; against {rival}: hides more (")
     assert text.endswith(", n = 6)")
 
 
@@ -230,7 +264,7 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
     assert len(shared) == 4
     pd.testing.assert_frame_equal(old.loc[shared], new.loc[shared])  # the seconds, too: they were not run
     key = shared[0]
-    np.testing.assert_array_equal(first.traces([key])[key].match_loss, second.traces([key])[key].match_loss)
+    np.testing.assert_array_equal(first.traces([key])[key].objective, second.traces([key])[key].objective)
     assert second.original("cifar10-sample", 0) is not None
 
 

@@ -40,6 +40,14 @@ def test_a_baseline_that_fails_too_often_is_told():
     assert ("BASELINE_FAILED", "none") not in raised(rows(leaking=8))
 
 
+def test_a_baseline_without_a_single_result_is_told():
+    failed = table(
+        *(("none", i, 0, None, None) for i in range(10)), *(("int8", i, 0, 0.5, 0.1) for i in range(10))
+    )
+    (found,) = [each for each in flags(failed, Scale(), lambda _: {}) if each.flag == Flag.BASELINE_FAILED]
+    assert found.detail == "0 of 0 images leak without a defense: none of 10 undefended trials has a result"
+
+
 def test_few_images_are_told():
     assert raised(rows(images=9, leaking=9)) == {("FEW_TRIALS", "none"), ("FEW_TRIALS", "int8")}
 

@@ -155,7 +155,7 @@ def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images / 0, labels",
-            "images: holds NaN or infinity after it",
+            "images: holds NaN or infinity",
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images, labels[:0]",

@@ -97,7 +97,7 @@ def test_the_terminal_table_says_it_all():
     text = printed(ROWS)
     assert "cifar10-sample · lenet · dlg" in text
     assert "prune(ratio=0.5)" in text
-    assert "6 (1 failed)" in text
+    assert "failed: 1 of 6 trials of none, 2 of 4 trials of prune(ratio=0.1)" in " ".join(text.split())
     assert "2/3" in text
     assert "1 image left out: not rebuilt even without a defense" in text
 
@@ -171,7 +171,7 @@ def test_what_a_figure_shows_is_in_the_store(run):
     cifar = rows[(rows["dataset"] == "cifar10-sample") & (rows["defense"] == "none")]
     traces = run.traces(cifar["key"])
     for row in cifar.itertuples():
-        assert traces[row.key].match_loss.min() == pytest.approx(row.match_loss, rel=1e-6)
+        assert traces[row.key].objective.min() == pytest.approx(row.objective, rel=1e-6)
         assert list(traces[row.key].snapshots) == [0, 2, 4]
     assert len(rows[rows["status"] == "error"]) == 3
 

@@ -18,7 +18,7 @@ from bench.trial import Result, Row, Trace
 from defenses.errors import StoppedError, UserError
 from reports.tables import read_csv, write_csv
 from sweeps import store as module
-from sweeps.manifest import other_versions
+from sweeps.manifest import what_changed
 from sweeps.parts import Parts
 from sweeps.records import ROW_DTYPES, to_record
 from sweeps.spec import read_sweep
@@ -44,10 +44,11 @@ def plain_result(key="a", **changes):
     row = Row(
         key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, attack="dlg",
         defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0, status="budget",
-        reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3,
+        reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3, objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, sent_bytes=9, defense_seconds=0.5, mse=0.1 + 0.2,
         mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, label_true=3,
-        label_recovered=4, label_correct=False, seconds=0.25, device="cpu", torch_version="2",
+        label_recovered=4, label_correct=False, classes=10, seconds=0.25, device="cpu", hardware="AVX2",
+        torch_version="2",
     )  # fmt: skip
     picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(1, 3, 4, 4)
     trace = Trace(
@@ -58,8 +59,8 @@ def plain_result(key="a", **changes):
 
 def failed(key="b"):
     nothing = dict.fromkeys(
-        ["iterations", "match_loss", "finite", "gradient_norm", "shared_norm", "mse",
-         "mse_raw", "psnr", "ssim", "ssim_least", "label_true",
+        ["iterations", "match_loss", "objective", "classes", "hardware", "finite", "gradient_norm",
+         "shared_norm", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true",
          "label_recovered", "label_correct", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'
@@ -111,7 +112,7 @@ def test_traces_and_originals_are_there_when_asked_for(store):
     traces = store.traces(["a", "b"])
     assert list(traces) == ["a"]
     trace = traces["a"]
-    np.testing.assert_array_equal(trace.match_loss, [9, 3, 1])
+    np.testing.assert_array_equal(trace.objective, [9, 3, 1])
     np.testing.assert_allclose(trace.image_mse, [0.1, 0.2, 0.3], rtol=1e-6)
     picture = plain_result().trace.reconstruction.clamp(0, 1).numpy()
     np.testing.assert_allclose(trace.reconstruction, picture, atol=2**-11)
@@ -136,8 +137,8 @@ def test_an_empty_run_has_an_empty_table(store):
 
 
 def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep):
-    store.begin(sweep, ["cpu", "cpu"], 0, [])
-    store.begin(sweep, ["cuda:0"], 1, [])
+    store.begin(sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
+    store.begin(sweep, ["cuda:0"], ["NVIDIA H100"], 1, [])
     manifest = json.loads((store.folder / "sweep.json").read_text())
     assert manifest["text"] == sweep.file.read_text()
     assert manifest["sha256"] == hashlib.sha256(sweep.file.read_bytes()).hexdigest()
@@ -152,13 +153,20 @@ def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep)
     assert first["commit"] == (commit.stdout.strip() or None)
 
 
-def test_other_versions_than_at_the_beginning_are_noticed(store, sweep):
-    assert other_versions(store.manifest()) == []
-    store.begin(sweep, ["cpu"], 0, [])
-    assert other_versions(store.manifest()) == []
+def test_other_versions_and_machines_than_at_the_beginning_are_noticed(store, sweep):
+    assert what_changed(store.manifest(), {"AVX2"}) == []
+    store.begin(sweep, ["cpu"], ["AVX2"], 0, [])
+    assert what_changed(store.manifest(), {"AVX2"}) == []
+    assert what_changed(store.manifest(), {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
     manifest = store.manifest()
     manifest["sessions"][0]["versions"] |= {"torch": "1.0", "gone": "3"}
-    assert other_versions(manifest) == [f"torch {torch.__version__} (begun with 1.0)"]
+    assert what_changed(manifest, {"AVX2"}) == [f"torch {torch.__version__} (begun with 1.0)"]
+
+
+def test_a_session_that_computed_nothing_says_nothing_of_the_hardware(store, sweep):
+    store.begin(sweep, [], [], 0, [])
+    store.begin(sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
+    assert what_changed(store.manifest(), {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
 
 
 def test_the_same_sweep_goes_on_in_its_folder(store, sweep, tmp_path):
@@ -181,7 +189,7 @@ def sweep_text(store):
 def test_a_sweep_file_that_was_changed_keeps_its_folder(store, write, tmp_path):
     changed, _ = read_sweep(write("mine.yaml", "datasets: [cifar10-sample]\ndefenses: [none, float16]\n"))
     again = Store.open_for(tmp_path / "run", changed)
-    again.begin(changed, ["cpu"], 0, [])
+    again.begin(changed, ["cpu"], ["AVX2"], 0, [])
     assert store.manifest()["defenses"] == ["none", "float16"]
 
 
@@ -195,10 +203,10 @@ def test_a_fresh_run_wants_an_empty_folder(store, sweep, tmp_path):
 
 def test_rows_that_are_no_longer_asked_for_are_in_no_table_and_may_return(store, sweep):
     store.append([result("a"), result("b")])
-    store.begin(sweep, ["cpu"], 1, ["b"])
+    store.begin(sweep, ["cpu"], ["AVX2"], 1, ["b"])
     assert list(store.rows()["key"]) == ["a"]
     assert store.statuses().keys() == {"a", "b"}
-    store.begin(sweep, ["cpu"], 2, [])
+    store.begin(sweep, ["cpu"], ["AVX2"], 2, [])
     assert list(store.rows()["key"]) == ["a", "b"]
 
 
@@ -263,7 +271,7 @@ def test_a_merge_that_fails_is_no_harm(store, monkeypatch, caplog):
     monkeypatch.setattr(
         Parts, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
-    store.tidy()
+    store.merge()
     assert "trials.parquet: parts are not merged: No space left on device" in caplog.text
     assert store.statuses().keys() == {"a", "b"}
 
@@ -292,10 +300,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 4}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 5}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 4, got"):
+    with pytest.raises(UserError, match="expected format 5, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -311,7 +319,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 4, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 5, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

@@ -59,7 +59,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
     assert reasons == {
         "bad.py:Bad(deed=raise)": "ValueError: never [red]works",
         "bad.py:Bad(deed=leave)": "SystemExit: 0",
-        'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity after it"),
+        'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity"),
         "bad.py:Bad(deed=shape)": contract.format("shape", "expected shape (16, 784), got (12544,)"),
         "bad.py:Bad(deed=hang)": "no result after 8 s (trial_timeout)",
         "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",

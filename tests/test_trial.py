@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench.attacks import Resources
 from bench.datasets import DATASETS, open_dataset
+from bench.hardware import hardware_of
 from bench.metrics import ssim
 from bench.models import MODELS
 from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
@@ -52,7 +53,8 @@ def test_a_trial_gives_a_whole_row(make_trial):
     assert row.shared_norm == pytest.approx(norm(shared(trial)))
     assert row.gradient_norm < row.shared_norm  # there is noise of 15,000 entries in it
     assert all(getattr(row, name) is not None for name in MEASURED)
-    assert (row.device, row.torch_version) == ("cpu", torch.__version__)
+    assert (row.device, row.hardware, row.torch_version) == ("cpu", hardware_of("cpu"), torch.__version__)
+    assert row.classes == 10
 
 
 def test_equal_key_equal_result_in_any_order(make_trial):
@@ -198,9 +200,9 @@ def test_every_defense_starts_from_the_same_dummy(make_trial):
 def test_the_trace_tells_the_way(make_trial):
     result = run_trial(make_trial(attack="dlg(steps=7)"), 3)
     trace = result.trace
-    assert len(trace.match_loss) == len(trace.image_mse) == 8
+    assert len(trace.objective) == len(trace.image_mse) == 8
     assert list(trace.snapshots) == [0, 3, 6]
-    assert trace.match_loss[0] > trace.match_loss[-1]
+    assert trace.objective[0] > trace.objective[-1]
     truth, _ = open_dataset(make_trial().dataset, DATA).batch([0])
     assert torch.equal(trace.truth, truth)
     assert trace.image_mse[3] == pytest.approx(float((trace.snapshots[3] - truth).square().mean()))
@@ -289,7 +291,7 @@ def test_a_broken_promise_of_a_defense_is_a_row(make_trial, write):
     )
     row = run_trial(make_trial(defense=f"{path}:Nan")).row
     assert row.status == "error"
-    assert "holds NaN or infinity after it" in row.reason
+    assert "holds NaN or infinity" in row.reason
 
 
 def test_a_match_loss_that_is_no_number_is_told(make_trial):
@@ -301,9 +303,10 @@ def test_a_match_loss_that_is_no_number_is_told(make_trial):
 def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "attack", "defense", "family", "strength",
-        "start", "status", "reason", "iterations", "match_loss", "finite",
+        "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
-        "ssim_least", "label_true", "label_recovered", "label_correct", "seconds", "device", "torch_version",
+        "ssim_least", "label_true", "label_recovered", "label_correct", "classes", "seconds", "device",
+        "hardware", "torch_version",
     ]  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def contents(folder: Path) -> dict[str, pd.DataFrame]:
     traces = pd.DataFrame(
         {
             "key": key,
-            "match_loss": trace.match_loss.tobytes(),
+            "objective": trace.objective.tobytes(),
             "image_mse": trace.image_mse.tobytes(),
             "reconstruction": trace.reconstruction.tobytes(),
             "snapshots": str({step: image.tobytes() for step, image in trace.snapshots.items()}),

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from reports.comparison import RULE
 from reports.figures import Drawn
 from reports.flags import MEANINGS
 from reports.page.content import sections
-from reports.summary import short_names
+from reports.summary import short_names, with_result
 from sweeps.store import Store
 
 
@@ -37,8 +38,9 @@ def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
         sections=list(sections(store, rows, drawn, names)),
         names=names,
         meanings=MEANINGS,
+        rule=RULE,
         trials=len(rows),
-        failed=int((rows["status"] == "error").sum()),
+        failed=len(rows) - len(with_result(rows)),
         scale=store.scale,
     )
     path = store.folder / "report.html"

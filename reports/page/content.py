@@ -8,20 +8,22 @@ import pandas as pd
 
 from bench.verdicts import Verdict
 from defenses import DEFENSES
-from reports.comparison import Outcome, Standing, standings
+from reports.comparison import Accuracies, Outcome, Standing, standings
 from reports.figures import Drawn
 from reports.flags import Raised, flags
 from reports.leaderboard import describe_trainings, leaderboard, trained_with
 from reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
-from reports.summary import BASELINE, SETTING, best_of_restarts
+from reports.summary import BASELINE, SETTING, best_of_restarts, labels_of_hidden
 from sweeps.store import Store
 
 TOLD = {  # the verdict on new defenses, the best first
     Outcome.AHEAD: "hides more than any known defense that is as accurate",
-    Outcome.BOTH_HIDE: "nothing leaks, and neither does it under a known defense that is as accurate",
+    Outcome.BOTH_HIDE: "nothing leaks, and neither does it under a known defense that is as accurate, but for"
+    " chance",
     Outcome.ALONE: "no known defense is as accurate",
     Outcome.EQUAL: "hides as much as the best known defense that is as accurate, but for chance",
-    Outcome.COSTS_MORE: "nothing leaks, and neither does it under a known defense that is more accurate",
+    Outcome.COSTS_MORE: "nothing leaks, and neither does it under a known defense that is more accurate,"
+    " beyond chance",
     Outcome.BEHIND: "hides less than a known defense that is as accurate",
     Outcome.TOO_FEW: "too few images leak without a defense to tell",
 }
@@ -61,7 +63,7 @@ def sections(
         found = list(standings(part, trained, scale, new))
         yield Section(
             " · ".join(map(str, setting)),
-            list(sentences(lines, found, names)),
+            list(sentences(lines, found, Accuracies(trained), names)),
             [each.describe(names) for each in found],
             describe_trainings(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
@@ -76,8 +78,10 @@ def is_new(defense: str) -> bool:
     return defense.partition("(")[0] not in DEFENSES.members
 
 
-def sentences(lines: pd.DataFrame, found: Sequence[Standing], names: Mapping[str, str]) -> Iterator[str]:
-    """The verdict in words: what happens without a defense, then who is ahead or what hides everything."""
+def sentences(
+    lines: pd.DataFrame, found: Sequence[Standing], accuracies: Accuracies, names: Mapping[str, str]
+) -> Iterator[str]:
+    """The verdict in words: without a defense; who is ahead, or what hides everything; the labels."""
     baseline = lines.set_index("defense").loc[BASELINE].to_dict()
     yield (
         f"Without a defense {baseline['leaked']} of {baseline['images']} images leak"
@@ -91,10 +95,13 @@ def sentences(lines: pd.DataFrame, found: Sequence[Standing], names: Mapping[str
             if alike:
                 yield f"{', '.join(alike)}: {text}."
     else:
-        yield from _who_hides(lines, names)
+        yield from _who_hides(lines, accuracies, names)
+    labels = labels_of_hidden(lines, names)
+    if labels:
+        yield f"{labels[0].upper()}{labels[1:]}."
 
 
-def _who_hides(lines: pd.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
+def _who_hides(lines: pd.DataFrame, accuracies: Accuracies, names: Mapping[str, str]) -> Iterator[str]:
     others = lines[lines["defense"] != BASELINE]
     hiding = others[others["verdict"] == Verdict.NONE]
     if hiding.empty:
@@ -103,8 +110,11 @@ def _who_hides(lines: pd.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
     who = ", ".join(names[each] for each in hiding["defense"])
     yield f"Of {len(others)} defenses {len(hiding)} hide them: {who}."
     trained = hiding.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
-    for defense, accuracy in trained[["defense", "accuracy"]].head(1).itertuples(index=False):
-        yield f"Of these {names[defense]} costs least accuracy: {accuracy:.1%} are left."
+    if len(trained):
+        best, *rest = map(str, trained["defense"])
+        text = f"Of these {names[best]} keeps most: {accuracies.of(best)}".removesuffix(", ")
+        near = [names[each] for each in rest if not accuracies.lead(best, each).interval.low > 0]
+        yield text + (f", but for chance as much as {', '.join(near)}." if near else ".")
 
 
 def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:

@@ -133,14 +133,14 @@ def _draw_panel(
     for curve in curves:
         style = line_style(*known[curve.defense])
         keys = best.loc[best["defense"] == curve.defense, "key"]
-        for quantity, panels in (("match_loss", axes[:2]), ("image_mse", axes[2:3])):
+        for quantity, panels in (("objective", axes[:2]), ("image_mse", axes[2:3])):
             values = pad([getattr(traces[key], quantity) for key in keys if key in traces])
             low, high = median_band(values)
             for panel in panels:
                 _draw_faint(panel, values, style["color"])
                 panel.fill_between(range(len(low)), low, high, color=style["color"], alpha=0.2, linewidth=0)
                 (line,) = panel.plot(np.median(values, axis=0), linewidth=1.5, **style)
-            if quantity == "match_loss":
+            if quantity == "objective":
                 tops.append(float(high[min(FIRST, len(high) - 1)]))
         handles.append(line)
     axes[1].set_ylim(0, 1.1 * max(tops))

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from bench.hardware import hardware_of
 from bench.trial import Trial, Watcher
 from sweeps.executors.memory import free_for_each
 from sweeps.records import Record
@@ -20,6 +21,10 @@ class Executor(Protocol):
     """Something that runs trials and hands back each record as it comes."""
 
     devices: list[str]  # one entry a worker
+
+    def hardware(self) -> set[str]:
+        """What the workers compute on: see `hardware_of`."""
+        ...
 
     def free(self) -> int | None:
         """Bytes that each worker may take for its batch; None where that is not known."""
@@ -44,6 +49,10 @@ class Inline:
 
     def __init__(self, device: str):
         self.devices = [device]
+
+    def hardware(self) -> set[str]:
+        """See `Executor.hardware`."""
+        return set(map(hardware_of, self.devices))
 
     def free(self) -> int | None:
         """See `Executor.free`."""

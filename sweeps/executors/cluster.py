@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
+from bench.hardware import hardware_of
 from bench.trial import Trial, Watcher, failure, group_of
 from defenses.errors import StoppedError, UserError, one_line
 from sweeps.executors.base import NO_RESULT, Moved, Work, prepare_worker
@@ -57,6 +58,10 @@ class Dask:
         self.address = address
         self._check_versions()
         self.devices = [self._device(device)] * len(self._workers())
+
+    def hardware(self) -> set[str]:
+        """See `Executor.hardware`."""
+        return set(self._ask(hardware_of, self.devices[0]).values())
 
     def free(self) -> int | None:
         """See `Executor.free`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from joblib.externals.loky.backend.context import get_context
 
+from bench.hardware import hardware_of
 from bench.trial import Trial, failure
 from defenses.errors import StoppedError
 from sweeps.executors.base import NO_RESULT, Moved, Work
@@ -40,6 +41,10 @@ class Joblib:
     def __init__(self, devices: list[str], trial_timeout: float = 0):
         self.devices = devices
         self.trial_timeout = trial_timeout
+
+    def hardware(self) -> set[str]:
+        """See `Executor.hardware`."""
+        return set(map(hardware_of, self.devices))
 
     def free(self) -> int | None:
         """See `Executor.free`."""

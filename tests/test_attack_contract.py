@@ -1,0 +1,218 @@
+"""What an attack may not give back: each broken promise is a sentence in the row of its own trial."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from bench.attacks import Attack, Reconstruction, Resources, Start, Status
+from bench.attacks.base import Case
+from bench.datasets import DATASETS, open_dataset
+from bench.models import MODELS
+from bench.trial import Conditions, Trial, run_trials
+from bench.verdicts import Scale
+from defenses import DEFENSES, ContractError
+
+
+@dataclass(frozen=True)
+class Grey(Attack):
+    """Says grey, without a single step: an attack in closed form. `deed` breaks a promise, for image 0."""
+
+    name: ClassVar[str] = "grey"
+    deed: str = ""
+
+    @property
+    def budget(self):
+        return 1
+
+    def with_budget(self, steps):
+        return self
+
+    def draw_start(self, shape, classes, *purpose):
+        return Start.draw(shape, classes, *purpose)
+
+    def reconstruct(self, cases, observe, resources):
+        for case in cases:
+            start = case.start
+            found = Reconstruction(
+                torch.full_like(start.images, 0.5),
+                start.label_logits,
+                None,
+                [],
+                Status.CONVERGED,
+                "grey",
+                0.1,
+            )
+            broken = case.number == 0
+            yield from DEEDS.get(self.deed if broken else "", _honest)(case, found, observe)
+
+
+def _honest(case, found, observe):
+    yield case.number, found
+
+
+def _with(**changes):
+    def deed(case, found, observe):
+        yield (
+            case.number,
+            dataclasses.replace(found, **{name: change(found) for name, change in changes.items()}),
+        )
+
+    return deed
+
+
+def _nothing(case, found, observe):
+    return iter(())
+
+
+def _wrong_number(case, found, observe):
+    yield 7, found
+
+
+def _twice(case, found, observe):
+    yield case.number, found
+    yield case.number, found
+
+
+def _bare(case, found, observe):
+    yield case.number, found.images
+
+
+def _observes_another(case, found, observe):
+    observe([7], [0], found.images[None])
+    yield case.number, found
+
+
+def _observes_one_image(case, found, observe):
+    observe([case.number], [0], found.images)
+    yield case.number, found
+
+
+DEEDS = {
+    "no number": _with(images=lambda found: found.images * math.nan),
+    "flat": _with(images=lambda found: found.images[0]),
+    "double": _with(images=lambda found: found.images.double()),
+    "list": _with(images=lambda found: found.images.tolist()),
+    "logits": _with(label_logits=lambda found: found.label_logits[:, :3]),
+    "status": _with(status=lambda _: "fine"),
+    "error": _with(status=lambda _: Status.ERROR),
+    "objective": _with(objective=lambda _: math.nan),
+    "history": _with(history=lambda _: None),
+    "seconds": _with(seconds=lambda _: -1.0),
+    "reason": _with(reason=lambda _: None),
+    "nothing": _nothing,
+    "wrong number": _wrong_number,
+    "twice": _twice,
+    "bare": _bare,
+    "observes another": _observes_another,
+    "observes one image": _observes_one_image,
+    "liar": _with(objective=lambda _: -1.0),
+    "graph": _with(images=lambda found: found.images.clone().requires_grad_()),
+}
+
+
+def rows(deed, images=2, defense="none"):
+    trials = [
+        Trial(
+            DATASETS.parse("mnist-sample"), index, MODELS.parse("mlp(hidden=[8])"), 0, Grey(deed=deed),
+            DEFENSES.parse(defense), 0,
+        )
+        for index in range(images)
+    ]  # fmt: skip
+    return {each.row.index: each.row for each in run_trials(trials, Conditions(Resources(slots=8)))}
+
+
+@pytest.mark.parametrize(
+    ("deed", "problem"),
+    [
+        ("no number", "images: holds NaN or infinity"),
+        ("flat", "images: expected shape (1, 1, 28, 28), got (1, 28, 28)"),
+        ("double", "images: expected torch.float32, got torch.float64"),
+        ("list", "images: expected shape (1, 1, 28, 28), got list"),
+        ("logits", "label_logits: expected shape (1, 10), got (1, 3)"),
+        ("status", "status: expected one of Status.CONVERGED, Status.BUDGET, Status.DIVERGED, got 'fine'"),
+        ("error", "status: expected one of Status.CONVERGED, Status.BUDGET, Status.DIVERGED, got"),
+        ("objective", "objective: expected a number or None, got nan"),
+        ("history", "history: expected a list of numbers"),
+        ("seconds", "seconds: expected a number >= 0, got -1.0"),
+        ("reason", "reason: expected text, got None"),
+        ("nothing", "expected a reconstruction of every case, got none"),
+        ("bare", "expected a Reconstruction, got Tensor"),
+    ],
+)  # fmt: skip
+def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):
+    found = rows(deed)
+    assert found[0].status == "error"
+    assert found[0].reason.startswith(f"ContractError: attack {Grey(deed=deed)}: {problem}")
+    assert (found[0].ssim, found[0].match_loss, found[0].iterations) == (None, None, None)
+    assert (found[1].status, found[1].reason) == ("converged", "grey")
+
+
+@pytest.mark.parametrize(
+    ("deed", "problem"),
+    [
+        ("wrong number", "expected the number of a case that it took and did not answer yet, got 7"),
+        ("twice", "expected the number of a case that it took and did not answer yet, got 0"),
+        ("observes another", "observe: expected numbers of cases that it took and did not answer yet, got 7"),
+        (
+            "observes one image",
+            "observe: expected 1 steps and dummy images of shape (1, 1, 1, 28, 28), got 1 and (1, 1, 28, 28)",
+        ),
+    ],
+)
+def test_what_belongs_to_no_trial_ends_those_under_way(deed, problem):
+    found = rows(deed)
+    reasons = [row.reason for row in found.values() if row.status == "error"]
+    assert len(found) == 2
+    assert reasons == [f"ContractError: attack {Grey(deed=deed)}: {problem}"] * len(reasons)
+    assert deed == "twice" or found[0].status == "error"
+    assert found[1].status == "converged"
+
+
+def test_an_attack_in_closed_form_has_a_result():
+    """No objective, no history: it is scored, and counts as done."""
+    row = rows("")[0]
+    assert (row.status, row.iterations, row.objective, row.finite) == ("converged", 0, None, True)
+    assert row.ssim is not None
+    assert row.match_loss > 0
+
+
+def test_the_match_loss_is_worked_out_here():
+    """One that claims -1 is believed in nothing but what it says of itself."""
+    liar, honest = rows("liar")[0], rows("")[0]
+    assert liar.objective == -1.0
+    assert liar.match_loss == honest.match_loss > 0
+
+
+def test_what_is_left_of_a_graph_does_no_harm():
+    assert rows("graph")[0].status == "converged"
+
+
+def test_the_checks_hold_without_the_harness():
+    """As `leakbench attack` uses an attack: the base class does the checking."""
+    images = open_dataset(DATASETS.parse("mnist-sample"), None)
+    network = MODELS.parse("mlp(hidden=[8])").build(images.shape, images.classes, 0)
+    cases = [Case(number, network, {}, Start.draw(images.shape, 10, number)) for number in range(2)]
+    answers = dict(Grey(deed="flat").run(iter(cases), lambda *_: None, Resources()))
+    assert isinstance(answers[0], ContractError)
+    assert isinstance(answers[1], Reconstruction)
+
+
+def test_nan_is_no_verdict():
+    with pytest.raises(ValueError, match="expected an SSIM to judge by, got NaN"):
+        Scale().verdict(math.nan)
+
+
+def test_a_truth_that_is_nan_is_an_error_of_the_trial(monkeypatch):
+    """Whatever makes a score NaN: it never passes for a picture that did not leak."""
+    monkeypatch.setattr("bench.metrics.ssim", lambda *_: math.nan)
+    row = rows("", images=1)[0]
+    assert row.status == "error"
+    assert row.reason.startswith("ValueError: expected scores that are numbers, got NaN")
+
+
+def test_only_the_status_tells_whether_there_is_a_result():
+    assert [each for each in Status if not each.has_result] == [Status.ERROR]

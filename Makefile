@@ -7,14 +7,15 @@ OUT    ?= runs/$(basename $(notdir $(SWEEP)))
 DEVICE ?= cpu
 N      ?= 200
 BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
 
-.PHONY: help sweep compare paper test lint figures csv bench torture reference clean
+.PHONY: help sweep compare paper test test-long test-numeric lint figures csv bench torture reference clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@echo "make TARGET [SWEEP=sweeps/mine.yaml] [OUT=runs/mine] [PYTHON=python3.12] [ARGS='--jobs 1']"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: sweeps/quick.yaml)
 	@$(BIN)/leakbench sweep $(SWEEP) --out $(OUT) $(ARGS)
@@ -26,8 +27,17 @@ compare: $(READY)  ## DEFENSE=my_defense.py:Mine beside noise and pruning: what 
 	@$(if $(DEFENSE),,echo "make compare: expected DEFENSE=my_defense.py:Mine, found none" >&2; exit 2)
 	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 
-test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(READY)  ## run the tests, but for the long ones: 5 minutes on 2 cores
+	@$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(READY)  ## run the long ones: thousands of trials and files, many kills, every command
+	@$(PYTEST) -m long $(ARGS)
+
+test-numeric: $(READY)  ## run what a processor may round otherwise, with the instructions of older ones
+	@ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  $(PYTEST) -m "numeric and not long" $(ARGS)
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	  $(PYTEST) -m "numeric and not long" $(ARGS)
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -38,9 +48,9 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-bench: $(READY)  ## measure engine and sweep (DEVICE=cuda on a GPU); 8 minutes
-	@$(BIN)/python benchmarks/sweep.py
-	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(ARGS)
+bench: $(READY)  ## measure engine and sweep (DEVICE=cuda on a GPU); 8 minutes (SMALL=1: see that it runs)
+	@$(BIN)/python benchmarks/sweep.py $(if $(SMALL),--small)
+	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(if $(SMALL),--small) $(ARGS)
 
 torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored
 	@$(BIN)/python tests/torture.py --kills $(N)

@@ -6,8 +6,6 @@ from statistics import fmean as mean
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma
@@ -45,6 +43,8 @@ def ssim(image: Tensor, other: Tensor) -> float:
     if min(image.shape[1:]) < SSIM_WINDOW:
         size = "x".join(map(str, image.shape[1:]))
         raise ValueError(f"SSIM needs an image of {SSIM_WINDOW}x{SSIM_WINDOW} pixels or more, got {size}")
+    from skimage.metrics import structural_similarity  # half a second, which only those who score shall wait
+
     _, similarity = structural_similarity(
         _side_by_side(image),
         _side_by_side(other),
@@ -91,6 +91,8 @@ def match(reconstructions: Tensor, images: Tensor) -> list[int]:
     """
     if len(images) == 1:
         return [0]
+    from scipy.optimize import linear_sum_assignment
+
     differences = reconstructions.clamp(0, 1)[None] - images[:, None]  # (images, reconstructions, C, H, W)
     errors = differences.double().square().flatten(2).mean(2).nan_to_num(1.0)
     order: list[int] = linear_sum_assignment(errors.numpy())[1].tolist()

@@ -12,6 +12,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice, product
@@ -28,6 +29,7 @@ from bench.attacks.batched import Batch
 from bench.trial import Conditions, Trial, prepare, run_trials
 from sweeps.executors.base import prepare_worker
 
+TIMED = 30  # iterations
 DEFENSES = [
     "none",
     *(f"{noise}(variance={v})" for noise in ("gaussian", "laplacian") for v in (1e-4, 1e-3, 1e-2, 1e-1)),
@@ -95,8 +97,11 @@ def _together(
     return sum(taken for taken, _ in done) / max(seconds for _, seconds in done)
 
 
-def break_down(resources: Resources, steps: int) -> dict[str, float]:
-    """Milliseconds an iteration and trial: closure, recursion, and the rest of the batched engine."""
+def break_down(resources: Resources, steps: int, ticks: int) -> dict[str, float]:
+    """Milliseconds an iteration and trial: closure, recursion, and the rest of the batched engine.
+
+    Of TIMED iterations, after so many ticks: the history is full after 110.
+    """
     prepare_worker()
     cases = [
         prepare(trial, n, Path("data"))[0]
@@ -123,8 +128,8 @@ def break_down(resources: Resources, steps: int) -> dict[str, float]:
     batch.closure = timed("closure", plain_closure)
     batch.optimizer.depart = timed("recursion", plain_depart)  # type: ignore[method-assign]
     iterations, began = 0, 0.0
-    for tick in range(140):
-        if tick == 110:  # the history is full from here on
+    for tick in range(TIMED + ticks):
+        if tick == ticks:
             spent.update(closure=0.0, recursion=0.0)
             iterations, began = 0, time.perf_counter()
         batch.step(lambda *_: None)
@@ -158,18 +163,18 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def growth(pool: ProcessPoolExecutor, resources: Resources) -> dict[str, Any]:
-    """Of 64, 256 and 1,024 trials of one outer step on one worker: seconds, and what is not the attack's.
+def growth(pool: ProcessPoolExecutor, resources: Resources, counts: Sequence[int]) -> dict[str, Any]:
+    """Of so many trials of one outer step on one worker: seconds, and what is not the attack's.
 
     What every batch costs once, such as recording its operations, is in the seconds of all three, and
     not in the milliseconds outside the attack that each further trial costs.
     """
-    counts = (64, 256, 1024)
+    *_, some, many = counts
     measured = {count: pool.submit(run_many, resources, count).result() for count in counts}
-    more = measured[1024][1] - measured[256][1]
+    more = measured[many][1] - measured[some][1]
     return {
         "seconds_for_trials": {str(count): seconds for count, (seconds, _) in measured.items()},
-        "milliseconds_outside_the_attack": 1e3 * more / (1024 - 256),
+        "milliseconds_outside_the_attack": 1e3 * more / (many - some),
     }
 
 
@@ -223,8 +228,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=40, help="outer steps a trial (20 iterations each)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="without torch.compile")
+    parser.add_argument("--small", action="store_true", help="few trials, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.slots, arguments.steps, arguments.rounds, arguments.plain = 8, 1, 1, True
+    ticks, counts = (5, (8, 16)) if arguments.small else (110, (64, 256, 1024))
     arguments.compiled = not arguments.plain
     arguments.slots = arguments.slots or (64 if arguments.device == "cpu" else 1024)
     matplotlib.use("Agg")
@@ -241,8 +250,8 @@ def main() -> int:
             "compiled": arguments.compiled,
             "workers": workers,
             "ratio": {n: cell["ratio"] for n, cell in workers.items()},
-            "milliseconds": pool.submit(break_down, resources, 20).result(),
-            **growth(pool, resources),
+            "milliseconds": pool.submit(break_down, resources, 20, ticks).result(),
+            **growth(pool, resources, counts),
         }
         whole = sum(found["milliseconds"].values())
         found["memory_limit"] = pool.submit(memory_limit, resources, whole).result()
@@ -274,8 +283,8 @@ def report(found: dict[str, Any], out: Path) -> None:
         f"reading the history twice takes {limit['milliseconds']:.3g} ms"
         f" at {limit['gigabytes_per_second']:.0f} GB/s: {limit['fraction']:.0%} of the limit are reached"
     )
-    seconds = ", ".join(f"{value:.1f}" for value in found["seconds_for_trials"].values())
-    print(f"seconds for 64, 256, 1024 trials of one step: {seconds}")
+    seconds = ", ".join(f"{count}: {value:.1f}" for count, value in found["seconds_for_trials"].items())
+    print(f"seconds for so many trials of one step: {seconds}")
     print(f"ms a trial outside the attack: {found['milliseconds_outside_the_attack']:.2f}")
     print(f"wrote {out / 'engine.json'} and {out / 'engine.png'}")
 

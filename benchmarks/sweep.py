@@ -149,8 +149,11 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--small", action="store_true", help="few trials, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.trials, arguments.rows = 20, 20_000
     versions = {"python": platform.python_version(), "torch": torch.__version__, "pandas": pd.__version__}
     found: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

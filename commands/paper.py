@@ -16,6 +16,12 @@ def add(verbs: Verbs) -> None:
     paper.add_argument(
         "--quick", action="store_true", help="few images, 10 minutes on 2 cores; the rest later"
     )
+    paper.add_argument(
+        "--sweeps",
+        type=Path,
+        metavar="DIR",
+        help="a folder with files of the same names, such as on other images (default: those of leakbench)",
+    )
     add_workers(paper)
     paper.set_defaults(command=run_paper)
 
@@ -26,12 +32,12 @@ def run_paper(options: argparse.Namespace, console: Console) -> int:
     from reports.paper.report import SWEEPS, TRAININGS, write_report
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
+    source = options.sweeps or Path(sweeps.__file__).parent / "paper"
     passed = typed_workers(options.device, options.jobs) + (["--quick"] if options.quick else [])
 
     def commands() -> Iterator[tuple[Callable[[Verbs], None], list[str]]]:
         for name in (*TRAININGS, *SWEEPS):
-            file = Path(sweeps.__file__).parent / "paper" / f"{name}.yaml"
-            arguments = [str(file), "--out", str(folder / name), *passed]
+            arguments = [str(source / f"{name}.yaml"), "--out", str(folder / name), *passed]
             if name in TRAININGS:
                 yield utility.add, ["utility", *arguments]
             else:

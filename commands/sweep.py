@@ -171,8 +171,6 @@ def show_forecast(
 
 def show_results(store: "Store", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
-    from reports.figures import write_figures
-    from reports.page import write_page
     from reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
@@ -182,6 +180,9 @@ def show_results(store: "Store", console: Console, figures: bool) -> int:
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
         if figures:
+            from reports.figures import write_figures  # brings in matplotlib: a second
+            from reports.page import write_page
+
             drawn = write_figures(store)
             for figure in drawn:
                 console.print(f"figure   {figure.paths[0]} (and .pdf)")

@@ -1,5 +1,6 @@
 """Trains every model of a sweep with every defense, several side by side, and stores what became of it."""
 
+import os
 import signal
 import time
 import warnings
@@ -154,7 +155,8 @@ def train(
         len(devices),
         return_as="generator_unordered",
         batch_size=1,
-        initializer=_leave_interrupts_to_the_runner,
+        initializer=_prepare,
+        initargs=(Path.cwd(),),  # workers of an earlier call, in another folder, are not taken again
     )
     try:
         with abandoned_quietly(parallel(jobs)) as results:
@@ -191,7 +193,9 @@ def _is_done(training: Training, store: Store, done: Collection[str], course: Co
     return training.key in done and all(path.exists() for path in paths)
 
 
-def _leave_interrupts_to_the_runner() -> None:
+def _prepare(folder: Path) -> None:
+    """At a worker: where a user's files are looked for, and who heeds Ctrl-C."""
+    os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes
 
 

@@ -14,6 +14,26 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+LONGEST = (
+    "survival",
+    "cli",
+    "paper",
+    "processes",
+    "reports",
+    "training",
+    "batched",
+    "trial",
+    "comparison",
+    "fuzz",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first, so that in the end no worker waits for another."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
@@ -42,6 +62,12 @@ def make_trial():
         return Trial.from_names(plain | names)
 
     return make
+
+
+@pytest.fixture
+def without_rehearsal(monkeypatch):
+    """Spares the process of its own in which a user's code is first checked, where that is not the point."""
+    monkeypatch.setattr("sweeps.rehearsal.rehearse", lambda *_arguments, **_options: None)
 
 
 @pytest.fixture

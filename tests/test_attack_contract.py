@@ -16,6 +16,8 @@ from bench.trial import Conditions, Trial, run_trials
 from bench.verdicts import Scale
 from defenses import DEFENSES, ContractError
 
+pytestmark = pytest.mark.numeric
+
 
 @dataclass(frozen=True)
 class Grey(Attack):
@@ -122,7 +124,7 @@ def rows(deed, images=2, defense="none"):
         )
         for index in range(images)
     ]  # fmt: skip
-    return {each.row.index: each.row for each in run_trials(trials, Conditions(Resources(slots=8)))}
+    return {each.row.index: each.row for each in run_trials(trials, Conditions(Resources(slots=2)))}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from bench.gradients import shared_gradient
 from bench.models import MODELS
 from bench.trial import Conditions, run_trials
 
+pytestmark = pytest.mark.numeric
+
 DEFENSES = ["none", "gaussian(variance=0.001)", "float16", "prune(ratio=0.3)"]
 
 
@@ -162,6 +164,7 @@ def test_a_batch_that_fails_costs_its_own_trials_only(make_trial, write):
     assert all("vmap" in found[trial.key]["reason"] for trial in broken)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of PyTorch's own, while it compiles
 def test_a_compiled_batch_gives_the_same_picture(make_trial):
     trials = [make_trial(index=index, attack="dlg(steps=1, max_iter=2)") for index in range(8)]

@@ -9,6 +9,8 @@ import pytest
 from bench.attacks import Resources
 from bench.trial import Conditions, Trial, run_trials
 
+pytestmark = pytest.mark.numeric
+
 RECOGNISABLE = ["none", "float16", "bfloat16", "prune(ratio=0.01)"]
 NOT_RECOGNISABLE = ["gaussian(variance=0.01)", "laplacian(variance=0.01)", "prune(ratio=0.5)"]
 
@@ -20,12 +22,12 @@ def rows():
         Trial.from_names(
             {
                 "dataset": "cifar10-sample", "index": 0, "model": "lenet", "model_seed": 0,
-                "attack": "dlg(steps=100)", "defense": defense, "start": 0,
+                "attack": "dlg(steps=60)", "defense": defense, "start": 0,
             }
         )
         for defense in RECOGNISABLE + NOT_RECOGNISABLE
     ]  # fmt: skip
-    results = run_trials(trials, Conditions(Resources(slots=8)))
+    results = run_trials(trials, Conditions(Resources(slots=7)))
     return {result.row.defense: result.row for result in results}
 
 

@@ -13,17 +13,25 @@ from running import ROOT, command, inside, start, stored, wait_for
 
 import commands
 import leakbench
+from sweeps.store import Store
 
 SWEEP = """
-datasets: [{name: cifar10-sample, indices: 0-1}]
+datasets: [{name: mnist-sample, indices: 0-1}]
+models: ['mlp(hidden=[32])']
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
 attacks: [dlg(steps=3)]
+restarts: 2
+"""
+LONGER = """
+datasets: [{name: cifar10-sample, indices: 0-1}]
+defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
+attacks: [dlg(steps=12)]
 restarts: 2
 """
 TURNED = """
 datasets: [{name: cifar10-sample, indices: [1, 0]}]
 defenses: [prune(ratio=0.5), none, gaussian(variance=0.01)]
-attacks: [dlg(steps=3)]
+attacks: [dlg(steps=12)]
 restarts: 2
 """
 
@@ -54,8 +62,8 @@ def test_a_sweep_ends_with_a_table_and_its_paths(finished):
 
 def test_rows_are_the_same_in_this_process(finished, tmp_path):
     folder, _ = finished
-    done = command("sweep", "mine.yaml", "--out", tmp_path / "inline", "--executor", "inline", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    arguments = ("sweep", "mine.yaml", "--out", tmp_path / "inline", "--executor", "inline")
+    assert inside(folder, *arguments) == 0
     parallel, inline = (
         pd.read_csv(path / "trials.csv").drop(columns=["seconds", "defense_seconds"])
         for path in (folder / "out", tmp_path / "inline")
@@ -63,23 +71,27 @@ def test_rows_are_the_same_in_this_process(finished, tmp_path):
     pd.testing.assert_frame_equal(parallel, inline, check_exact=True)
 
 
-def test_the_same_command_again_runs_nothing(finished):
+def test_the_same_command_again_runs_nothing(finished, monkeypatch, capsys):
     folder, first = finished
-    again = command("sweep", "mine.yaml", "--out", "out", cwd=folder, figures=True)
-    assert again.returncode == 0
-    assert "12 trials are there already, 0 to run" in again.stdout
-    assert first.stdout.split("lenet")[1] == again.stdout.split("lenet")[1]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert leakbench.main(["sweep", "mine.yaml", "--out", "out"]) == 0
+    again = capsys.readouterr().out
+    assert "12 trials are there already, 0 to run" in again
+    assert first.stdout.split("mnist-sample")[1] == again.split("mnist-sample")[1]
 
 
-def test_figures_and_csv_can_be_made_again(finished):
+def test_figures_and_csv_can_be_made_again(finished, capsys):
     folder, _ = finished
     csv = folder / "out" / "trials.csv"
     before = csv.read_bytes()
     csv.unlink()
     (folder / "out" / "figures" / "strip.png").unlink()
-    assert command("csv", "out", cwd=folder).stdout.strip() == "out/trials.csv"
+    assert inside(folder, "csv", "out") == 0
+    assert capsys.readouterr().out.strip() == "out/trials.csv"
     assert csv.read_bytes() == before
-    assert "out/figures/strip.png" in command("figures", "out", cwd=folder).stdout
+    assert inside(folder, "figures", "out") == 0
+    assert "out/figures/strip.png" in capsys.readouterr().out
     assert (folder / "out" / "figures" / "strip.png").exists()
 
 
@@ -161,7 +173,8 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     assert inside(tmp_path, *arguments) == 0
     output = capsys.readouterr().out
     assert "runs/mine: 1 trials are there already, 1 to run" in output
-    assert "note: 1 row of before that the file no longer asks for: kept, but in no table" in output
+    tidy = "`leakbench tidy runs/mine` removes them"
+    assert f"note: 1 stored row is no longer requested by the file, and in no table; {tidy}" in output
     table = tmp_path / "runs" / "mine" / "trials.csv"
     assert sorted(pd.read_csv(table)["defense"]) == ["bfloat16", "none"]
     write("mine.yaml", text.format("float16"))
@@ -173,6 +186,41 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     assert problem in capsys.readouterr().err
 
 
+def test_rows_of_a_changed_defense_are_told_of_and_removed_when_asked_for(
+    write, tmp_path, capsys, without_rehearsal
+):
+    """They have the name of the new ones, and plain pandas would read both."""
+    defense = (
+        "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+        "class Mine(Defense):\n    def apply(self, gradients, generator):\n"
+        "        return {{name: each * {} for name, each in gradients.items()}}\n"
+    )
+    write("mine.yaml", "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none, 'mine.py:Mine']\n"
+          "attacks: [dlg(steps=1)]\n")  # fmt: skip
+    for factor in (0.5, 0.25):
+        write("mine.py", defense.format(factor))
+        assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    run = tmp_path / "runs" / "mine"
+    assert len(stored(run)) == 3
+    capsys.readouterr()
+    assert inside(tmp_path, "status", "runs/mine") == 0
+    told = "1 stored row is no longer requested by mine.yaml; `leakbench tidy runs/mine` removes them"
+    assert told in capsys.readouterr().out
+    kept = Store(run).rows()
+    assert inside(tmp_path, "tidy", "runs/mine") == 0
+    removed = r"runs/mine: removed 1 rows of trials and 0 of trainings, \d+ kB\n"
+    assert re.fullmatch(removed, capsys.readouterr().out)
+    assert len(stored(run)) == 2
+    pd.testing.assert_frame_equal(Store(run).rows(), kept)
+    assert set(Store(run).traces(list(kept["key"]))) == set(kept["key"])
+    assert inside(tmp_path, "status", "runs/mine") == 0
+    assert "no longer requested" not in capsys.readouterr().out
+    assert inside(tmp_path, "tidy", "runs/mine") == 0
+    assert capsys.readouterr().out == "runs/mine: nothing to remove\n"
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    assert "2 trials are there already, 0 to run" in capsys.readouterr().out
+
+
 def test_rows_of_two_versions_are_noticed(write, tmp_path, capsys):
     text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [{}]\nattacks: [dlg(steps=1)]\n"
     write("mine.yaml", text.format("none"))
@@ -181,10 +229,21 @@ def test_rows_of_two_versions_are_noticed(write, tmp_path, capsys):
     manifest = tmp_path / "runs" / "mine" / "sweep.json"
     manifest.write_text(manifest.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
     assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
-    assert (
-        f"note: torch {torch.__version__} (begun with 1.0): rows of two versions may"
-        in capsys.readouterr().out
-    )
+    note = f"note: torch {torch.__version__} (begun with 1.0): new rows may differ from those that are there"
+    assert note in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_on_another_machine_says_so(write, tmp_path, capsys, monkeypatch):
+    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [{}]\nattacks: [dlg(steps=1)]\n"
+    write("mine.yaml", text.format("none"))
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    write("mine.yaml", text.format("none, float16"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX99")
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
+    here = torch.backends.cpu.get_cpu_capability()
+    note = f"note: hardware {here} ONEDNN_MAX_CPU_ISA=AVX99 (begun with {here}): new rows may differ"
+    assert note in capsys.readouterr().out
+    assert set(stored(tmp_path / "runs" / "mine")["hardware"]) == {here, f"{here} ONEDNN_MAX_CPU_ISA=AVX99"}
 
 
 def test_list_shows_everything_with_its_settings(capsys):
@@ -221,11 +280,10 @@ def test_help_does_not_wait_for_pytorch(arguments):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The rows of twelve trials of 30 steps, by one worker, in an order of their own."""
+    """The rows of twelve trials, in this process, in an order of their own."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "turned.yaml").write_text(TURNED.replace("steps=3", "steps=20"))
-    done = command("sweep", "turned.yaml", "--out", "out", "--jobs", "1", "--slots", "8", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    (folder / "turned.yaml").write_text(TURNED)
+    assert inside(folder, "sweep", "turned.yaml", "--out", "out", "--executor", "inline", "--slots", "8") == 0
     return stored(folder / "out")
 
 
@@ -234,7 +292,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
 
     Another sweep of the same trials, in another order and never stopped, is what it is held against.
     """
-    write("mine.yaml", SWEEP.replace("steps=3", "steps=20"))
+    write("mine.yaml", LONGER)
     arguments = ("sweep", "mine.yaml", "--out", "out", "--jobs", "1", "--slots", "8")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = start(*arguments, cwd=tmp_path, **pipes)
@@ -267,7 +325,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
 
 
 def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):
-    write("mine.yaml", SWEEP.replace("steps=3", "steps=3000"))
+    write("mine.yaml", LONGER.replace("steps=12", "steps=3000"))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = start("sweep", "mine.yaml", "--out", "out", "--jobs", "1", cwd=tmp_path, **pipes)
     manifest = tmp_path / "out" / "sweep.json"

@@ -11,6 +11,8 @@ from bench.attacks import closure as module
 from bench.attacks.closure import BatchClosure
 from bench.gradients import match_loss_slope, shared_gradient
 
+pytestmark = pytest.mark.numeric
+
 SHAPE, CLASSES = (3, 12, 12), 5
 
 

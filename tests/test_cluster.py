@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from running import ENVIRONMENT, command, start, stored, wait_for
+from running import ENVIRONMENT, command, inside, start, stored, wait_for
 
 import commands
 import leakbench
@@ -19,9 +19,9 @@ distributed = pytest.importorskip("distributed", reason="the extra `cluster` is 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
-attacks: [dlg(steps=20)]
-restarts: 4
+attacks: [dlg(steps=4)]
 """
+LONG = f"{SWEEP.replace('steps=4', 'steps=20')}restarts: 4\n"
 BAD = """
 import os
 from dataclasses import dataclass
@@ -68,18 +68,23 @@ def dask(tmp_path_factory):
         yield address
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The rows of the same sweep by this machine's own workers."""
-    folder = tmp_path_factory.mktemp("local")
-    (folder / "mine.yaml").write_text(SWEEP)
-    done = command("sweep", "mine.yaml", "--out", "out", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return stored(folder / "out")
+def local(folder):
+    """The rows of the same sweep in this process."""
+    assert inside(folder, "sweep", "mine.yaml", "--out", "local", "--executor", "inline", "--slots", "8") == 0
+    return stored(folder / "local")
 
 
-def test_rows_are_those_of_a_local_run_though_a_worker_is_killed(dask, local, write, tmp_path):
+@pytest.mark.long
+def test_rows_are_those_of_a_local_run(dask, write, tmp_path):
     write("mine.yaml", SWEEP)
+    cluster = ("--executor", "dask", "--scheduler", dask)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--slots", "8", *cluster) == 0
+    pd.testing.assert_frame_equal(stored(tmp_path / "out"), local(tmp_path), check_exact=True)
+
+
+@pytest.mark.long
+def test_rows_are_those_of_a_local_run_though_a_worker_is_killed(dask, write, tmp_path):
+    write("mine.yaml", LONG)
     options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     arguments = ("--executor", "dask", "--scheduler", dask, "--slots", "8", "--out", "out")
     running = start("sweep", "mine.yaml", *arguments, **options)
@@ -96,10 +101,11 @@ def test_rows_are_those_of_a_local_run_though_a_worker_is_killed(dask, local, wr
     assert running.returncode == 0, error
     assert "cpu: 2 workers x 1 thread" in output
     assert "Traceback" not in output + error
-    pd.testing.assert_frame_equal(stored(tmp_path / "out"), local, check_exact=True)
+    pd.testing.assert_frame_equal(stored(tmp_path / "out"), local(tmp_path), check_exact=True)
     assert parts.exists()
 
 
+@pytest.mark.long
 def test_a_trial_that_ends_workers_is_an_error_and_the_others_are_not(dask, write, tmp_path):
     bad = write("bad.py", BAD)
     text = f"datasets: [mnist-sample]\ndefenses: [none, float16, '{bad}:Bad']\nattacks: [dlg(steps=1)]\n"
@@ -112,8 +118,9 @@ def test_a_trial_that_ends_workers_is_an_error_and_the_others_are_not(dask, writ
     assert len(rows) == 3
 
 
+@pytest.mark.long
 def test_a_scheduler_that_goes_away_ends_the_sweep_with_a_sentence(write, tmp_path):
-    write("mine.yaml", SWEEP.replace("steps=20", "steps=3000"))
+    write("mine.yaml", SWEEP.replace("steps=4", "steps=3000"))
     with cluster(tmp_path, workers=1) as (address, scheduler):
         arguments = ("--executor", "dask", "--scheduler", address, "--out", "out")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -150,6 +157,7 @@ def test_bad_input_is_a_line(write, tmp_path, monkeypatch, capsys, arguments, pr
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_devices_and_timeouts_that_a_cluster_does_not_know(dask, write, tmp_path, capsys):
     options = ["--executor", "dask", "--scheduler", dask]
     path = write("mine.yaml", SWEEP)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from made_up import table
@@ -153,6 +155,10 @@ def test_a_label_that_leaks_is_said_though_the_image_is_hidden():
     assert standing(rows).describe({}).endswith("; label leaks in 6 of 6")
 
 
+def test_every_budget_trains_with_seeds_enough_for_an_interval():
+    assert min(budget.seeds for budget in BUDGETS.values()) >= 3
+
+
 def test_what_accuracies_are_of_is_said():
     assert describe_trainings(NOTHING) == ""
     one = accuracies(mine=0.9)
@@ -222,7 +228,7 @@ def test_many_images_are_trained_on_and_every_fifth_tests(images, used):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, without_rehearsal):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "yours.py").write_text(MINE.replace("Mine", "Yours"))
     monkeypatch.chdir(tmp_path)
@@ -268,18 +274,21 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
     assert second.original("cifar10-sample", 0) is not None
 
 
-def test_rows_of_other_versions_are_not_taken(here, capsys):
+def change_column(folder, column, value):
+    """In the only row of a run."""
+    (part,) = (folder / "trials.parquet").glob("*.parquet")
+    rows = pq.read_table(part)
+    place = rows.schema.get_field_index(column)
+    pq.write_table(rows.set_column(place, rows.schema.field(place), pa.array([value])), part)
+
+
+@pytest.mark.parametrize(("column", "value"), [("torch_version", "1.0"), ("hardware", "AVX99")])
+def test_rows_of_other_versions_and_machines_are_not_taken(here, capsys, column, value):
     file = here / "small.yaml"
     file.write_text("datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
-    run = ["sweep", "small.yaml", "--no-figures", "--jobs", "1", "--out"]
+    run = ["sweep", "small.yaml", "--no-figures", "--executor", "inline", "--out"]
     assert leakbench.main([*run, "old"]) == 0
-    (part,) = (here / "old/trials.parquet").glob("*.parquet")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(part)
-    place = rows.schema.get_field_index("torch_version")
-    pq.write_table(rows.set_column(place, rows.schema.field(place), pa.array(["1.0"])), part)
+    change_column(here / "old", column, value)
     assert leakbench.main([*run, "new", "--reuse", "old"]) == 0
     assert "taken" not in capsys.readouterr().out
     assert leakbench.main([*run, "newer", "--reuse", "old", "--reuse", "new"]) == 0

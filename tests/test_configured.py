@@ -132,3 +132,20 @@ def test_a_users_file_that_cannot_be_used(write, source, problem):
     with pytest.raises(SettingError) as caught:
         DEFENSES.parse(f"{path}:Mine")
     assert problem in str(caught.value)
+
+
+def test_another_spelling_of_a_file_renames_nothing(write, tmp_path, monkeypatch):
+    """One class may go by several names at once, and keeps the one that it has in its own file."""
+    monkeypatch.chdir(tmp_path)
+    write(
+        "mine.py",
+        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "@dataclass(frozen=True)\nclass Mine(Defense):\n    factor: float = 0.5\n"
+        "    def apply(self, gradients, generator): return dict(gradients)\n",
+    )
+    first = DEFENSES.parse("mine.py:Mine(factor=0.25)")
+    second = DEFENSES.parse("./mine.py:Mine(factor=0.25)")
+    assert (str(first), str(second)) == ("mine.py:Mine(factor=0.25)", "./mine.py:Mine(factor=0.25)")
+    assert first.canonical()["name"] == "mine.py:Mine"
+    assert first == DEFENSES.parse("mine.py:Mine(factor=0.25)")
+    assert type(first).__mro__[1].name == ""

@@ -13,6 +13,8 @@ from bench.randomness import generator_for
 from defenses import DEFENSES, ContractError, Defense
 from defenses.configured import SettingError
 
+pytestmark = pytest.mark.numeric
+
 ALL = [
     DEFENSES.parse(text)
     for text in (

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.attacks import Resources
+from bench.hardware import LIMITS, hardware_of
 from defenses.errors import UserError
 from sweeps.executors import devices, make_executor
 from sweeps.executors.base import Inline
@@ -66,3 +67,24 @@ def test_what_is_used_is_announced(monkeypatch):
         "cuda:0: 1 worker x 1 thread; cuda:1: 1 worker x 1 thread, 8 slots each (0.02 GiB),"
         " compiled, TF32 off"
     )
+
+
+def test_the_hardware_is_the_instruction_set_and_what_limits_a_library(monkeypatch):
+    here = torch.backends.cpu.get_cpu_capability()
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    assert hardware_of("cpu") == here
+    monkeypatch.setenv("MKL_CBWR", "AVX2,STRICT")  # as every run has it
+    assert hardware_of("cpu") == here
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert hardware_of("cpu") == f"{here} ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE"
+
+
+def test_the_hardware_of_a_gpu_is_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU at {device}")
+    assert hardware_of("cuda:1") == "GPU at cuda:1"
+
+
+def test_an_executor_tells_what_its_workers_compute_on():
+    assert Joblib(["cpu", "cpu"]).hardware() == Inline("cpu").hardware() == {hardware_of("cpu")}

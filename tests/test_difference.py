@@ -9,7 +9,7 @@ from test_comparison import accuracies
 import commands
 import leakbench
 from bench.verdicts import Scale
-from reports.difference import Change, differences
+from reports.difference import Change, conditions, differences
 
 LOW = [0.31, 0.32, 0.33, 0.34, 0.35, 0.36]
 HIGH = [0.61, 0.66, 0.65, 0.70, 0.69, 0.71]
@@ -45,6 +45,15 @@ def change(before, after, defense="int8"):
 )
 def test_what_became_of_a_defense(before, after, expected):
     assert change(attacks(before), attacks(after)).change == expected
+
+
+def test_runs_of_two_machines_are_told_apart():
+    rows = attacks(LOW)
+    assert conditions((rows, accuracies())) == "cpu, AVX2, torch 2"
+    mixed = rows.assign(hardware=["AVX2", "AVX512"] * 6, device="cuda:1")
+    assert conditions((mixed, accuracies())) == "cuda, AVX2, torch 2 and cuda, AVX512, torch 2"
+    failed = attacks([None] * 6).assign(hardware="AVX512")
+    assert conditions((failed[failed["status"] == "error"], accuracies())) == ""
 
 
 def test_the_numbers_are_of_the_pairs():

@@ -38,13 +38,15 @@ def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
     markdown, latex = (path.read_text() for path in export(run, ["markdown", "latex"], tmp_path))
     line = boards(run).set_index("defense").loc["prune(ratio=0.5)"]
     assert "## cifar10-sample · lenet · dlg" in markdown
-    cells = f"0/4 | 0-49 | {line['ssim']:.3f} | {line['psnr']:.1f} | {line['mse']:.2g} | - | - | 1.0 | 1.00"
+    cells = (
+        f"0/4 | 0-49 | {line['ssim']:.3f} | {line['psnr']:.1f} | {line['mse']:.2g} | 0/4 | - | - | 1.0 | 1.00"
+    )
     assert f"| prune(ratio=0.5) | {cells} | artifacts |" in markdown
     assert "| Mine(size=2) |" in markdown
     row = f"prune(ratio=0.5) & 0/4 & 0--49 & {line['ssim']:.3f} & "
     assert row in latex
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
-    assert all(each.count(" & ") == 10 for each in latex.splitlines() if each.endswith(r"\\"))
+    assert all(each.count(" & ") == 11 for each in latex.splitlines() if each.endswith(r"\\"))
 
 
 @pytest.mark.parametrize("verb", ["export", "report", "csv", "figures"])

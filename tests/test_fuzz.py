@@ -1,4 +1,4 @@
-"""Sweep files that nobody would write: two thousand of them, and not one traceback."""
+"""Sweep files that nobody would write: hundreds of them, or two thousand, and not one traceback."""
 
 import math
 from datetime import date
@@ -118,7 +118,7 @@ def _each_question_once():
 @cache
 def outcome(trial):
     """What becomes of the first step of a trial."""
-    (result,) = run_trials([trial], Conditions(Resources(slots=8)))
+    (result,) = run_trials([trial], Conditions(Resources(slots=1)))
     return result.row
 
 
@@ -139,9 +139,20 @@ documents = st.randoms(use_true_random=True).map(written)
 texts = st.integers(0, 19).flatmap(lambda die: documents if die else st.text(max_size=40))
 
 
-@settings(max_examples=2000, database=None)
+@settings(max_examples=120, database=None)
 @given(text=texts)
 def test_a_sweep_file_is_refused_with_lines_or_runs(folder, text):
+    refused_or_run(folder, text)
+
+
+@pytest.mark.long
+@settings(max_examples=2000, database=None)
+@given(text=texts)
+def test_two_thousand_sweep_files_are_refused_with_lines_or_run(folder, text):
+    refused_or_run(folder, text)
+
+
+def refused_or_run(folder, text):
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     problems, todo = checked(path, folder)
@@ -157,6 +168,7 @@ def test_a_sweep_file_is_refused_with_lines_or_runs(folder, text):
 
 
 def test_both_kinds_were_among_them():
-    """After the test above."""
-    assert tried["refused"] > 500
-    assert tried["run"] > 200
+    """After one of the tests above."""
+    if tried["refused"] + tried["run"]:  # else only this one was asked for
+        assert tried["refused"] > 30
+        assert tried["run"] > 12

@@ -7,6 +7,8 @@ import torch
 
 from bench.lbfgs import LockStepLBFGS, Settings
 
+pytestmark = pytest.mark.numeric
+
 SIZE = 12
 
 

@@ -58,9 +58,16 @@ print(predicted, status("VmHWM") - before)
 """
 
 
-@pytest.mark.parametrize(("model", "slots"), [("lenet", 64), ("net.py:Net", 32), ("mlp(hidden=[256])", 16)])
+@pytest.mark.parametrize(
+    ("model", "slots"),
+    [
+        ("mlp(hidden=[256])", 16),
+        pytest.param("lenet", 64, marks=pytest.mark.long),
+        pytest.param("net.py:Net", 32, marks=pytest.mark.long),
+    ],
+)
 def test_the_prediction_is_within_a_fifth_of_the_measured_peak(write, tmp_path, model, slots):
-    """Of a history that outweighs the rest, of layers that outweigh it, and of weights that do."""
+    """Of weights that outweigh the rest, of a history that does, and of layers that do."""
     write("net.py", DEEP)
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, model, str(slots)],
@@ -94,6 +101,7 @@ print(len(plain))
 """
 
 
+@pytest.mark.long
 def test_out_of_memory_halves_the_batch_and_loses_nothing():
     done = subprocess.run(
         [sys.executable, "-c", TIGHT], capture_output=True, text=True, cwd=ROOT, timeout=120
@@ -138,6 +146,7 @@ def test_other_errors_are_not_taken_for_it():
     assert batched.is_out_of_memory(MemoryError())
 
 
+@pytest.mark.long
 def test_memory_stays_flat_over_ten_thousand_trials(make_trial):
     names = {"model": "mlp(hidden=[4])", "attack": "dlg(steps=1, max_iter=1)"}
     trial = make_trial(dataset="mnist-sample", **names)

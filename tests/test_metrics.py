@@ -11,6 +11,8 @@ import torch
 from bench.datasets import DATASETS
 from bench.metrics import match, matched_mse, mse, psnr, score, ssim
 
+pytestmark = pytest.mark.numeric
+
 
 def noisy(seed=0, shape=(3, 32, 32)):
     generator = torch.Generator().manual_seed(seed)

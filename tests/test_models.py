@@ -9,6 +9,8 @@ from torch import nn
 from bench.models import MODELS
 from defenses.configured import SettingError
 
+pytestmark = pytest.mark.numeric
+
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 
 

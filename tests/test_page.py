@@ -156,6 +156,7 @@ def test_the_command_writes_it(run, capsys):
     assert capsys.readouterr().out == f"{run.folder / 'report.html'}\n"
 
 
+@pytest.mark.long
 def test_a_page_of_many_trials_can_be_sent_by_mail(tmp_path):
     cells = [("none", index, 0, 0.0, 0.95) for index in range(200)]
     for level in range(24):

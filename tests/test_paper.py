@@ -28,8 +28,8 @@ LEAK, ARTIFACTS = 0.12, 0.08  # so that of a few steps on digits some leak, and 
 VERDICTS = f"verdicts: {{leak: {LEAK}, artifacts: {ARTIFACTS}}}\n"
 DIGITS = "datasets: [{name: mnist-sample, indices: 0-2}]\n"
 FEW = "defenses: [none, gaussian(std=0.001), prune(ratio=0.2)]\n"
-STEPS = "attacks: [dlg(steps=12)]\n"
-MORE = "attacks: [{name: dlg, steps: 12, engine: reference}]\n"
+STEPS = "attacks: [dlg(steps=8)]\n"
+MORE = "attacks: [{name: dlg, steps: 6, engine: reference}]\n"
 TRAINING = """
 training:
   train: {name: mnist-5k, indices: 0-79}
@@ -44,13 +44,13 @@ FILES = {
     "gaussian(variance=0.001), float16, prune(ratio=0.2), 'prune(ratio=0.2, scope=global)', int8]\n"
     "restarts: 2\n" + STEPS,
     "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\nattacks:\n"
-    "  - {name: dlg, batch_size: [1, 2], steps: 40, engine: reference, init: uniform,"
+    "  - {name: dlg, batch_size: [1, 2], steps: 25, engine: reference, init: uniform,"
     " parameterisation: sigmoid}\n",
     "data": "datasets: [{name: cifar10-sample, indices: 0-1}, {name: mnist-sample, indices: 0-1}]\n"
     + FEW + MORE,
     "weights": "datasets: [cifar10-sample]\nmodel_seeds: 1\n" + FEW + MORE,
     "activations": "datasets: [cifar10-sample]\nmodels: ['lenet(activation=tanh)']\n" + FEW + MORE,
-    "budgets": "datasets: [cifar10-sample]\nattacks: [{name: dlg, steps: 8, engine: reference}]\n" + FEW,
+    "budgets": "datasets: [cifar10-sample]\nattacks: [{name: dlg, steps: 4, engine: reference}]\n" + FEW,
     "trained": "datasets: [mnist-sample]\nmodels: ['lenet(weights=\"checkpoint:runs/paper/checkpoints/"
     "checkpoints/lenet-none-seed0-epoch1.pt\")']\n" + FEW + MORE,
     "resnet": "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[16])']\ndefenses: [none]\n" + STEPS,
@@ -64,7 +64,7 @@ def folder(tmp_path_factory):
     for name in (*TRAININGS, *SWEEPS):
         verdicts = "" if name in TRAININGS else VERDICTS
         (place / f"{name}.yaml").write_text(FILES[name] + verdicts)
-        verb = ["utility"] if name in TRAININGS else ["sweep", "--executor", "inline", "--slots", "8"]
+        verb = ["utility"] if name in TRAININGS else ["sweep", "--executor", "inline", "--slots", "16"]
         status = inside(place, *verb, f"{name}.yaml", "--out", f"runs/paper/{name}")
         assert status == 0, name
     paths = write_report(place / "runs" / "paper")
@@ -183,7 +183,7 @@ def test_each_number_of_sensitivity_again(folder, page):
         ("data set", "mnist", "data", "mnist-sample"),
         ("draw of the weights", "1", "weights", "cifar10-sample"),
         ("activation", "tanh", "activations", "cifar10-sample"),
-        ("outer steps", "8", "budgets", "cifar10-sample"),
+        ("outer steps", "4", "budgets", "cifar10-sample"),
         ("epochs of training (MNIST)", "0", "data", "mnist-sample"),
         ("epochs of training (MNIST)", "1", "trained", "mnist-sample"),
     ):
@@ -207,7 +207,7 @@ def test_the_other_lines_of_the_report(folder, page):
     (row,) = pd.read_parquet(folder / "resnet" / "trials.parquet").to_dict("records")
     assert network["SSIM"] == f"{row['ssim']:.3f}"
     assert network["seconds"] == f"{row['seconds']:.0f}"
-    assert "- defenses: mnist-sample · lenet · dlg(steps=12): FEW_TRIALS: " in page
+    assert "- defenses: mnist-sample · lenet · dlg(steps=8): FEW_TRIALS: " in page
     assert re.search(r"with python \d.*torch \d", page)
 
 
@@ -255,12 +255,12 @@ def test_a_batch_is_recovered_at_the_first_step_that_is_near_enough():
 
 def test_sensitivity_changes_one_thing_at_a_time(folder):
     rows = pd.concat([Store.existing(folder / name).rows() for name in SWEEPS])
-    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=12, engine=reference)", Scale())
+    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=6, engine=reference)", Scale())
     values = {name: list(own["value"].unique()) for name, own in table.groupby("factor")}
     assert values == {
         "data set": ["cifar10", "mnist"], "draw of the weights": ["0", "1"],
         "activation": ["sigmoid", "tanh"], "epochs of training (MNIST)": ["0", "1"],
-        "outer steps": ["8", "12"],
+        "outer steps": ["4", "6"],
     }  # fmt: skip
     assert len(FACTORS) == len(values)
 

@@ -14,6 +14,8 @@ from bench.trial import Conditions, prepare, run_trials, victim_of
 from defenses import DEFENSES, Point
 from defenses.configured import SettingError
 
+pytestmark = pytest.mark.numeric
+
 DATA = Path("data")
 HEAD = "from dataclasses import dataclass\nimport torch\nfrom torch import nn\nfrom defenses import Defense\n"
 BOTTLENECK = f"{Path(__file__).parent.parent / 'examples' / 'bottleneck.py'}:Bottleneck"
@@ -87,7 +89,7 @@ def test_a_batch_may_be_mixed_and_have_probabilities_for_labels(make_trial, defi
 
 def test_the_score_is_against_the_images_that_the_client_has(make_trial, define):
     trial = make_trial(defense=define(FLIP))
-    (result,) = run_trials([trial], Conditions(Resources(slots=8), DATA))
+    (result,) = run_trials([trial], Conditions(Resources(slots=2), DATA))
     assert torch.equal(result.trace.truth, victim_of(trial, DATA).batch)
 
 
@@ -129,7 +131,7 @@ def test_the_layers_of_the_model_itself_stay_as_they_are(make_trial, define):
 
 def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
     trials = [make_trial(defense=each, index=i) for each in ("none", BOTTLENECK) for i in (0, 1)]
-    rows = [result.row for result in run_trials(trials, Conditions(Resources(slots=8), DATA))]
+    rows = [result.row for result in run_trials(trials, Conditions(Resources(slots=2), DATA))]
     assert [row.status for row in rows] == ["budget"] * 4
     assert len({row.match_loss for row in rows}) == 4
 
@@ -169,7 +171,7 @@ def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
 )  # fmt: skip
 def test_a_broken_promise_is_the_reason_in_the_row(make_trial, define, method, text):
     trial = make_trial(defense=define(method))
-    (result,) = run_trials([trial], Conditions(Resources(slots=8), DATA))
+    (result,) = run_trials([trial], Conditions(Resources(slots=2), DATA))
     assert result.row.status == "error"
     assert result.row.reason == f"ContractError: defense {trial.defense}: {text}"
 
@@ -259,7 +261,7 @@ def test_one_that_changes_what_it_was_given_spoils_nothing_for_others(make_trial
     victim = victim_of(make_trial(), DATA)
     before = victim.batch.clone(), {n: g.clone() for n, g in victim.gradient.items()}
     weights = {name: weight.clone() for name, weight in victim.network.named_parameters()}
-    list(run_trials([make_trial(defense=define(method))], Conditions(Resources(slots=8), DATA)))
+    list(run_trials([make_trial(defense=define(method))], Conditions(Resources(slots=2), DATA)))
     assert victim is victim_of(make_trial(), DATA)
     assert torch.equal(victim.batch, before[0])
     assert close(victim.gradient, before[1])

@@ -127,8 +127,17 @@ def commit(deed, trial, log):
 DEEDS = {"exit": "exit code 3", signal.SIGKILL: "SIGKILL, as when memory runs out", signal.SIGSEGV: "SIGSEGV"}
 
 
-@pytest.mark.parametrize("during", ["preparing", "running"])
-@pytest.mark.parametrize("deed", DEEDS, ids=str)
+@pytest.mark.parametrize(
+    ("deed", "during"),
+    [
+        ("exit", "preparing"),
+        (signal.SIGKILL, "running"),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in (
+            ("exit", "running"), (signal.SIGKILL, "preparing"), (signal.SIGSEGV, "preparing"),
+            (signal.SIGSEGV, "running"),
+        )),
+    ],
+)  # fmt: skip
 def test_the_trial_that_kills_its_worker_twice_is_an_error_and_the_others_are_not(tmp_path, deed, during):
     steps, log = [], tmp_path / "log"
     work = partial(misdeed, bad={2, 9}, deed=deed, during=during, log=log)
@@ -141,7 +150,7 @@ def test_the_trial_that_kills_its_worker_twice_is_an_error_and_the_others_are_no
         assert sorted(log.read_text().split()) == ["2", "2", "9", "9"]
 
 
-@pytest.mark.parametrize("during", ["preparing", "running"])
+@pytest.mark.parametrize("during", ["running", pytest.param("preparing", marks=pytest.mark.long)])
 def test_a_trial_that_hangs_is_ended(tmp_path, during):
     work = partial(misdeed, bad={2}, deed="hang", during=during, log=tmp_path / "log")
     found = rows(Joblib(["cpu"], trial_timeout=2), work, 6)
@@ -180,6 +189,7 @@ def leave_a_child(trials, device, watcher):
         yield found(trial, device)
 
 
+@pytest.mark.long
 def test_a_dead_worker_is_noticed_though_a_child_of_its_own_lives():
     assert failures(rows(Joblib(["cpu"]), leave_a_child, 3)) == {
         1: "worker died (exit code 3) twice while preparing this trial"

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,21 @@ def test_the_terminal_table_says_it_all():
     assert "1 image left out: not rebuilt even without a defense" in text
 
 
+def test_a_label_that_leaks_is_told_though_the_image_is_hidden():
+    hidden = [("int8", index, 0, 1.0, 0.05) for index in range(20)]
+    rows = table(*(("none", index, 0, 1.0, 0.95) for index in range(20)), *hidden)
+    assert "label leaks" not in printed(rows)
+    rows["label_correct"] = True
+    text = printed(rows)
+    assert "image hidden, label leaks in 20 of 20: int8\n" in re.sub(" +\n", "\n", text)
+    assert (
+        "none" not in text.partition("label leaks")[2].partition("docs/FLAGS")[0]
+    )  # its image leaks as well
+    rows["label_correct"] = [number % 20 < 4 for number in range(40)]  # of ten classes: as by chance
+    assert "label leaks" not in printed(rows)
+    assert "4/20" in printed(rows)
+
+
 def test_no_name_is_cut_off_in_a_narrow_terminal():
     rows = table(("none", 0, 0, 1.0, 0.95), ("gaussian(variance=0.0001)", 0, 0, 1.0, 0.5))
     assert "gaussian(variance=0.0001)" in printed(rows, width=80)
@@ -134,7 +150,8 @@ def run(tmp_path_factory):
         f"defenses: [none, gaussian(variance=0.1), prune(ratio=0.3), '{folder}/bad.py:Bad']\n"
         "attacks: [dlg(steps=4)]\nsnapshot_every: 2\n"
     )
-    status = leakbench.main(["sweep", str(folder / "mine.yaml"), "--out", str(folder / "out"), "--jobs", "1"])
+    arguments = ["--out", str(folder / "out"), "--executor", "inline", "--no-figures"]
+    status = leakbench.main(["sweep", str(folder / "mine.yaml"), *arguments])
     assert status == commands.TRIALS_FAILED
     return Store.existing(folder / "out")
 
@@ -162,7 +179,7 @@ def test_a_run_without_snapshots_has_no_film(write, tmp_path):
         "plain.yaml",
         "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\nsnapshot_every: 0\n",
     )
-    assert leakbench.main(["sweep", str(sweep), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert leakbench.main(["sweep", str(sweep), "--out", str(tmp_path / "out"), "--executor", "inline"]) == 0
     assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == {"scores", "curves", "strip"}
 
 

@@ -1,5 +1,6 @@
 """A batch against `torch.optim.LBFGS`, iterate by iterate, in float64: the same algorithm in every slot."""
 
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -15,9 +16,12 @@ from bench.models import MODELS
 from bench.randomness import generator_for
 from defenses import DEFENSES
 
+pytestmark = pytest.mark.numeric
+
 ITERATIONS = 40
 
 
+@cache
 def victims(model, dataset):
     """Cases in float64: every defense from a usual start, and starts beside the image and far from it."""
     images = DATASETS.parse(dataset).open(None)
@@ -35,9 +39,21 @@ def victims(model, dataset):
         ("none", 20 * usual.images.double(), usual.label_logits.double()),
         ("laplacian(variance=10)", 5 * usual.images.double(), usual.label_logits.double()),
     ]  # fmt: skip
-    for number, (defense, dummy, label_logits) in enumerate(starts):
-        shared = DEFENSES.parse(defense)(gradient, generator_for("row for row", defense))
-        yield Case(number, network, shared, Start(dummy, label_logits))
+    return [
+        Case(
+            number,
+            network,
+            DEFENSES.parse(defense)(gradient, generator_for("row for row", defense)),
+            Start(dummy, label_logits),
+        )
+        for number, (defense, dummy, label_logits) in enumerate(starts)
+    ]
+
+
+@cache
+def rows_of(model, dataset, off=0.0):
+    """What PyTorch makes of each case: see `by_pytorch`."""
+    return [by_pytorch(case, off) for case in victims(model, dataset)]
 
 
 def by_pytorch(case, off=0.0):
@@ -82,7 +98,7 @@ MODELS_AND_DATA = [
 @pytest.mark.parametrize(("model", "dataset"), MODELS_AND_DATA)
 def test_every_step_is_the_one_of_pytorch(model, dataset):
     """From PyTorch's own points, so that no error is carried on: each step of each row to 1e-8."""
-    rows = [by_pytorch(case) for case in victims(model, dataset)]
+    rows = rows_of(model, dataset)
     size = len(rows[0][0][0])
     optimizer = LockStepLBFGS(len(rows), size, Settings(), torch.device("cpu"), torch.float64)
     for slot in range(len(rows)):
@@ -103,12 +119,13 @@ def test_every_step_is_the_one_of_pytorch(model, dataset):
 @pytest.mark.parametrize(("model", "dataset"), MODELS_AND_DATA)
 def test_every_iterate_is_the_one_of_pytorch(model, dataset):
     """To 1e-8; where PyTorch itself loses that by a start that is off in its last bit, as far as that."""
-    cases = list(victims(model, dataset))
+    cases = victims(model, dataset)
     attack = DLG(stop_loss=0, pixel_limit=1e300)
     batch = Batch(attack, cases[0], Resources(slots=len(cases)))
     for slot, case in enumerate(cases):
         batch.put(slot, case)
-    rows = [list(zip(by_pytorch(case), by_pytorch(case, 2.0**-52), strict=False)) for case in cases]
+    pairs = zip(rows_of(model, dataset), rows_of(model, dataset, 2.0**-52), strict=True)
+    rows = [list(zip(*pair, strict=False)) for pair in pairs]
     lost = [0.0] * len(cases)
     for iteration in range(ITERATIONS):
         for slot, row in enumerate(rows):
@@ -123,8 +140,7 @@ def test_rows_of_every_kind_are_among_them():
     """That converge, diverge, skip an update of the history, and go on."""
     kinds = set()
     for model, dataset in MODELS_AND_DATA:
-        for case in victims(model, dataset):
-            row = by_pytorch(case)
+        for row in rows_of(model, dataset):
             kinds.add("converges" if row[-1][1] < 1e-6 else "goes on")
             if row[-1][0].abs().max() > 1e3:
                 kinds.add("diverges")

@@ -12,6 +12,8 @@ import leakbench
 from bench.datasets import DATASETS, open_dataset
 from bench.metrics import ssim
 
+pytestmark = pytest.mark.numeric
+
 NET = """
 from torch import nn
 

@@ -124,7 +124,16 @@ def test_ranges_that_are_none(value):
 TRAINED_FIRST = "paper/trained.yaml"  # its checkpoints are those of another run
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda path: path.name)
+def slow_ones_marked(path):
+    """The double backward pass of a ResNet-56 takes half a minute to be checked."""
+    return pytest.param(path, marks=pytest.mark.long) if path.name == "resnet.yaml" else path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [slow_ones_marked(each) for each in sorted((ROOT / "sweeps").rglob("*.yaml"))],
+    ids=lambda p: p.name,
+)
 def test_the_sweeps_that_come_along_are_right(path):
     if path.as_posix().endswith(TRAINED_FIRST):
         _, problems = read_sweep(path)

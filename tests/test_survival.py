@@ -82,7 +82,7 @@ def run_under(before, write, tmp_path, out="out"):
     """A sweep in a process for which `before` has changed what the system allows."""
     write("mine.yaml", SWEEP)
     return subprocess.run(
-        [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", out],
+        [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", out, "--jobs", "1"],
         preexec_fn=before, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -129,15 +129,17 @@ def test_rows_that_cannot_be_written_end_the_sweep_with_a_sentence(write, tmp_pa
 
 SMALL_DISK = "mount -t tmpfs -o size=8m none disk"
 FILL = "head -c $(($(df --output=avail -B1 disk | tail -1) - 60000)) /dev/zero > disk/ballast"
-FULL = {  # what happens before the sweep is run, and the end that it then has
-    "rows": (FILL, "disk/out: cannot be written to: No space left on device"),
+FULL = {  # how many images, what happens before the sweep is run, and the end that it then has
+    "rows": (20, FILL, "disk/out: cannot be written to: No space left on device"),
     "figures": (
+        4,
         f"{{sweep}} && rm -r disk/out/figures disk/out/trials.csv && {FILL}",
         "disk/out: tables and figures cannot be written: No space left on device; the rows are stored",
     ),
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("filled_by", FULL)
 def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
     (tmp_path / "disk").mkdir()
@@ -145,9 +147,9 @@ def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
         ["unshare", "-m", "sh", "-c", SMALL_DISK], cwd=tmp_path, capture_output=True
     ).returncode:
         pytest.skip("a small disk cannot be mounted here")
-    write("mine.yaml", SWEEP.replace("mnist-sample", "{name: mnist-sample, indices: 0-19}"))
+    images, before, end = FULL[filled_by]
+    write("mine.yaml", SWEEP.replace("mnist-sample", f"{{name: mnist-sample, indices: 0-{images - 1}}}"))
     sweep = f"{sys.executable} -m leakbench sweep mine.yaml --out disk/out --jobs 1 --slots 8"
-    before, end = FULL[filled_by]
     filled = f"{SMALL_DISK} && {before.format(sweep=sweep)}"
     script = f"{filled} && {sweep}; status=$?; cp -r disk/out out; exit $status"
     done = subprocess.run(
@@ -159,9 +161,10 @@ def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
     assert "Traceback" not in done.stdout + done.stderr
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
     rows = stored(tmp_path / "out")
-    assert len(rows) == rows["key"].nunique() == 40
+    assert len(rows) == rows["key"].nunique() == 2 * images
 
 
+@pytest.mark.usefixtures("without_rehearsal")
 def test_failed_trials_are_run_again_when_that_is_asked_for(write, tmp_path, capsys):
     source = BAD.replace('if self.deed == "raise"', 'if not os.path.exists("mended")')
     write("bad.py", source)

@@ -219,6 +219,7 @@ def test_what_is_trained_already_is_not_trained_again(trained, tmp_path, capsys)
     assert "of 12 trainings: 12 converged" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_rehearsal")
 def test_a_failed_training_is_told_and_run_again_when_asked_for(write, tmp_path, capsys):
     write("bad.py", BAD.replace("if float(", "import os\n        if not os.path.exists('mended') and float("))
     write(
@@ -233,7 +234,7 @@ def test_a_failed_training_is_told_and_run_again_when_asked_for(write, tmp_path,
     assert len(pd.read_csv(tmp_path / "out" / "trainings.csv")) == 4
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_an_interrupt_keeps_what_is_trained(write, tmp_path, jobs):
     write(
         "mine.yaml",

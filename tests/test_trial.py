@@ -17,11 +17,13 @@ from bench.metrics import ssim
 from bench.models import MODELS
 from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
 
+pytestmark = pytest.mark.numeric
+
 DATA = Path("data")
 
 
 def run_trial(trial, snapshot_every=0):
-    (result,) = run_trials([trial], Conditions(Resources(slots=8), DATA, snapshot_every))
+    (result,) = run_trials([trial], Conditions(Resources(slots=1), DATA, snapshot_every))
     return result
 
 
@@ -221,7 +223,7 @@ def test_a_gradient_of_several_images_is_of_those_that_follow(make_trial):
     assert row.label_true == labels[0]
 
 
-@pytest.mark.parametrize("engine", ["batched", "reference"])
+@pytest.mark.parametrize("engine", ["batched", pytest.param("reference", marks=pytest.mark.long)])
 def test_two_images_are_rebuilt_from_their_mean_gradient(make_trial, engine):
     """In the order of the true ones, whatever the order in which the attack came to them."""
     names = {"dataset": "mnist-sample", "attack": f"dlg(batch_size=2, engine={engine})"}
@@ -243,7 +245,7 @@ def test_steps_add_up_to_the_budget_however_a_trial_ends(make_trial, write):
     ]
     steps = []
     watcher = Watcher(moved=steps.append)
-    results = list(run_trials(trials, Conditions(Resources(slots=8)), watcher))
+    results = list(run_trials(trials, Conditions(Resources(slots=3)), watcher))
     assert {result.row.status for result in results} == {"converged", "budget", "error"}
     assert sum(steps) == 3 * 30
 
@@ -252,7 +254,7 @@ def test_what_is_a_trials_alone_is_announced(make_trial):
     """So that whoever watches knows whose code was running when a worker died."""
     trials = [make_trial(), make_trial(index=1)]
     told = []
-    list(run_trials(trials, Conditions(Resources(slots=8)), Watcher(preparing=told.append)))
+    list(run_trials(trials, Conditions(Resources(slots=2)), Watcher(preparing=told.append)))
     assert told == [trials[0], None, trials[1], None]
 
 
@@ -261,7 +263,7 @@ def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
         raise ArithmeticError("no score")
 
     monkeypatch.setattr("bench.trial.score", fail)
-    results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=8))))
+    results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=2))))
     assert {result.row.index for result in results} == {0, 1}
     assert {result.row.reason for result in results} == {"ArithmeticError: no score"}
 

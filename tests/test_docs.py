@@ -53,11 +53,11 @@ def test_the_command_reference_is_that_of_the_program():
 
 def test_make_targets_of_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = {
         target
         for page in PAGES
-        for target in re.findall(r"(?:^|`)make (?:[A-Z]+=\S+ )*([a-z]+)", page.read_text(), re.MULTILINE)
+        for target in re.findall(r"(?:^|`)make (?:[A-Z]+=\S+ )*([a-z-]+)", page.read_text(), re.MULTILINE)
     }
     assert named >= {"sweep", "test", "lint"}
     assert named <= targets

@@ -140,7 +140,8 @@ def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
     """`image hidden, label leaks in 20 of 20: int8` for those where it is so; empty where there are none."""
     parts: dict[str, list[str]] = {}
     for line in lines.to_dict("records"):
-        if line["verdict"] == Verdict.NONE and label_leaks(line):
+        hidden = line["verdict"] == Verdict.NONE and line["defense"] != BASELINE
+        if hidden and label_leaks(line):
             share = f"{line['labels']} of {line['labelled']}"
             parts.setdefault(share, []).append(names.get(line["defense"], line["defense"]))
     return "; ".join(

@@ -44,13 +44,21 @@ def match_loss(
     return torch.stack(squared).sum()
 
 
-def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, label_logits: Tensor) -> float:
-    """The match loss as a number, at images that any attack may have made: infinite where it is NaN.
+def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor) -> float:
+    """The match loss as a number, at what any attack may have made: infinite where it is NaN.
 
-    Arguments: see `match_loss`.
+    Args:
+        model: the victim's model.
+        shared: as the victim shared it.
+        images: (N, C, H, W).
+        labels: their logits (N, K), or classes (N,).
     """
     own = deepcopy(model)  # a model may keep what passed through it
-    loss = float(match_loss(own, shared, images, label_logits.detach(), create_graph=False).detach())
+    if labels.is_floating_point():
+        loss = float(match_loss(own, shared, images, labels, create_graph=False).detach())
+    else:
+        dummy = shared_gradient(own, images, labels)
+        loss = float(sum((dummy[name] - each).square().sum() for name, each in shared.items()))
     return math.inf if math.isnan(loss) else loss
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Attack, Case, Reconstruction, Resources
+from bench.attacks import Attack, Case, Found, Resources, Spec
 from bench.gradients import trained_parameters
 from defenses import ContractError, Gradients
 from defenses.base import is_finite
@@ -80,7 +80,7 @@ def invert(
     attack: Attack,
     restarts: int,
     resources: Resources,
-) -> list[Reconstruction]:
+) -> list[Found]:
     """What an attack makes of one gradient from several starts, in their order.
 
     Args:
@@ -94,8 +94,8 @@ def invert(
     Raises:
         UserError: the attack breaks its contract.
     """
-    starts = (attack.draw_start(*images, "saved gradient", number) for number in range(restarts))
-    cases = (Case(number, network, shared, start) for number, start in enumerate(starts))
+    spec = Spec(*images, attack.batch_size)
+    cases = (Case(number, network, shared, spec, ("saved gradient", number)) for number in range(restarts))
     found = {}
     for number, each in attack.run(cases, lambda *_: None, resources):
         if isinstance(each, ContractError):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.attacks import ATTACKS, Attack, Case, Reconstruction, Resources, Status
+from bench.attacks import ATTACKS, Attack, Case, Found, Resources, Spec, Status
 from bench.datasets import DATASETS, Dataset
 from bench.gradients import plain_match_loss
 from bench.hardware import hardware_of
@@ -256,7 +256,7 @@ class _Group:
                 yield case
 
     def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
-        """See `Attack.reconstruct`."""
+        """See `Attack.invert_many`."""
         traces = [self.running[number].trace for number in numbers]
         self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
@@ -270,7 +270,7 @@ class _Group:
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
 
-    def _answer(self, number: int, found: Reconstruction | ContractError) -> Result:
+    def _answer(self, number: int, found: Found | ContractError) -> Result:
         each = self.running[number]
         if isinstance(found, ContractError):
             result = self._failure(each.trial, found, len(each.trace.image_mse) - 1)
@@ -279,30 +279,29 @@ class _Group:
         del self.running[number]  # only now: a score that fails must not lose the trial
         return result
 
-    def _finish(self, each: _Running, found: Reconstruction) -> Result:
+    def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
-        self._count(trial.attack.budget - found.iterations)
+        iterations = max(len(found.history) - 1, 0)
+        self._count(trial.attack.budget - iterations)
         images, device = found.images.detach(), self.conditions.resources.device
         order = match(images, trace.truth)
-        trace.objective = found.history
+        trace.objective = list(found.history)
         trace.reconstruction = images[order]
         trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
-        recovered = found.label_logits[order].argmax(-1)
         row = make_row(
             trial,
             device,
             status=found.status.value,
             reason=found.reason,
-            iterations=found.iterations,
-            match_loss=plain_match_loss(case.model, case.shared, images, found.label_logits),
+            iterations=iterations,
+            match_loss=match_loss_of(case, found),
             objective=found.objective,
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
             **asdict(score(trace.truth, trace.reconstruction)),
             label_true=int(labels[0]),
-            label_recovered=int(recovered[0]),
-            label_correct=bool((recovered == labels).all()),
-            classes=found.label_logits.shape[-1],
+            **_label_columns(found, order, labels),
+            classes=case.spec.classes,
             hardware=hardware_of(device),
             seconds=found.seconds,
         )
@@ -315,6 +314,24 @@ class _Group:
     def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
         self._count(trial.attack.budget - max(steps, 0))
         return failure(trial, one_line(error), self.conditions.resources.device)
+
+
+def match_loss_of(case: Case, found: Found) -> float | None:
+    """Of what an attack found, as the harness works it out; None where it did not look for labels."""
+    if found.labels is None:
+        return None
+    return plain_match_loss(case.model, case.shared, found.images.detach(), found.labels.detach())
+
+
+def _label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
+    """What was recovered of the labels (N,), in the order of the true images."""
+    if found.labels is None:
+        return {"label_recovered": None, "label_correct": None}
+    recovered = (found.labels.argmax(-1) if found.labels.is_floating_point() else found.labels)[order]
+    return {
+        "label_recovered": int(recovered[0]),
+        "label_correct": bool((recovered == labels).all()),
+    }
 
 
 def failure(trial: Trial, reason: str, device: str) -> Result:
@@ -341,9 +358,9 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, E
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
     exposed = victim.share(trial.defense)
+    spec = Spec(victim.images.shape, victim.images.classes, trial.attack.batch_size)
     purpose = (trial.dataset.address, trial.index, trial.start)
-    start = trial.attack.draw_start(victim.images.shape, victim.images.classes, *purpose)
-    return Case(number, exposed.network, exposed.shared, start), victim, exposed
+    return Case(number, exposed.network, exposed.shared, spec, purpose), victim, exposed
 
 
 def victim_of(trial: Trial, data_root: Path) -> Victim:

@@ -1,6 +1,7 @@
 """`leakbench attack`: the images behind a gradient from a training of the user's own."""
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,10 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
         console.print(f"note: {text}: name them by weights=checkpoint:FILE")
     resources = Resources(options.device, slots=options.restarts)
     found = invert(shared, network, (shape, classes), attack, options.restarts, resources)
-    losses = [plain_match_loss(network, shared, each.images, each.label_logits) for each in found]
+    losses = [
+        math.inf if each.labels is None else plain_match_loss(network, shared, each.images, each.labels)
+        for each in found
+    ]
     starts = zip(found, losses, strict=True)
     rows = pd.DataFrame([dict(measured(*start, norm_of(shared), truth)) for start in starts])
     best = int(rows["match_loss"].argmin())

@@ -1,16 +1,22 @@
-"""For who writes a defense: `leakbench new-defense`, `check`."""
+"""For authors of defenses and attacks: `leakbench new-defense`, `new-attack`, `check`."""
 
 import argparse
 import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from commands import TRIALS_FAILED
 from commands.common import Verbs
 
-TEMPLATE = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
+if TYPE_CHECKING:
+    from defenses.configured import Configured
+    from sweeps.conformance import Finding
+
+DEFENSE = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,51 +36,103 @@ class {cls}(Defense):
 '''
 
 
+ATTACK = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
+
+from dataclasses import dataclass
+
+import torch
+from bench.attacks import Attack, Found
+
+
+@dataclass(frozen=True)
+class {cls}(Attack):
+    """Says grey, whatever the gradient."""
+
+    shade: float = 0.5  # a setting; several may follow
+
+    def invert(self, case):  # case.model, case.shared {{parameter name: tensor}}, case.spec
+        return Found(torch.full(case.spec.batch_shape, self.shade))
+'''
+
+
 def add(verbs: Verbs) -> None:
     """The verbs and their options."""
-    new = verbs.add_parser("new-defense", help="write a file with a defense that works, to be changed")
-    new.add_argument("name", metavar="NAME", help="of the defense, such as my_defense: writes my_defense.py")
-    new.set_defaults(command=write_defense)
-    check = verbs.add_parser("check", help="try whether a defense keeps its contract")
-    check.add_argument("defense", metavar="DEFENSE", help="file.py, file.py:Class or the name of a known one")
-    check.set_defaults(command=check_defense)
+    for kind, command in (("defense", write_defense), ("attack", write_attack)):
+        article = "an" if kind == "attack" else "a"
+        new = verbs.add_parser(
+            f"new-{kind}", help=f"write a file with {article} {kind} that works, to be changed"
+        )
+        new.add_argument("name", metavar="NAME", help=f"such as my_{kind}: writes my_{kind}.py")
+        new.set_defaults(command=command)
+    check = verbs.add_parser("check", help="try whether a defense or an attack keeps its contract")
+    check.add_argument("plugin", metavar="PLUGIN", help="file.py, file.py:Class or the name of a known one")
+    check.set_defaults(command=check_plugins)
 
 
 def write_defense(options: argparse.Namespace, console: Console) -> int:
     """`leakbench new-defense`."""
-    from defenses.errors import UserError
-
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", options.name.removesuffix(".py"))
-    cls, file = "".join(word[0].upper() + word[1:] for word in words), Path("_".join(words).lower() + ".py")
-    if not re.fullmatch(r"[A-Za-z][\w-]*(\.py)?", options.name) or not words:
-        raise UserError(f"{options.name}: expected letters, digits and _ for a name, such as my_defense")
-    if file.exists():
-        raise UserError(f"{file}: expected no such file, found one; choose another name, or remove it")
-    file.write_text(TEMPLATE.format(cls=cls))
+    file, cls = _write(options.name, DEFENSE, "my_defense")
     console.print(f"{file}: a defense that works; change it into yours, then:")
     console.print(f"  leakbench check {file}")
     console.print(f"  leakbench compare {file}:{cls}")
     return 0
 
 
-def check_defense(options: argparse.Namespace, console: Console) -> int:
+def write_attack(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench new-attack`."""
+    file, cls = _write(options.name, ATTACK, "my_attack")
+    console.print(f"{file}: an attack that works; change it into yours, then:")
+    console.print(f"  leakbench check {file}")
+    console.print(f"and name it in a sweep file, beside another one: attacks: [dlg, '{file}:{cls}']")
+    return 0
+
+
+def _write(name: str, template: str, example: str) -> tuple[Path, str]:
+    """Write a file for a class of that name; the file and the class."""
+    from defenses.errors import UserError
+
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.removesuffix(".py"))
+    cls, file = "".join(word[0].upper() + word[1:] for word in words), Path("_".join(words).lower() + ".py")
+    if not re.fullmatch(r"[A-Za-z][\w-]*(\.py)?", name) or not words:
+        raise UserError(f"{name}: expected letters, digits and _ for a name, such as {example}")
+    if file.exists():
+        raise UserError(f"{file}: expected no such file, found one; choose another name, or remove it")
+    file.write_text(template.format(cls=cls))
+    return file, cls
+
+
+def check_plugins(options: argparse.Namespace, console: Console) -> int:
     """`leakbench check`: a line for each thing that was tried with all settings of a class."""
-    from sweeps.conformance import defenses_in, findings, seconds_a_megabyte
+    from defenses import Defense
+    from sweeps import attack_conformance, defense_conformance
+    from sweeps.conformance import plugins_in
 
     wrong = 0
-    for name, alike in groupby(defenses_in(options.defense), key=lambda defense: defense.name):
-        defenses = list(alike)
-        settings = (str(each).removeprefix(name).strip("()") or "defaults" for each in defenses)
+    for name, alike in groupby(plugins_in(options.plugin), key=lambda plugin: plugin.name):
+        plugins = list(alike)
+        defends = isinstance(plugins[0], Defense)
+        findings = defense_conformance.findings if defends else attack_conformance.findings
+        settings = (str(each).removeprefix(name).strip("()") or "defaults" for each in plugins)
         console.print(f"{name}, with {'; '.join(settings)}")
-        tried = [(defense, finding) for defense in defenses for finding in findings(defense)]
-        for what in dict.fromkeys(finding.what for _, finding in tried):
-            problems = [(d, found.problem) for d, found in tried if found.what == what and found.problem]
-            for defense, problem in problems[:1]:
-                console.print(f"  wrong  {what}: {problem}  [{defense}]")
-            if not problems:
-                console.print(f"  ok     {what}")
-            wrong += len(problems)
-        if not any(finding.problem for _, finding in tried):
-            slowest = max(map(seconds_a_megabyte, defenses))
+        tried = [(plugin, finding) for plugin in plugins for finding in findings(plugin)]
+        for line in _lines(tried):
+            console.print(line)
+        problems = sum(bool(finding.problem) and finding.applies for _, finding in tried)
+        if defends and not problems:
+            slowest = max(map(defense_conformance.seconds_a_megabyte, plugins))
             console.print(f"  takes {1000 * slowest:.2g} ms at most for a MB of gradients")
+        wrong += problems
     return TRIALS_FAILED if wrong else 0
+
+
+def _lines(tried: "list[tuple[Configured, Finding]]") -> Iterator[str]:
+    """One for each thing that was tried, with the first plug-in of which it does not hold."""
+    for what in dict.fromkeys(finding.what for _, finding in tried):
+        own = [(plugin, found) for plugin, found in tried if found.what == what and found.problem]
+        plugin, found = next((each for each in own if each[1].applies), own[0] if own else (None, None))
+        if found is None:
+            yield f"  ok     {what}"
+        elif found.applies:
+            yield f"  wrong  {what}: {found.problem}  [{plugin}]"
+        else:
+            yield f"  not for {what}: {found.problem}"

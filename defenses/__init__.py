@@ -7,15 +7,13 @@ import os
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 
 from defenses.base import ContractError, Defense, Gradients, NoDefense, Point
-from defenses.installed import DefenseRegistry
 from defenses.noise import Gaussian, Laplacian
 from defenses.precision import BFloat16, Float16
 from defenses.pruning import Prune
 from defenses.quantization import Int8
+from defenses.registry import Registry
 from defenses.traffic import sparse_bytes
 
 __all__ = ["DEFENSES", "ContractError", "Defense", "Gradients", "NoDefense", "Point", "sparse_bytes"]
 
-DEFENSES = DefenseRegistry(
-    "defense", Defense, [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8]
-)
+DEFENSES = Registry("defense", Defense, [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8])

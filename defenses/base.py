@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,8 @@ class Defense(Configured):
     settings; this class checks what goes in and what comes out.
     """
 
+    one_of: ClassVar[tuple[str, ...]] = tuple(Point)
     family: ClassVar[str] = ""  # curves of one family share a figure; the name where not given
-    grid: ClassVar[dict[str, list[Any]]] = {}  # {setting: values} that it is judged by, in all combinations
 
     @property
     def strength(self) -> float | None:

@@ -44,6 +44,8 @@ class Configured:
     name: ClassVar[str] = ""
     origin: ClassVar[str] = ""  # digest of the user's file that the class comes from
     citation: ClassVar[str] = ""  # BibTeX entry of the paper that it is from
+    grid: ClassVar[dict[str, list[Any]]] = {}  # {setting: values} that it is tried with, in all combinations
+    one_of: ClassVar[tuple[str, ...]] = ()  # methods of which a class of the kind overrides one or more
 
     def __post_init__(self) -> None:
         found = list(self._coerce_types()) or list(self.problems())

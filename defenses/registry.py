@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from defenses.configured import Configured, SettingError, default_of, parse_arguments, setting_types
+from defenses.installed import installed, load
 
 T = TypeVar("T", bound=Configured)
 USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
@@ -23,7 +24,8 @@ _CALL = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?", re.DOTALL)
 class Registry(Generic[T]):
     """The known classes of one kind (`defense`, `model`, ...), by name.
 
-    `name` may also be `file.py:ClassName`, a subclass of `base` in a file of the user's own.
+    `name` may also be `file.py:ClassName`, a subclass of `base` in a file of the user's own, or what an
+    installed package declares under the entry point `leakbench.KINDs`; our own names come first.
     """
 
     def __init__(self, kind: str, base: type[T], members: Iterable[type[T]]):
@@ -74,6 +76,9 @@ class Registry(Generic[T]):
         """
         if name in self.members:
             return self.members[name]
+        if name in installed(self.kind):
+            cls = load(installed(self.kind)[name])
+            return self.adopt(name, cls, Path(inspect.getfile(cls)))
         if USER_CLASS.fullmatch(name):
             return self.adopt(name, load_user_class(name), Path(name.rpartition(":")[0]))
         hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
@@ -81,7 +86,7 @@ class Registry(Generic[T]):
 
     def known(self) -> list[str]:
         """Every name that needs no file."""
-        return list(self.members)
+        return [*self.members, *(name for name in installed(self.kind) if name not in self.members)]
 
     def adopt(self, name: str, cls: type, file: Path) -> type[T]:
         """A class from a file as a member of this kind, under the name it was asked for by."""
@@ -92,6 +97,10 @@ class Registry(Generic[T]):
         taken = [each.name for each in fields(cls) if _is_taken(self.base, each.name)]
         if taken:
             text = f"{name}: expected another name for the setting {taken[0]!r}: every {self.kind} has one"
+            raise SettingError([("", text)])
+        wanted = self.base.one_of
+        if wanted and all(getattr(cls, each) is getattr(self.base, each) for each in wanted):
+            text = f"{name}: expected a class with one of {', '.join(wanted)}, got one without"
             raise SettingError([("", text)])
         named: type[T] = _named(cls, name, file_digest(file))  # type: ignore[arg-type]  # it is hashable
         return named

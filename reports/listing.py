@@ -23,6 +23,7 @@ YOUR_OWN = {
     "defense": "file.py:ClassName     a subclass of defenses.Defense in a file of your own",
     "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
     "model": "file.py:ClassName     a torch.nn.Module in a file of your own",
+    "attack": "file.py:ClassName     a subclass of bench.attacks.Attack in a file of your own",
 }
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
-from bench.attacks import Reconstruction
+from bench.attacks import Found
 from bench.metrics import match, score
 from reports.pictures import side_by_side
 from reports.tables import plain_table
@@ -22,9 +22,7 @@ CAPTION = (
 )
 
 
-def measured(
-    found: Reconstruction, match_loss: float, norm: float, truth: Tensor | None
-) -> Iterator[tuple[str, Any]]:
+def measured(found: Found, match_loss: float, norm: float, truth: Tensor | None) -> Iterator[tuple[str, Any]]:
     """The columns of a start; the scores only where the images (N, C, H, W) are known.
 
     Args:
@@ -37,7 +35,9 @@ def measured(
     yield "reason", found.reason
     yield "match_loss", match_loss
     yield "of_norm", match_loss / norm**2 if norm else nan
-    yield "labels", " ".join(map(str, found.label_logits.argmax(-1).tolist()))
+    if found.labels is not None:
+        classes = found.labels.argmax(-1) if found.labels.is_floating_point() else found.labels
+        yield "labels", " ".join(map(str, classes.tolist()))
     if truth is not None:
         scores = score(truth, found.images[match(found.images, truth)])
         yield from (("ssim", scores.ssim), ("psnr", scores.psnr), ("mse", scores.mse))
@@ -54,7 +54,7 @@ def starts_table(rows: pd.DataFrame, best: int, title: str) -> Table:
     return table
 
 
-def write_pictures(found: Reconstruction, truth: Tensor | None, folder: Path) -> Iterator[Path]:
+def write_pictures(found: Found, truth: Tensor | None, folder: Path) -> Iterator[Path]:
     """Write each image of a reconstruction as a PNG, beside the original where that is known.
 
     Raises:

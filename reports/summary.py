@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import pandas as pd
@@ -32,7 +32,9 @@ def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     the columns `leaked` and `attackable`: whether the undefended attack leaked that image.
     """
     measured = with_result(rows)
-    chosen = measured.groupby([*VICTIM, "defense"], sort=False)["match_loss"].idxmin()
+    # an attack that looked for no labels has no match loss: of its starts the first stands
+    loss = measured["match_loss"].fillna(inf)
+    chosen = loss.groupby([measured[name] for name in (*VICTIM, "defense")], sort=False).idxmin()
     best = measured.loc[chosen].sort_index()
     best = best.assign(leaked=best["ssim"] >= scale.leak)
     return best.assign(attackable=_leaks_without(best, VICTIM, best))

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Attack, Case, Start
+from bench.attacks import Attack, Case, Spec, Start
 from bench.attacks.closure import BatchClosure
 from bench.attacks.dlg import DLG
 from bench.datasets import Dataset, Images, open_dataset
@@ -205,7 +205,7 @@ def slope_error(
     """
     copy = deepcopy(network).to(dtype)
     shared = shared_gradient(copy, batch.to(dtype), labels)
-    start = Start.draw(images.shape, images.classes, "check", count=len(batch))
+    start = Start.draw(Spec(images.shape, images.classes, len(batch)), "check")
 
     def loss_at(dummy: Tensor) -> Tensor:
         return match_loss(copy, shared, dummy, start.label_logits.to(dtype), create_graph=True)
@@ -231,21 +231,20 @@ def is_batched(attack: Attack) -> TypeGuard[DLG]:
 
 def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Tensor) -> Iterator[str]:
     """Why the batched engine cannot take the network, though one at a time it can be attacked."""
-    case = Case(
-        0,
-        network,
-        shared_gradient(deepcopy(network), batch, labels),
-        Start.draw(images.shape, images.classes, "check", count=len(batch)),
+    spec = Spec(images.shape, images.classes, len(batch))
+    case, start = (
+        Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec),
+        Start.draw(spec, "check"),
     )
     hint = "or set `engine: reference` on the attack"
     try:
-        closure = BatchClosure(case, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
-        x = torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()])
+        closure = BatchClosure(case, start.images, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
+        x = torch.cat([start.images.flatten(), start.label_logits.flatten()])
         (loss, _), (gradient, _) = closure(x.repeat(2, 1))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
         return
-    alone, slope = match_loss_slope(network, case.shared, case.start.images, case.start.label_logits)
+    alone, slope = match_loss_slope(network, case.shared, start.images, start.label_logits)
     text = "expected a model that gives the same in a batch, got a match loss"
     if not torch.allclose(loss, alone, rtol=1e-3):
         yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"

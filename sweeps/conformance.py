@@ -1,30 +1,19 @@
-"""Whether a defense keeps its contract, tried on gradients, batches and models of many kinds."""
+"""What `leakbench check` tries of a plug-in: which there are in a file, and what comes of each attempt."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from inspect import isclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from bench.datasets import DATASETS, Images, open_dataset
-from bench.models import MODELS
-from bench.randomness import generator_for
-from bench.victim import Victim, find_victim, with_layers
-from defenses import DEFENSES, ContractError, Defense, Gradients, Point
-from defenses.configured import SettingError
+from bench.attacks import ATTACKS, NotApplicableError
+from defenses import DEFENSES, ContractError, Defense
+from defenses.configured import Configured, SettingError
 from defenses.errors import UserError, one_line
-from defenses.registry import load_user_file
-from sweeps.checks import defense_problems, model_problems
+from defenses.registry import USER_CLASS, Registry, load_user_class, load_user_file
 
-ENTRIES = 1_000_000  # of the gradient that the time is taken with
-MEGABYTE = 1_000_000
-BATCHES = (1, 8)  # images
-NETWORKS = ("lenet", "mlp")
-SHAPES = {"kernel": (4, 3, 5, 5), "bias": (7,), "one entry": (1,), "number": (), "matrix": (64, 33)}
+CHECKED: tuple[Registry[Any], ...] = (DEFENSES, ATTACKS)
 
 Attempt = Callable[[], str | None]  # tells what is wrong, or raises
 
@@ -35,6 +24,7 @@ class Finding:
 
     what: str
     problem: str
+    applies: bool = True  # whether it is for such a case at all; if not, the problem says why
 
 
 def defenses_in(name: str) -> list[Defense]:
@@ -43,130 +33,74 @@ def defenses_in(name: str) -> list[Defense]:
     Raises:
         UserError: no such file or class, no defense in it, or settings that cannot be used.
     """
+    return plugins_in(name, (DEFENSES,))
+
+
+def plugins_in(name: str, registries: tuple[Registry[Any], ...] = CHECKED) -> list[Any]:
+    """The same for every kind that is checked.
+
+    Raises:
+        UserError: likewise.
+    """
     try:
-        names = _classes_in(Path(name)) if name.endswith(".py") else [name]
-        return [defense for each in names for defense in declared(each)]
+        names = _classes_in(Path(name), registries) if name.endswith(".py") else [name]
+        return [plugin for each in names for plugin in declared(each, _registry_of(each, registries))]
     except SettingError as error:
         lines = (f"{setting}: {text}" if setting else text for setting, text in error.problems)
         raise UserError(*(line if name in line else f"{name}: {line}" for line in lines)) from error
 
 
-def _classes_in(file: Path) -> list[str]:
+def _registry_of(name: str, registries: tuple[Registry[Any], ...]) -> Registry[Any]:
+    """The one that a name belongs to; the first, which says what is wrong, where it belongs to none."""
+    if USER_CLASS.fullmatch(name):
+        cls = load_user_class(name)
+        return next((each for each in registries if issubclass(cls, each.base)), registries[0])
+    return next((each for each in registries if name.partition("(")[0] in each.known()), registries[0])
+
+
+def _classes_in(file: Path, registries: tuple[Registry[Any], ...]) -> list[str]:
     module = load_user_file(file)
+    bases = tuple(each.base for each in registries)
     found = [
         f"{file}:{name}"
         for name, each in vars(module).items()
-        if isclass(each) and issubclass(each, Defense) and each.__module__ == module.__name__
+        if isclass(each) and issubclass(each, bases) and each.__module__ == module.__name__
     ]
     if not found:
-        raise SettingError([("", f"{file}: expected a subclass of defenses.Defense, found none")])
+        kinds = " or ".join(base.__name__ for base in bases)
+        raise SettingError([("", f"{file}: expected a subclass of {kinds}, found none")])
     return found
 
 
-def declared(name: str) -> Iterator[Defense]:
-    """A defense with every combination of its `grid`; with its defaults, where it has none.
+def declared(name: str, registry: Registry[Any]) -> Iterator[Configured]:
+    """A plug-in with every combination of its `grid`; with its defaults, where it has none.
 
     Raises:
         SettingError: unknown, or settings that cannot be used.
     """
-    grid = DEFENSES.find(name).grid
+    grid = registry.find(name).grid
     if not isinstance(grid, dict) or not all(isinstance(values, list | tuple) for values in grid.values()):
         raise SettingError([("grid", f"expected {{setting: [values]}}, got {grid!r}")])
     for values in product(*grid.values()):
-        yield DEFENSES.build(name, dict(zip(grid, values, strict=True)))
+        yield registry.build(name, dict(zip(grid, values, strict=True)))
 
 
-def findings(defense: Defense) -> Iterator[Finding]:
-    """All that is tried with a defense, one after the other."""
-    for what, attempt in _attempts(defense):
+def tried(plugin: Configured, attempts: Iterator[tuple[str, Attempt]]) -> Iterator[Finding]:
+    """What came of each attempt, one after the other."""
+    for what, attempt in attempts:
         try:
             problem = attempt()
         except ContractError as error:
-            problem = str(error).removeprefix(f"defense {defense}: ")
+            problem = str(error).removeprefix(f"defense {plugin}: ").removeprefix(f"attack {plugin}: ")
+        except NotApplicableError as error:
+            yield Finding(what, one_line(error).partition(": ")[2], applies=False)
+            continue
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code may raise anything
             problem = one_line(error)
         yield Finding(what, problem or "")
 
 
-def seconds_a_megabyte(defense: Defense) -> float:
-    """What `apply` takes for a MB of float32: the shortest of three times."""
-    gradients = {"gradient": torch.randn(ENTRIES, generator=generator_for("speed"))}
-    times = (defense.share(gradients, generator_for("check")).seconds for _ in range(3))
-    return min(times) * MEGABYTE / gradients["gradient"].nbytes
-
-
-def _attempts(defense: Defense) -> Iterator[tuple[str, Attempt]]:
-    yield "settings that make a name, and a name that makes the settings", partial(_described, defense)
-    for what, gradients in _gradients():
-        yield what, partial(_shared, defense, gradients)
-    yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)
-    if Point.BATCH in defense.points():
-        for count in BATCHES:
-            yield f"a batch of {count}", partial(_batch, defense, count)
-    if Point.MODEL in defense.points():
-        for network in NETWORKS:
-            yield f"the model {network}, trained and attacked", partial(_network, defense, network)
-
-
-def _gradients() -> Iterator[tuple[str, Gradients]]:
-    """Those that a defense may meet, and in words what they are."""
-    generator = generator_for("gradients to check with")
-    plain = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
-    yield "a gradient of a LeNet", _lenet().gradient
-    yield "shapes from a single entry to a kernel", plain
-    yield "float64", {name: each.double() for name, each in plain.items()}
-    yield "zeros", {name: torch.zeros_like(each) for name, each in plain.items()}
-    yield "entries that are all equal", {name: torch.ones_like(each) for name, each in plain.items()}
-    yield "entries of 1e-30", {name: 1e-30 * each for name, each in plain.items()}
-    yield "entries of 1e4", {name: 1e4 * each for name, each in plain.items()}
-
-
-def _described(defense: Defense) -> str | None:
-    for problem in defense_problems(defense):
-        return problem
-    again = DEFENSES.parse(str(defense))
-    return None if again == defense else f"{defense} is read back as {again}"
-
-
-def _shared(defense: Defense, gradients: Gradients) -> None:
-    defense.share(gradients, generator_for("check"))
-
-
-def _repeated(defense: Defense) -> str | None:
-    victim = _lenet()
-    first, again = victim.share(defense), victim.share(defense)
-    if any(not torch.equal(first.shared[name], again.shared[name]) for name in first.shared):
-        return "expected the same gradients again, got others; draw from `generator` alone"
-    before = torch.random.get_rng_state()
-    defense(victim.gradient, generator_for("check"))
-    if not torch.equal(before, torch.random.get_rng_state()):
-        return "expected that only `generator` is drawn from, found PyTorch's global one moved"
-    return None
-
-
-def _batch(defense: Defense, count: int) -> None:
-    images, batch, labels = _images(count)
-    given = images.shape, images.classes
-    changed, answers = defense.checked_batch(batch, labels, generator_for("check"))
-    scores = MODELS.parse("lenet").build(*given, seed=0)(changed)
-    nn.functional.cross_entropy(scores, answers)
-
-
-def _network(defense: Defense, name: str) -> str | None:
-    images, batch, labels = _images(1)
-    model = MODELS.parse(name)
-
-    def build() -> nn.Module:
-        plain = model.build(images.shape, images.classes, seed=0)
-        return with_layers(defense, plain, name, 0).eval()
-
-    return next(model_problems(build, images, batch, labels, batched=True), None)
-
-
-def _images(count: int) -> tuple[Images, Tensor, Tensor]:
-    images = open_dataset(DATASETS.parse("cifar10-sample"), Path())
-    return images, *images.batch(range(count))
-
-
-def _lenet() -> Victim:
-    return find_victim(DATASETS.parse("cifar10-sample"), range(1), MODELS.parse("lenet"), 0, Path())
+def read_back(plugin: Configured, registry: Registry[Any]) -> str | None:
+    """What is wrong with a plug-in's text."""
+    again = registry.parse(str(plugin))
+    return None if again == plugin else f"{plugin} is read back as {again}"

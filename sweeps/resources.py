@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import Attack, Case, Resources
+from bench.attacks import Attack, Case, Resources, Spec
 from bench.attacks.batched import GRAIN, bytes_per_slot, is_out_of_memory
 from bench.attacks.dlg import DLG
 from bench.gradients import trained_parameters
@@ -81,6 +81,6 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]
             victim = victim_of(trial, data_root)
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            start = trial.attack.draw_start(victim.images.shape, victim.images.classes, "example")
-            found.append((trial.attack, Case(0, network, shared, start)))
+            spec = Spec(victim.images.shape, victim.images.classes, trial.attack.batch_size)
+            found.append((trial.attack, Case(0, network, shared, spec)))
     return found

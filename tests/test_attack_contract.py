@@ -5,48 +5,35 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pandas as pd
 import pytest
 import torch
 
-from bench.attacks import Attack, Reconstruction, Resources, Start, Status
+from bench.attacks import ATTACKS, Attack, Found, Resources, Spec, Status
 from bench.attacks.base import Case
 from bench.datasets import DATASETS, open_dataset
 from bench.models import MODELS
 from bench.trial import Conditions, Trial, run_trials
 from bench.verdicts import Scale
 from defenses import DEFENSES, ContractError
+from defenses.configured import SettingError
+from reports.summary import best_of_restarts
+from sweeps.records import ROW_DTYPES
 
 pytestmark = pytest.mark.numeric
 
 
 @dataclass(frozen=True)
 class Grey(Attack):
-    """Says grey, without a single step: an attack in closed form. `deed` breaks a promise, for image 0."""
+    """Says grey, without a single step. `deed` breaks a promise, for image 0."""
 
     name: ClassVar[str] = "grey"
     deed: str = ""
 
-    @property
-    def budget(self):
-        return 1
-
-    def with_budget(self, steps):
-        return self
-
-    def draw_start(self, shape, classes, *purpose):
-        return Start.draw(shape, classes, *purpose)
-
-    def reconstruct(self, cases, observe, resources):
+    def invert_many(self, cases, observe, resources):
         for case in cases:
-            start = case.start
-            found = Reconstruction(
-                torch.full_like(start.images, 0.5),
-                start.label_logits,
-                None,
-                [],
-                Status.CONVERGED,
-                "grey",
-                0.1,
+            found = Found(
+                torch.full(case.spec.batch_shape, 0.5), torch.zeros(case.spec.logit_shape), reason="grey"
             )
             broken = case.number == 0
             yield from DEEDS.get(self.deed if broken else "", _honest)(case, found, observe)
@@ -98,7 +85,9 @@ DEEDS = {
     "flat": _with(images=lambda found: found.images[0]),
     "double": _with(images=lambda found: found.images.double()),
     "list": _with(images=lambda found: found.images.tolist()),
-    "logits": _with(label_logits=lambda found: found.label_logits[:, :3]),
+    "logits": _with(labels=lambda found: found.labels[:, :3]),
+    "classes": _with(labels=lambda _: torch.tensor([10])),
+    "label list": _with(labels=lambda _: [3]),
     "status": _with(status=lambda _: "fine"),
     "error": _with(status=lambda _: Status.ERROR),
     "objective": _with(objective=lambda _: math.nan),
@@ -114,6 +103,9 @@ DEEDS = {
     "liar": _with(objective=lambda _: -1.0),
     "graph": _with(images=lambda found: found.images.clone().requires_grad_()),
 }
+
+
+LABELS = "expected classes (1,) below 10, or logits (1, 10)"
 
 
 def rows(deed, images=2, defense="none"):
@@ -134,15 +126,17 @@ def rows(deed, images=2, defense="none"):
         ("flat", "images: expected shape (1, 1, 28, 28), got (1, 28, 28)"),
         ("double", "images: expected torch.float32, got torch.float64"),
         ("list", "images: expected shape (1, 1, 28, 28), got list"),
-        ("logits", "label_logits: expected shape (1, 10), got (1, 3)"),
+        ("logits", f"labels: {LABELS}: expected shape (1, 10), got (1, 3)"),
+        ("classes", f"labels: {LABELS}, got [10]"),
+        ("label list", f"labels: {LABELS}, got list"),
         ("status", "status: expected one of Status.CONVERGED, Status.BUDGET, Status.DIVERGED, got 'fine'"),
         ("error", "status: expected one of Status.CONVERGED, Status.BUDGET, Status.DIVERGED, got"),
         ("objective", "objective: expected a number or None, got nan"),
         ("history", "history: expected a list of numbers"),
         ("seconds", "seconds: expected a number >= 0, got -1.0"),
         ("reason", "reason: expected text, got None"),
-        ("nothing", "expected a reconstruction of every case, got none"),
-        ("bare", "expected a Reconstruction, got Tensor"),
+        ("nothing", "expected a result for every case, got none"),
+        ("bare", "expected Found(images, ...), got Tensor"),
     ],
 )  # fmt: skip
 def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):
@@ -189,18 +183,85 @@ def test_the_match_loss_is_worked_out_here():
     assert liar.match_loss == honest.match_loss > 0
 
 
+SMALLEST = """
+from dataclasses import dataclass
+import torch
+from bench.attacks import Attack, Found
+
+@dataclass(frozen=True)
+class Grey(Attack):
+    def invert(self, case):
+        return Found(torch.full(case.spec.batch_shape, 0.5))
+"""
+
+
+def test_an_attack_is_one_method(make_trial, write):
+    """It loops, times and scores nothing; what it did not look for is not measured."""
+    name = f"{write('grey.py', SMALLEST)}:Grey"
+    trials = [make_trial(index=index, attack=name) for index in range(2)]
+    for result in run_trials(trials, Conditions(Resources(slots=2))):
+        row = result.row
+        assert (row.status, row.iterations, row.match_loss, row.objective) == ("converged", 0, None, None)
+        assert (row.label_true is None, row.label_recovered, row.label_correct) == (False, None, None)
+        assert row.mse == pytest.approx(float((result.trace.truth - 0.5).square().mean()))
+        assert row.seconds > 0
+        assert row.classes == 10
+    best = best_of_restarts(rows_of(trials), Scale())
+    assert len(best) == 2
+
+
+def rows_of(trials):
+    records = [dataclasses.asdict(each.row) for each in run_trials(trials, Conditions(Resources()))]
+    return pd.DataFrame(records, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)
+
+
+def test_the_time_is_taken_here(write):
+    slow = SMALLEST.replace("import torch\n", "import time, torch\n").replace(
+        "        return", "        time.sleep(0.05)\n        return"
+    )
+    attack = ATTACKS.parse(f"{write('grey.py', slow)}:Grey")
+    ((_, found),) = attack.run(iter([a_case()]), lambda *_: None, Resources())
+    assert 0.05 <= found.seconds < 5
+
+
+def a_case(number=0):
+    images = open_dataset(DATASETS.parse("mnist-sample"), None)
+    network = MODELS.parse("mlp(hidden=[8])").build(images.shape, images.classes, 0)
+    shared = {name: each.detach() for name, each in network.named_parameters()}
+    return Case(number, network, shared, Spec(images.shape, images.classes), ("a test", number))
+
+
+def test_what_attacks_many_attacks_one():
+    found = ATTACKS.parse("dlg(steps=1)").invert(a_case())
+    assert isinstance(found, Found)
+    assert found.status == "budget"
+
+
+def test_a_start_has_draws_of_its_own():
+    first, again, other = (a_case(number).generator("start") for number in (0, 0, 1))
+    one, two, three = (torch.rand(4, generator=each) for each in (first, again, other))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+
+
+def test_a_class_that_attacks_nothing_is_refused(write):
+    path = write("idle.py", "from bench.attacks import Attack\nclass Idle(Attack): pass\n")
+    with pytest.raises(
+        SettingError, match="expected a class with one of invert, invert_many, got one without"
+    ):
+        ATTACKS.parse(f"{path}:Idle")
+
+
 def test_what_is_left_of_a_graph_does_no_harm():
     assert rows("graph")[0].status == "converged"
 
 
 def test_the_checks_hold_without_the_harness():
     """As `leakbench attack` uses an attack: the base class does the checking."""
-    images = open_dataset(DATASETS.parse("mnist-sample"), None)
-    network = MODELS.parse("mlp(hidden=[8])").build(images.shape, images.classes, 0)
-    cases = [Case(number, network, {}, Start.draw(images.shape, 10, number)) for number in range(2)]
+    cases = [a_case(number) for number in range(2)]
     answers = dict(Grey(deed="flat").run(iter(cases), lambda *_: None, Resources()))
     assert isinstance(answers[0], ContractError)
-    assert isinstance(answers[1], Reconstruction)
+    assert isinstance(answers[1], Found)
 
 
 def test_nan_is_no_verdict():

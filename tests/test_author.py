@@ -1,4 +1,4 @@
-"""Writing a defense: the template, and what is said of one that breaks its contract."""
+"""Writing a defense or an attack: the templates, and what is said of one that breaks its contract."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ import pytest
 
 import commands
 import leakbench
+from bench.attacks import ATTACKS
 from defenses import DEFENSES
 
 HEAD = "from dataclasses import dataclass\nimport torch\nfrom defenses import Defense\n"
@@ -60,12 +61,96 @@ def test_the_template_is_a_defense_that_passes(here, capsys, name, file, cls):
     assert DEFENSES.parse(f"{file}:{cls}(limit=0.1)").limit == 0.1
 
 
-def test_the_template_passes_the_linter_that_users_have(here):
-    leakbench.main(["new-defense", "mine"])
+def test_the_template_of_an_attack_passes(here, capsys):
+    assert leakbench.main(["new-attack", "my_attack"]) == 0
+    assert "attacks: [dlg, 'my_attack.py:MyAttack']" in capsys.readouterr().out
+    assert len((here / "my_attack.py").read_text().splitlines()) <= 18
+    assert checked(capsys, "my_attack.py") == {}
+    assert ATTACKS.parse("my_attack.py:MyAttack(shade=0.25)").shade == 0.25
+
+
+@pytest.mark.parametrize("verb", ["new-defense", "new-attack"])
+def test_the_template_passes_the_linter_that_users_have(here, verb):
+    leakbench.main([verb, "mine"])
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--isolated", "mine.py"], capture_output=True
     )
     assert done.returncode == 0
+
+
+def attack(folder, body, file="mine.py"):
+    """A file with an attack whose `invert` has that body."""
+    head = "from dataclasses import dataclass\nimport torch\nfrom bench.attacks import *\n"
+    lines = "    def invert(self, case):\n        grey = torch.full(case.spec.batch_shape, 0.5)\n"
+    text = f"{head}@dataclass(frozen=True)\nclass Mine(Attack):\n{lines}        {body}\n"
+    (folder / file).write_text(text)
+
+
+SEVERAL = "several gradients, each answered once"
+
+
+@pytest.mark.parametrize(
+    ("body", "what", "problem"),
+    [
+        ("return grey", SEVERAL, "expected Found(images, ...), got Tensor"),
+        ("return Found(grey[0])", SEVERAL, "images: expected shape (1, 1, 28, 28), got (1, 28, 28)"),
+        ("return Found(grey * torch.nan)", SEVERAL, "images: holds NaN or infinity"),
+        ("return Found(grey / case.shared['1.bias'].norm())", "a gradient of zeros", "images: holds NaN or"),
+        (
+            "return Found(torch.rand(case.spec.batch_shape))",
+            "the same again from the same start, and no other randomness",
+            "expected the same images again, got others; draw from `case.generator` alone",
+        ),
+        (
+            "torch.rand(1); return Found(grey)",
+            "the same again from the same start, and no other randomness",
+            "used PyTorch's global random generator; draw only from `case.generator`",
+        ),
+        ("raise ValueError('no way')", SEVERAL, "ValueError: no way"),
+    ],
+)
+def test_what_an_attack_breaks_is_said(here, capsys, body, what, problem):
+    attack(here, body)
+    assert checked(capsys)[what].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("deed", "what"),
+    [
+        ("next(iter(case.shared.values())).zero_()", "shared gradient"),
+        ("next(case.model.parameters()).data.zero_()", "model"),
+    ],
+)
+def test_what_is_not_an_attacks_own_is_left_alone(here, capsys, deed, what):
+    """`invert` gets a copy; an engine that takes the cases themselves has to make its own."""
+    attack(here, f"{deed}; return Found(grey)")
+    assert checked(capsys) == {}
+    text = (here / "mine.py").read_text()
+    engine = "def invert_many(self, cases, observe, resources):\n       for case in cases:"
+    text = text.replace("def invert(self, case):", engine)
+    text = text.replace("return Found(grey)", "yield case.number, Found(grey)")
+    (here / "mine.py").write_text(text)
+    problem = f"changed the {what} in place; work on `case.copy()`"
+    assert checked(capsys) == {"what it is given is left as it is": problem}
+
+
+def test_an_attack_that_is_not_for_a_model_says_so(here, capsys):
+    attack(here, "raise NotApplicableError('expected a smaller image')")
+    assert leakbench.main(["check", "mine.py"]) == 0
+    assert "  not for the gradient of a LeNet: expected a smaller image\n" in capsys.readouterr().out
+
+
+def test_a_file_may_hold_both_kinds(here, capsys):
+    define(here, gives("g.clone()"))
+    with (here / "mine.py").open("a") as file:
+        file.write("from bench.attacks import Attack, Found\n@dataclass(frozen=True)\nclass Grey(Attack):\n")
+        file.write("    def invert(self, case): return Found(torch.full(case.spec.batch_shape, 0.5))\n")
+    assert checked(capsys) == {}
+    assert leakbench.main(["check", "mine.py"]) == 0
+    output = capsys.readouterr().out
+    assert "mine.py:Mine, with defaults\n" in output
+    assert "mine.py:Grey, with defaults\n" in output
+    assert leakbench.main(["check", "dlg"]) == 0
 
 
 def test_nothing_is_written_over(here, capsys):
@@ -166,7 +251,7 @@ def test_our_own_pass(capsys, defense):
         (None, "mine.py", "no file 'mine.py' (looked in {here})"),
         ("import nothing_there", "mine.py", "mine.py: could not be imported: ModuleNotFoundError"),
         ("def broken(:", "mine.py", "mine.py: could not be imported: SyntaxError"),
-        ("x = 1", "mine.py", "mine.py: expected a subclass of defenses.Defense, found none"),
+        ("x = 1", "mine.py", "mine.py: expected a subclass of Defense or Attack, found none"),
         ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
         (
             "class Mine: pass", "mine.py:Mine",

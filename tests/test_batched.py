@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from bench.attacks import Case, Resources, Start
+from bench.attacks import Case, Resources, Spec
 from bench.attacks.batched import Batch
 from bench.attacks.dlg import DLG
 from bench.datasets import DATASETS
@@ -66,8 +66,9 @@ def case(model, dataset, index, number=0):
     images = DATASETS.parse(dataset).open(None)
     image, label = images[index]
     network = MODELS.parse(model).build(images.shape, images.classes, 0)
-    start = Start.draw(images.shape, images.classes, dataset, index)
-    return Case(number, network, shared_gradient(network, image[None], torch.tensor([label])), start)
+    spec = Spec(images.shape, images.classes)
+    shared = shared_gradient(network, image[None], torch.tensor([label]))
+    return Case(number, network, shared, spec, (dataset, index))
 
 
 def test_a_batch_gets_narrower_when_slots_stay_empty():

@@ -25,13 +25,13 @@ restarts: 2
 LONGER = """
 datasets: [{name: cifar10-sample, indices: 0-1}]
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
-attacks: [dlg(steps=12)]
+attacks: [dlg(steps=10)]
 restarts: 2
 """
 TURNED = """
 datasets: [{name: cifar10-sample, indices: [1, 0]}]
 defenses: [prune(ratio=0.5), none, gaussian(variance=0.01)]
-attacks: [dlg(steps=12)]
+attacks: [dlg(steps=10)]
 restarts: 2
 """
 
@@ -325,7 +325,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
 
 
 def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):
-    write("mine.yaml", LONGER.replace("steps=12", "steps=3000"))
+    write("mine.yaml", LONGER.replace("steps=10", "steps=3000"))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = start("sweep", "mine.yaml", "--out", "out", "--jobs", "1", cwd=tmp_path, **pipes)
     manifest = tmp_path / "out" / "sweep.json"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import Case, Start
+from bench.attacks import Case, Spec, Start
 from bench.attacks import closure as module
 from bench.attacks.closure import BatchClosure
 from bench.gradients import match_loss_slope, shared_gradient
@@ -58,6 +58,10 @@ LAYERS = {
 }
 
 
+def case_of(network, shared, start, number=0):
+    return Case(number, network, shared, Spec(SHAPE, CLASSES, len(start.images)), start=start)
+
+
 def victims(name, dtype, count=1):
     """Three networks of one architecture with a case each."""
     for number in range(3):
@@ -73,7 +77,7 @@ def victims(name, dtype, count=1):
             torch.randn((count, CLASSES), generator=generator, dtype=dtype),
         )
         labels = (number + torch.arange(count)) % CLASSES
-        yield Case(number, network, shared_gradient(network, images, labels), start)
+        yield case_of(network, shared_gradient(network, images, labels), start, number)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -82,7 +86,9 @@ def victims(name, dtype, count=1):
 def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
     """In both dtypes: PyTorch's own convolutions and oneDNN's want other layouts of memory."""
     cases = list(victims(name, dtype, count))
-    batch = BatchClosure(cases[0], lambda pixels: pixels, len(cases), torch.device("cpu"))
+    batch = BatchClosure(
+        cases[0], cases[0].start.images, lambda pixels: pixels, len(cases), torch.device("cpu")
+    )
     x = torch.stack(
         [torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()]) for case in cases]
     )
@@ -100,7 +106,7 @@ def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
 
 def test_slots_that_depend_on_their_place_are_told_of(monkeypatch, caplog):
     (case, *_) = victims("linear", torch.float32)
-    batch = BatchClosure(case, lambda pixels: pixels, 4, torch.device("cpu"))
+    batch = BatchClosure(case, case.start.images, lambda pixels: pixels, 4, torch.device("cpu"))
     x = torch.zeros(4, case.start.images.numel() + CLASSES)
     batch.check(x)
     assert "depend" not in caplog.text
@@ -125,8 +131,8 @@ def test_nothing_is_recorded_in_vain():
     network(torch.zeros(1, *SHAPE))
     image = torch.rand(1, *SHAPE)
     start = Start(image, torch.zeros(1, CLASSES))
-    case = Case(0, network, shared_gradient(network, image, torch.tensor([0])), start)
-    batch = BatchClosure(case, lambda pixels: pixels, 2, torch.device("cpu"))
+    case = case_of(network, shared_gradient(network, image, torch.tensor([0])), start)
+    batch = BatchClosure(case, image, lambda pixels: pixels, 2, torch.device("cpu"))
     x = torch.zeros(2, image.numel() + CLASSES)
     recorded = module.record(batch._vectorised, x, *batch._held())
     computed = 0

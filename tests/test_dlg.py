@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.attacks import ATTACKS, Attack, Case, Resources, Start
+from bench.attacks import ATTACKS, Attack, Case, Resources, Spec, Start
 from bench.attacks.dlg import DLG
 from bench.datasets import DATASETS
 from bench.gradients import shared_gradient
@@ -28,8 +28,14 @@ def victim(model="lenet", dataset="cifar10-sample", index=0, defense="none", dty
     network = MODELS.parse(model).build(images.shape, images.classes, 0).to(dtype)
     shared = shared_gradient(network, batch.to(dtype), labels)
     shared = DEFENSES.parse(defense)(shared, generator_for("test", defense))
-    start = Start.draw(images.shape, images.classes, dataset, index, 0, count=count)
+    start = Start.draw(Spec(images.shape, images.classes, count), dataset, index, 0)
     return network, shared, Start(start.images.to(dtype), start.label_logits.to(dtype)), (batch, labels)
+
+
+def case(number, network, shared, start):
+    """One whose attack begins there."""
+    (count, *shape), classes = start.images.shape, start.label_logits.shape[1]
+    return Case(number, network, shared, Spec(tuple(shape), classes, count), start=start)
 
 
 @pytest.fixture(params=["reference", "batched"])
@@ -43,8 +49,8 @@ def dlg(request):
             assert (numbers, steps) == ([7], [len(seen)])
             seen.append(images[0].clone())
 
-        ((number, found),) = DLG(engine=request.param, **settings).reconstruct(
-            iter([Case(7, network, shared, start)]), observe, Resources(slots=slots)
+        ((number, found),) = DLG(engine=request.param, **settings).invert_many(
+            iter([case(7, network, shared, start)]), observe, Resources(slots=slots)
         )
         assert number == 7
         return found, seen
@@ -96,7 +102,7 @@ def test_match_loss_follows_the_authors_loop(dlg, model, dataset, defense, count
     expected, images = authors_loop(network, shared, start, steps)
     found, seen = dlg(network, shared, start, steps=steps, stop_loss=0.0, pixel_limit=1e30)
     # where nothing moves any more the engine stops, and the loop repeats itself
-    continued = found.history[1:] + [found.history[-1]] * (steps - found.iterations)
+    continued = found.history[1:] + [found.history[-1]] * (steps - (len(found.history) - 1))
     assert continued == pytest.approx(expected, rel=1e-8)
     torch.testing.assert_close(seen[-1], images, rtol=1e-6, atol=1e-8)
     assert found.history[0] > max(expected)
@@ -107,7 +113,7 @@ def test_the_attack_rebuilds_a_real_image_and_its_label(dlg):
     found, _ = dlg(network, shared, start, steps=100)
     assert found.status == "converged"
     assert float((found.images - images).square().mean()) < 1e-5
-    assert torch.equal(found.label_logits.argmax(-1), labels)
+    assert torch.equal(found.labels.argmax(-1), labels)
 
 
 def test_the_best_iterate_is_kept_and_not_the_last(dlg):
@@ -123,7 +129,7 @@ def test_every_outer_step_is_observed_in_order(dlg):
     found, seen = dlg(network, shared, start, steps=4)
     assert len(seen) == 5
     assert torch.equal(seen[0], start.images)
-    assert (found.iterations, len(found.history), found.status) == (4, 5, "budget")
+    assert ((len(found.history) - 1), len(found.history), found.status) == (4, 5, "budget")
     assert found.reason == "stopped at the limit of 4 steps"
 
 
@@ -139,7 +145,7 @@ def test_converged_when_match_loss_falls_below_the_limit(dlg):
     found, _ = dlg(network, shared, start, steps=50, stop_loss=5.0)
     assert found.status == "converged"
     assert found.history[-1] < 5.0 <= found.history[-2]
-    assert found.reason == f"match loss fell below 5 at step {found.iterations}"
+    assert found.reason == f"match loss fell below 5 at step {(len(found.history) - 1)}"
 
 
 def test_diverged_when_pixels_leave_every_range(dlg):
@@ -187,7 +193,7 @@ def test_ending_at_a_fixed_point_loses_nothing(dlg):
     near = Start(images.double() + 0.1 * start.images, known)
     found, _ = dlg(network, shared, near, steps=400, stop_loss=0.0, tolerance_change=1e-4)
     assert "nothing moved" in found.reason
-    stopped = found.iterations
+    stopped = len(found.history) - 1
     assert stopped > 1
     assert found.history[-1] < 1e-3 * found.history[0]
     history, _ = _with_settings(network, shared, near, stopped + 10, tolerance_change=1e-4)
@@ -210,10 +216,13 @@ def _with_settings(network, shared, start, outer_steps, **settings):
 
 @pytest.mark.parametrize("attack", list(ATTACKS), ids=lambda attack: attack.name)
 def test_the_image_is_no_argument_of_an_attack(attack):
-    parameters = list(inspect.signature(attack.reconstruct).parameters)
+    assert list(inspect.signature(attack.invert).parameters) == ["self", "case"]
+    parameters = list(inspect.signature(attack.invert_many).parameters)
     assert parameters == ["self", "cases", "observe", "resources"]
     assert issubclass(attack, Attack)
-    assert [field.name for field in dataclasses.fields(Case)] == ["number", "model", "shared", "start"]
+    known = ["number", "model", "shared", "spec", "purpose", "start"]
+    assert [field.name for field in dataclasses.fields(Case)] == known
+    assert [field.name for field in dataclasses.fields(Spec)] == ["shape", "classes", "count"]
 
 
 def test_defaults_are_the_authors():

@@ -27,7 +27,7 @@ def test_the_defense_of_the_readme_runs_as_written(tmp_path, monkeypatch, capsys
     assert "steps: 60" in sweep
     (tmp_path / "mine.yaml").write_text(sweep.replace("steps: 60", "steps: 2"))
     monkeypatch.chdir(tmp_path)
-    assert leakbench.main(["sweep", "mine.yaml", "--jobs", "1"]) == 0
+    assert leakbench.main(["sweep", "mine.yaml", "--executor", "inline", "--no-figures"]) == 0
     output = capsys.readouterr().out
     assert "note: defense 'none' added" in output
     rows = pd.read_csv("runs/mine/trials.csv")

@@ -54,6 +54,7 @@ VERBS = {  # of the README, likewise
     " --attack 'dlg(steps=2)'",
     "tidy": "tidy runs/small",
     "new-defense": "new-defense my_defense",
+    "new-attack": "new-attack my_attack",
     "check": "check my_defense.py",
 }
 GRADIENT = """

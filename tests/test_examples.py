@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from bench.randomness import generator_for
+from bench.trial import Conditions, run_trials
 from defenses import DEFENSES
 from defenses.configured import SettingError
 
@@ -23,6 +24,27 @@ def test_sign_keeps_a_bit_of_each_entry():
     shared = example("sign.py:Sign").share({"g": torch.tensor([3.0, -1.0, 0.0, 4.0])}, torch.Generator())
     assert shared.gradients["g"].tolist() == [2.0, -2.0, 0.0, 2.0]
     assert shared.sent_bytes == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("defense", "least"), [("none", 0.999), ("float16", 0.999), ("int8", 0.99), ("gaussian(std=0.001)", 0.9)]
+)
+def test_the_first_layer_gives_the_image_away(make_trial, defense, least):
+    attack = f"{EXAMPLES}/first_layer.py:FirstLayer"
+    trials = [
+        make_trial(dataset="mnist-sample", model="mlp", index=index, attack=attack, defense=defense)
+        for index in range(3)
+    ]
+    rows = [result.row for result in run_trials(trials, Conditions())]
+    assert {row.status for row in rows} == {"converged"}
+    assert min(row.ssim for row in rows) > least
+    assert all(row.label_correct for row in rows)
+
+
+def test_the_first_layer_says_where_it_is_none(make_trial):
+    (result,) = run_trials([make_trial(attack=f"{EXAMPLES}/first_layer.py:FirstLayer")], Conditions())
+    text = "NotApplicableError: expected one image and a fully connected first layer with a bias"
+    assert (result.row.status, result.row.reason) == ("error", text)
 
 
 def test_clipping_scales_the_whole_gradient_down_and_never_up():

@@ -25,6 +25,23 @@ def function():
 """
 
 
+ATTACK = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from bench.attacks import Attack, Found
+
+@dataclass(frozen=True)
+class Grey(Attack):
+    def invert(self, case):
+        return Found(torch.full(case.spec.batch_shape, 0.5))
+
+class Linear(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
 @pytest.fixture
 def package(write):
     """A package as pip leaves it: a module, and metadata with entry points."""
@@ -56,6 +73,18 @@ def outcome(package, code):
 def test_a_defense_of_an_installed_package_is_known_by_its_name(package):
     code = "d = DEFENSES.parse('halve(factor=0.25)')\nprint(d, len(d.origin), d.settings())"
     assert outcome(package, code) == "halve(factor=0.25) 64 {'factor': 0.25}"
+
+
+def test_attacks_data_sets_and_models_are_found_likewise(package, write):
+    write("pictures.py", ATTACK)
+    write(
+        "pictures-1.0.dist-info/entry_points.txt",
+        "[leakbench.attacks]\ngrey = pictures:Grey\n[leakbench.models]\nlinear = pictures:Linear\n",
+    )
+    write("pictures-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: pictures\nVersion: 1.0\n")
+    code = "from bench.attacks import ATTACKS\nfrom bench.models import MODELS\n"
+    code += "print(ATTACKS.parse('grey'), MODELS.parse('linear'), 'grey' in DEFENSES.known())"
+    assert outcome(package, code) == "grey linear False"
 
 
 def test_a_name_of_our_own_stays_ours(package):

@@ -58,12 +58,13 @@ print(predicted, status("VmHWM") - before)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "slots"),
     [
         ("mlp(hidden=[256])", 16),
-        pytest.param("lenet", 64, marks=pytest.mark.long),
-        pytest.param("net.py:Net", 32, marks=pytest.mark.long),
+        ("lenet", 64),
+        ("net.py:Net", 32),
     ],
 )
 def test_the_prediction_is_within_a_fifth_of_the_measured_peak(write, tmp_path, model, slots):

@@ -46,7 +46,7 @@ FILES = {
     "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\nattacks:\n"
     "  - {name: dlg, batch_size: [1, 2], steps: 25, engine: reference, init: uniform,"
     " parameterisation: sigmoid}\n",
-    "data": "datasets: [{name: cifar10-sample, indices: 0-1}, {name: mnist-sample, indices: 0-1}]\n"
+    "data": "datasets: [cifar10-sample, mnist-sample]\n"
     + FEW + MORE,
     "weights": "datasets: [cifar10-sample]\nmodel_seeds: 1\n" + FEW + MORE,
     "activations": "datasets: [cifar10-sample]\nmodels: ['lenet(activation=tanh)']\n" + FEW + MORE,

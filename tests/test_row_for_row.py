@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bench.attacks import Case, Resources, Start
+from bench.attacks import Case, Resources, Spec, Start
 from bench.attacks.batched import Batch
 from bench.attacks.dlg import DLG
 from bench.datasets import DATASETS
@@ -28,7 +28,8 @@ def victims(model, dataset):
     image, label = images.batch([1])
     network = MODELS.parse(model).build(images.shape, images.classes, 0).double()
     gradient = shared_gradient(network, image.double(), label)
-    usual = Start.draw(images.shape, images.classes, "row for row")
+    spec = Spec(images.shape, images.classes)
+    usual = Start.draw(spec, "row for row")
     known = torch.full((1, images.classes), -9.0, dtype=torch.float64)
     known[0, label] = 9
     starts = [
@@ -44,7 +45,8 @@ def victims(model, dataset):
             number,
             network,
             DEFENSES.parse(defense)(gradient, generator_for("row for row", defense)),
-            Start(dummy, label_logits),
+            spec,
+            start=Start(dummy, label_logits),
         )
         for number, (defense, dummy, label_logits) in enumerate(starts)
     ]

@@ -1,13 +1,11 @@
 """Attacks, one a file, and the registry of them."""
 
-from bench.attacks.base import Attack, Case, Reconstruction, Resources, Start, Status
+from bench.attacks.base import Attack, Case, Found, NotApplicableError, Resources, Spec, Start, Status
 from bench.attacks.dlg import DLG
 from defenses.registry import Registry
 
-__all__ = ["ATTACKS", "Attack", "Case", "Reconstruction", "Resources", "Start", "Status"]
+__all__ = [
+    "ATTACKS", "Attack", "Case", "Found", "NotApplicableError", "Resources", "Spec", "Start", "Status",
+]  # fmt: skip
 
-ATTACKS: Registry[Attack] = Registry(
-    "attack",
-    Attack,  # type: ignore[type-abstract]
-    [DLG],
-)
+ATTACKS = Registry("attack", Attack, [DLG])

@@ -1,11 +1,12 @@
 """What an attack is given, and what it gives back. The image it is after is not among it."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ from defenses.base import unlike
 from defenses.configured import Configured
 
 Observer = Callable[[list[int], list[int], Tensor], None]
+
+
+class NotApplicableError(Exception):
+    """An attack cannot take such a case, whatever the defense; the text is one sentence that says why."""
 
 
 class Status(StrEnum):
@@ -33,29 +38,41 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Spec:
+    """What a server knows of the images behind a gradient without having seen them."""
+
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    count: int = 1  # images that the gradient is the mean of
+
+    @property
+    def batch_shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of what an attack gives back."""
+        return (self.count, *self.shape)
+
+    @property
+    def logit_shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        return self.count, self.classes
+
+
+@dataclass(frozen=True)
 class Start:
-    """Where the attack begins: dummy images (N, C, H, W) and the logits of their labels (N, K)."""
+    """Where an iteration begins: dummy images (N, C, H, W) and the logits of their labels (N, K)."""
 
     images: Tensor
     label_logits: Tensor
 
     @classmethod
-    def draw(
-        cls,
-        shape: tuple[int, int, int],
-        classes: int,
-        *purpose: str | int,
-        count: int = 1,
-        uniform: bool = False,
-    ) -> "Start":
+    def draw(cls, spec: Spec, *purpose: str | int, uniform: bool = False) -> "Start":
         """N(0, 1) pixels, as the DLG authors start, or U(0, 1) ones, and N(0, 1) logits.
 
         Equal purpose, equal start.
         """
         pixels = generator_for("start image", *purpose)
         return cls(
-            (torch.rand if uniform else torch.randn)((count, *shape), generator=pixels),
-            torch.randn((count, classes), generator=generator_for("start label", *purpose)),
+            (torch.rand if uniform else torch.randn)(spec.batch_shape, generator=pixels),
+            torch.randn(spec.logit_shape, generator=generator_for("start label", *purpose)),
         )
 
 
@@ -64,9 +81,20 @@ class Case:
     """All that an honest-but-curious server has of one trial."""
 
     number: int  # what the caller knows the trial by
-    model: nn.Module  # with the victim's weights
+    model: nn.Module  # with the victim's weights, in evaluation mode
     shared: Gradients  # {parameter name: tensor}, as the victim shared it, on the CPU
-    start: Start  # on the CPU
+    spec: Spec
+    purpose: tuple[str | int, ...] = ()  # what the trial's draws are addressed by
+    start: Start | None = None  # on the CPU; where an iteration begins, if not at a draw of its own
+
+    def copy(self) -> "Case":
+        """One whose model and gradient may be changed: those of this one are other trials' as well."""
+        shared = {name: gradient.clone() for name, gradient in self.shared.items()}
+        return replace(self, model=deepcopy(self.model), shared=shared)
+
+    def generator(self, what: str) -> torch.Generator:
+        """A CPU generator for the draws of the attack that `what` names; another start has another one."""
+        return generator_for(what, *self.purpose)
 
 
 @dataclass(frozen=True)
@@ -79,16 +107,16 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Found:
     """What an attack made of one shared gradient. Tensors are on the CPU."""
 
     images: Tensor  # (N, C, H, W), not clipped; of an iteration its best iterate
-    label_logits: Tensor  # (N, K), of the same iterate
-    objective: float | None  # of the same iterate, as the attack has it; None where it minimises nothing
-    history: list[float]  # the objective at the start and after each outer step; may be empty
-    status: Status
-    reason: str
-    seconds: float  # the trial's share of the time that the attack took
+    labels: Tensor | None = None  # classes (N,) or logits (N, K), of the same iterate; None: not looked for
+    objective: float | None = None  # likewise, as the attack has it; None where it minimises nothing
+    history: Sequence[float] = ()  # the objective at the start and after each outer step
+    status: Status = Status.CONVERGED
+    reason: str = ""
+    seconds: float = 0.0  # filled in by the base class, unless several cases share the time
 
     @property
     def iterations(self) -> int:
@@ -97,53 +125,66 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class Attack(Configured, ABC):
+class Attack(Configured):
     """A way to images from the gradients that were shared for them.
 
-    An author writes `reconstruct`; this class checks what comes out of it.
+    An author overrides `invert` on a frozen dataclass whose fields are the settings; this class loops,
+    takes the time and checks what comes out. What attacks many gradients at once overrides `invert_many`.
     """
+
+    one_of: ClassVar[tuple[str, ...]] = ("invert", "invert_many")
 
     batch_size: int = 1  # images that one shared gradient is the mean of: the trial's, and those after it
 
     @property
-    @abstractmethod
     def budget(self) -> int:
-        """The most outer steps that an attack on one gradient takes."""
+        """The most outer steps that an attack on one gradient takes; 1 where it does not iterate."""
+        return 1
 
-    @abstractmethod
     def with_budget(self, steps: int) -> Self:
         """The same attack with another limit of outer steps."""
+        return self
 
-    @abstractmethod
-    def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:
-        """Where to begin; equal purpose, equal start."""
+    def invert(self, case: Case) -> Found:
+        """The images that best explain one shared gradient.
 
-    @abstractmethod
-    def reconstruct(
+        Args:
+            case: all that is known of it, its own copy. Random numbers come from `case.generator` alone.
+        """
+        ((_, found),) = self.invert_many(iter([case]), lambda *_: None, Resources())
+        return found
+
+    def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Reconstruction]]:
-        """The images that best explain each shared gradient, in the order in which they are done.
+    ) -> Iterator[tuple[int, Found]]:
+        """The same for many gradients, in the order in which they are done; one by one unless overridden.
 
         Args:
             cases: models of one architecture and gradients of `batch_size` images each; taken one by
-                one, as there is room for them.
+                one, as there is room for them. Other trials share what is in them: see `Case.copy`.
             observe: told (numbers, outer steps, dummy images (k, N, C, H, W)) at the start and after
                 every outer step; it returns nothing, so what it knows stays on its side.
             resources: where to compute, and how much at once.
 
         Yields:
-            (number of the case, its reconstruction).
+            (number of the case, what was found).
         """
+        for case in cases:
+            began = time.perf_counter()
+            found = self.invert(case.copy())
+            if isinstance(found, Found):
+                found = replace(found, seconds=time.perf_counter() - began)
+            yield case.number, found
 
     def run(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Reconstruction | ContractError]]:
-        """`reconstruct`, with its contract checked: what became of each case that it took, once.
+    ) -> Iterator[tuple[int, Found | ContractError]]:
+        """`invert_many`, with its contract checked: what became of each case that it took, once.
 
-        A ContractError stands in place of a reconstruction that cannot be used, or that never came.
+        A ContractError stands in place of something that cannot be used, or that never came.
 
         Raises:
-            ContractError: a reconstruction of a case that it did not take, or a second one of the same;
+            ContractError: a result for a case that it did not take, or a second one of the same;
                 something observed that is none of the cases' dummy images.
         """
         unanswered: dict[int, Case] = {}
@@ -159,14 +200,14 @@ class Attack(Configured, ABC):
                 raise ContractError(f"attack {self}: observe: {problem}")
             observe(numbers, steps, images)
 
-        for number, found in self.reconstruct(taken(), checked_observe, resources):
+        for number, found in self.invert_many(taken(), checked_observe, resources):
             if number not in unanswered:
                 text = f"expected the number of a case that it took and did not answer yet, got {number!r}"
                 raise ContractError(f"attack {self}: {text}")
             problem = next(_broken_promises(unanswered.pop(number), found), None)
             yield number, ContractError(f"attack {self}: {problem}") if problem else found
         for number in unanswered:
-            yield number, ContractError(f"attack {self}: expected a reconstruction of every case, got none")
+            yield number, ContractError(f"attack {self}: expected a result for every case, got none")
 
 
 def _badly_observed(
@@ -176,7 +217,7 @@ def _badly_observed(
     if strange:
         yield f"expected numbers of cases that it took and did not answer yet, got {strange[0]!r}"
     elif numbers:
-        shape = (len(numbers), *cases[numbers[0]].start.images.shape)
+        shape = (len(numbers), *cases[numbers[0]].spec.batch_shape)
         if not isinstance(images, Tensor) or images.shape != shape or len(steps) != len(numbers):
             found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             expected = f"expected {len(numbers)} steps and dummy images of shape {shape}"
@@ -184,16 +225,13 @@ def _badly_observed(
 
 
 def _broken_promises(case: Case, found: object) -> Iterator[str]:
-    """What is wrong with a reconstruction, if something is."""
-    if not isinstance(found, Reconstruction):
-        yield f"expected a Reconstruction, got {type(found).__name__}"
+    """What is wrong with what an attack found, if something is."""
+    if not isinstance(found, Found):
+        yield f"expected Found(images, ...), got {type(found).__name__}"
         return
-    start = case.start
-    for name, wanted, given in (
-        ("images", start.images, found.images),
-        ("label_logits", start.label_logits, found.label_logits),
-    ):
-        yield from (f"{name}: {problem}" for problem in unlike(wanted, given))
+    wanted = torch.empty(case.spec.batch_shape, dtype=next(iter(case.shared.values())).dtype)
+    yield from (f"images: {problem}" for problem in unlike(wanted, found.images))
+    yield from (f"labels: {problem}" for problem in _label_problems(case.spec, found.labels))
     if not isinstance(found.status, Status) or not found.status.has_result:
         known = ", ".join(f"Status.{each.name}" for each in Status if each.has_result)
         yield f"status: expected one of {known}, got {found.status!r}"
@@ -201,10 +239,24 @@ def _broken_promises(case: Case, found: object) -> Iterator[str]:
         yield f"reason: expected text, got {found.reason!r}"
     if found.objective is not None and (not _is_number(found.objective) or math.isnan(found.objective)):
         yield f"objective: expected a number or None, got {found.objective!r}"
-    if not isinstance(found.history, list) or not all(map(_is_number, found.history)):
+    if not isinstance(found.history, list | tuple) or not all(map(_is_number, found.history)):
         yield "history: expected a list of numbers"
     if not _is_number(found.seconds) or not 0 <= found.seconds < math.inf:
         yield f"seconds: expected a number >= 0, got {found.seconds!r}"
+
+
+def _label_problems(spec: Spec, labels: object) -> Iterator[str]:
+    count, classes = spec.logit_shape
+    expected = f"expected classes ({count},) below {classes}, or logits ({count}, {classes})"
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor):
+        yield f"{expected}, got {type(labels).__name__}"
+    elif labels.is_floating_point():
+        problems = unlike(labels.new_empty(spec.logit_shape), labels)
+        yield from (f"{expected}: {problem}" for problem in problems)
+    elif labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):
+        yield f"{expected}, got {labels.tolist()}"
 
 
 def _is_number(value: object) -> bool:

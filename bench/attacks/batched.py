@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Observer, Reconstruction, Resources, Status
+from bench.attacks.base import Case, Found, Observer, Resources, Status
 from bench.attacks.closure import BatchClosure
 from bench.attacks.memory import held_bytes
 from bench.lbfgs import LockStepLBFGS
@@ -29,8 +29,8 @@ GRAIN = 8  # slots: no batch is made narrower than this
 
 def run(
     attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
-) -> Iterator[tuple[int, Reconstruction]]:
-    """See `Attack.reconstruct`; out of memory, it starts what is unfinished again in half the slots."""
+) -> Iterator[tuple[int, Found]]:
+    """See `Attack.invert_many`; out of memory, it starts what is unfinished again in half the slots."""
     while first := list(islice(cases, resources.slots)):
         unfinished = {case.number: case for case in first}
         try:
@@ -56,7 +56,7 @@ def _run(  # a batch, from its first cases until no case is left
     unfinished: dict[int, Case],
     observe: Observer,
     resources: Resources,
-) -> Iterator[tuple[int, Reconstruction]]:
+) -> Iterator[tuple[int, Found]]:
     batch = Batch(attack, first[0], resources)
     for slot, case in enumerate(first):
         batch.put(slot, case)
@@ -88,12 +88,11 @@ class Batch:
 
     def __init__(self, attack: "DLG", example: Case, resources: Resources):
         self.attack = attack
-        self.shape = example.start.images.shape
-        self.pixels = example.start.images.numel()
+        start = attack.start_of(example)
+        self.shape, self.pixels = start.images.shape, start.images.numel()
         slots, device = resources.slots, torch.device(resources.device)
-        self.closure = BatchClosure(example, attack.pixels, slots, device, resources.compiled)
-        size = self.pixels + example.start.label_logits.numel()
-        dtype = example.start.images.dtype
+        self.closure = BatchClosure(example, start.images, attack.pixels, slots, device, resources.compiled)
+        size, dtype = self.pixels + start.label_logits.numel(), start.images.dtype
         self.optimizer = LockStepLBFGS(slots, size, attack.lbfgs, device, dtype)
         self.live: dict[int, Occupant] = {}
         self.best_loss = torch.full((slots,), math.inf, dtype=dtype, device=device)
@@ -106,16 +105,16 @@ class Batch:
     def put(self, slot: int, case: Case) -> None:
         """Start a case in that slot."""
         self.closure.put(slot, case)
-        start = torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()])
+        start = self.attack.start_of(case)
         for state in (self.optimizer.x, self.best):
-            state[slot] = start
+            state[slot] = torch.cat([start.images.flatten(), start.label_logits.flatten()])
         self.best_loss[slot] = math.inf
         self.boundary[slot] = math.nan  # equal to nothing: the start is not stuck
         self.optimizer.restart(slot)
         self.live[slot] = Occupant(case.number, [], self.clock)
 
-    def step(self, observe: Observer) -> list[tuple[int, int, Reconstruction]]:
-        """One iteration of every trial; (slot, number, reconstruction) of those that ended."""
+    def step(self, observe: Observer) -> list[tuple[int, int, Found]]:
+        """One iteration of every trial; (slot, number, what was found) of those that ended."""
         began = time.perf_counter()
         loss, gradient = self.closure(self.optimizer.x)  # (B,), (B, size)
         better = loss < self.best_loss
@@ -148,10 +147,10 @@ class Batch:
         )
         return [(slot, ending) for slot, ending in zip(slots, endings, strict=True) if ending]
 
-    def _finish(self, slot: int, status: Status, reason: str) -> tuple[int, int, Reconstruction]:
+    def _finish(self, slot: int, status: Status, reason: str) -> tuple[int, int, Found]:
         occupant = self.live.pop(slot)
         best = self.best[slot].cpu()
-        found = Reconstruction(
+        found = Found(
             self.attack.pixels(best[: self.pixels]).view(self.shape),
             best[self.pixels :].view(self.shape[0], -1),
             float(self.best_loss[slot]),

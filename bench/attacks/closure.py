@@ -35,16 +35,17 @@ class BatchClosure:
     def __init__(
         self,
         example: Case,
+        dummy: Tensor,
         pixels: Callable[[Tensor], Tensor],
         slots: int,
         device: torch.device,
         compiled: bool = False,
     ):
         self.network = deepcopy(example.model)  # a model may keep what passed through it
-        self.shape = example.start.images.shape
+        self.shape = dummy.shape  # (N, C, H, W)
         self.pixels = pixels
         self.device = device
-        self.channels_last = uses_onednn(example.start.images, device)
+        self.channels_last = uses_onednn(dummy, device)
         trained = dict(trained_parameters(self.network))
         others = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = self._room(trained, slots)

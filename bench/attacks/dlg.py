@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks import batched, reference
-from bench.attacks.base import Attack, Case, Observer, Reconstruction, Resources, Start, Status
+from bench.attacks.base import Attack, Case, Found, Observer, Resources, Start, Status
 from bench.lbfgs import Settings
 from defenses import citations
 
@@ -76,18 +76,18 @@ class DLG(Attack):
             self.lr, self.max_iter, self.max_eval, self.history, self.tolerance_grad, self.tolerance_change
         )
 
-    def draw_start(self, shape: tuple[int, int, int], classes: int, *purpose: str | int) -> Start:
-        """See `Attack.draw_start`."""
-        return Start.draw(shape, classes, *purpose, count=self.batch_size, uniform=self.init == "uniform")
+    def start_of(self, case: Case) -> Start:
+        """Where the attack on a case begins."""
+        return case.start or Start.draw(case.spec, *case.purpose, uniform=self.init == "uniform")
 
     def pixels(self, variable: Tensor) -> Tensor:
         """The dummy images that what is optimised stands for."""
         return variable.sigmoid() if self.parameterisation == "sigmoid" else variable
 
-    def reconstruct(
+    def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Reconstruction]]:
-        """See `Attack.reconstruct`."""
+    ) -> Iterator[tuple[int, Found]]:
+        """See `Attack.invert_many`."""
         engine = batched.run if self.engine == "batched" else reference.run
         return engine(self, cases, observe, resources)
 

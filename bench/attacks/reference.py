@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Observer, Reconstruction, Resources
+from bench.attacks.base import Case, Found, Observer, Resources
 from bench.gradients import match_loss
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def run(
     attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
-) -> Iterator[tuple[int, Reconstruction]]:
-    """See `Attack.reconstruct`; one case at a time, whatever the slots."""
+) -> Iterator[tuple[int, Found]]:
+    """See `Attack.invert_many`; one case at a time, whatever the slots."""
     for case in cases:
-        yield case.number, reconstruct(attack, case, observe, resources.device)
+        yield case.number, invert(attack, case, observe, resources.device)
 
 
-def reconstruct(attack: "DLG", case: Case, observe: Observer, device: str) -> Reconstruction:
+def invert(attack: "DLG", case: Case, observe: Observer, device: str) -> Found:
     """Attack one case."""
     began = time.perf_counter()
     dummy = Dummy(attack, case, device)
@@ -48,7 +48,7 @@ def reconstruct(attack: "DLG", case: Case, observe: Observer, device: str) -> Re
     variable, label_logits, loss = dummy.best
     images = attack.pixels(variable).cpu()
     seconds = time.perf_counter() - began
-    return Reconstruction(images, label_logits.cpu(), loss, history, *ended, seconds)
+    return Found(images, label_logits.cpu(), loss, history, *ended, seconds)
 
 
 class Dummy:
@@ -58,10 +58,11 @@ class Dummy:
         self.attack = attack
         self.model = deepcopy(case.model).to(device)
         self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}
-        self.variable = case.start.images.to(device, copy=True).requires_grad_()  # (N, C, H, W)
-        self.label_logits = case.start.label_logits.to(device, copy=True).requires_grad_()  # (N, K)
+        start = attack.start_of(case)
+        self.variable = start.images.to(device, copy=True).requires_grad_()  # (N, C, H, W)
+        self.label_logits = start.label_logits.to(device, copy=True).requires_grad_()  # (N, K)
         self.variables = (self.variable, self.label_logits)
-        self.best: tuple[Tensor, Tensor, float] = (case.start.images, case.start.label_logits, math.inf)
+        self.best: tuple[Tensor, Tensor, float] = (start.images, start.label_logits, math.inf)
 
     @property
     def images(self) -> Tensor:

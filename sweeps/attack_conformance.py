@@ -1,0 +1,94 @@
+"""Whether an attack keeps its contract, tried on gradients of several models and defenses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from bench.attacks import ATTACKS, Attack, Case, Found, Resources
+from bench.trial import Trial, prepare
+from defenses import ContractError
+from sweeps.conformance import Attempt, Finding, read_back, tried
+
+STEPS = 3  # of an attack that iterates: enough to see what it gives back
+PLAIN = {"dataset": "mnist-sample", "index": 0, "model": "mlp(hidden=[32])", "model_seed": 0, "start": 0}
+VICTIMS = {
+    "a LeNet": {"dataset": "cifar10-sample", "model": "lenet", "defense": "none"},
+    "fully connected layers": {"defense": "none"},
+    "fully connected layers, under noise": {"defense": "gaussian(std=0.01)"},
+    "fully connected layers, half pruned": {"defense": "prune(ratio=0.5)"},
+    "fully connected layers, in 16 bits": {"defense": "float16"},
+}
+
+
+def findings(attack: Attack) -> Iterator[Finding]:
+    """All that is tried with an attack, one after the other; an iterating one takes STEPS steps."""
+    return tried(attack, _attempts(attack))
+
+
+def _attempts(attack: Attack) -> Iterator[tuple[str, Attempt]]:
+    yield "settings that make a name, and a name that makes the settings", partial(read_back, attack, ATTACKS)
+    short = attack.with_budget(STEPS)
+    for what, names in VICTIMS.items():
+        yield f"the gradient of {what}", partial(_attacked, short, names)
+    yield "a gradient of zeros", partial(_zeros, short)
+    yield "several gradients, each answered once", partial(_several, short)
+    yield "the same again from the same start, and no other randomness", partial(_repeated, short)
+    yield "what it is given is left as it is", partial(_untouched, short)
+
+
+def case_of(attack: Attack, number: int = 0, **names: str) -> Case:
+    """What an attack gets of a victim, as a copy; what is not named is the plainest."""
+    known = {**PLAIN, "defense": "none", "index": number, **names}
+    return prepare(Trial.from_names({**known, "attack": str(attack)}), number, Path())[0].copy()
+
+
+def answers(attack: Attack, cases: Sequence[Case]) -> dict[int, Found]:
+    """What an attack finds in each case.
+
+    Raises:
+        ContractError: it breaks its contract.
+    """
+    found = {}
+    for number, each in attack.run(iter(cases), lambda *_: None, Resources(slots=len(cases))):
+        if isinstance(each, ContractError):
+            raise each
+        found[number] = each
+    return found
+
+
+def _attacked(attack: Attack, names: Mapping[str, str]) -> None:
+    answers(attack, [case_of(attack, 0, **names)])
+
+
+def _zeros(attack: Attack) -> None:
+    case = case_of(attack)
+    shared = {name: torch.zeros_like(each) for name, each in case.shared.items()}
+    answers(attack, [Case(0, case.model, shared, case.spec, case.purpose)])
+
+
+def _several(attack: Attack) -> None:
+    answers(attack, [case_of(attack, number) for number in range(3)])
+
+
+def _repeated(attack: Attack) -> str | None:
+    before = torch.random.get_rng_state()
+    first, again = (answers(attack, [case_of(attack)])[0] for _ in range(2))
+    if not torch.equal(first.images, again.images):
+        return "expected the same images again, got others; draw from `case.generator` alone"
+    if not torch.equal(before, torch.random.get_rng_state()):
+        return "used PyTorch's global random generator; draw only from `case.generator`"
+    return None
+
+
+def _untouched(attack: Attack) -> str | None:
+    given = case_of(attack)
+    case = given.copy()
+    answers(attack, [case])
+    if any(not torch.equal(each, case.shared[name]) for name, each in given.shared.items()):
+        return "changed the shared gradient in place; work on `case.copy()`"
+    weights = case.model.state_dict()
+    if any(not torch.equal(each, weights[name]) for name, each in given.model.state_dict().items()):
+        return "changed the model in place; work on `case.copy()`"
+    return None

@@ -1,0 +1,108 @@
+"""Whether a defense keeps its contract, tried on gradients, batches and models of many kinds."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.datasets import DATASETS, Images, open_dataset
+from bench.models import MODELS
+from bench.randomness import generator_for
+from bench.victim import Victim, find_victim, with_layers
+from defenses import DEFENSES, Defense, Gradients, Point
+from sweeps.checks import defense_problems, model_problems
+from sweeps.conformance import Attempt, Finding, read_back, tried
+
+ENTRIES = 1_000_000  # of the gradient that the time is taken with
+MEGABYTE = 1_000_000
+BATCHES = (1, 8)  # images
+NETWORKS = ("lenet", "mlp")
+SHAPES = {"kernel": (4, 3, 5, 5), "bias": (7,), "one entry": (1,), "number": (), "matrix": (64, 33)}
+
+
+def findings(defense: Defense) -> Iterator[Finding]:
+    """All that is tried with a defense, one after the other."""
+    return tried(defense, _attempts(defense))
+
+
+def seconds_a_megabyte(defense: Defense) -> float:
+    """What `apply` takes for a MB of float32: the shortest of three times."""
+    gradients = {"gradient": torch.randn(ENTRIES, generator=generator_for("speed"))}
+    times = (defense.share(gradients, generator_for("check")).seconds for _ in range(3))
+    return min(times) * MEGABYTE / gradients["gradient"].nbytes
+
+
+def _attempts(defense: Defense) -> Iterator[tuple[str, Attempt]]:
+    yield "settings that make a name, and a name that makes the settings", partial(_described, defense)
+    for what, gradients in _gradients():
+        yield what, partial(_shared, defense, gradients)
+    yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)
+    if Point.BATCH in defense.points():
+        for count in BATCHES:
+            yield f"a batch of {count}", partial(_batch, defense, count)
+    if Point.MODEL in defense.points():
+        for network in NETWORKS:
+            yield f"the model {network}, trained and attacked", partial(_network, defense, network)
+
+
+def _gradients() -> Iterator[tuple[str, Gradients]]:
+    """Those that a defense may meet, and in words what they are."""
+    generator = generator_for("gradients to check with")
+    plain = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    yield "a gradient of a LeNet", _lenet().gradient
+    yield "shapes from a single entry to a kernel", plain
+    yield "float64", {name: each.double() for name, each in plain.items()}
+    yield "zeros", {name: torch.zeros_like(each) for name, each in plain.items()}
+    yield "entries that are all equal", {name: torch.ones_like(each) for name, each in plain.items()}
+    yield "entries of 1e-30", {name: 1e-30 * each for name, each in plain.items()}
+    yield "entries of 1e4", {name: 1e4 * each for name, each in plain.items()}
+
+
+def _described(defense: Defense) -> str | None:
+    return next(defense_problems(defense), None) or read_back(defense, DEFENSES)
+
+
+def _shared(defense: Defense, gradients: Gradients) -> None:
+    defense.share(gradients, generator_for("check"))
+
+
+def _repeated(defense: Defense) -> str | None:
+    victim = _lenet()
+    first, again = victim.share(defense), victim.share(defense)
+    if any(not torch.equal(first.shared[name], again.shared[name]) for name in first.shared):
+        return "expected the same gradients again, got others; draw from `generator` alone"
+    before = torch.random.get_rng_state()
+    defense(victim.gradient, generator_for("check"))
+    if not torch.equal(before, torch.random.get_rng_state()):
+        return "expected that only `generator` is drawn from, found PyTorch's global one moved"
+    return None
+
+
+def _batch(defense: Defense, count: int) -> None:
+    images, batch, labels = _images(count)
+    given = images.shape, images.classes
+    changed, answers = defense.checked_batch(batch, labels, generator_for("check"))
+    scores = MODELS.parse("lenet").build(*given, seed=0)(changed)
+    nn.functional.cross_entropy(scores, answers)
+
+
+def _network(defense: Defense, name: str) -> str | None:
+    images, batch, labels = _images(1)
+    model = MODELS.parse(name)
+
+    def build() -> nn.Module:
+        plain = model.build(images.shape, images.classes, seed=0)
+        return with_layers(defense, plain, name, 0).eval()
+
+    return next(model_problems(build, images, batch, labels, batched=True), None)
+
+
+def _images(count: int) -> tuple[Images, Tensor, Tensor]:
+    images = open_dataset(DATASETS.parse("cifar10-sample"), Path())
+    return images, *images.batch(range(count))
+
+
+def _lenet() -> Victim:
+    return find_victim(DATASETS.parse("cifar10-sample"), range(1), MODELS.parse("lenet"), 0, Path())

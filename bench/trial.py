@@ -281,8 +281,7 @@ class _Group:
 
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
-        iterations = max(len(found.history) - 1, 0)
-        self._count(trial.attack.budget - iterations)
+        self._count(trial.attack.budget - found.iterations)
         images, device = found.images.detach(), self.conditions.resources.device
         order = match(images, trace.truth)
         trace.objective = list(found.history)
@@ -293,7 +292,7 @@ class _Group:
             device,
             status=found.status.value,
             reason=found.reason,
-            iterations=iterations,
+            iterations=found.iterations,
             match_loss=match_loss_of(case, found),
             objective=found.objective,
             finite=all(map(math.isfinite, found.history)),

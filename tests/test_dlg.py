@@ -102,7 +102,7 @@ def test_match_loss_follows_the_authors_loop(dlg, model, dataset, defense, count
     expected, images = authors_loop(network, shared, start, steps)
     found, seen = dlg(network, shared, start, steps=steps, stop_loss=0.0, pixel_limit=1e30)
     # where nothing moves any more the engine stops, and the loop repeats itself
-    continued = found.history[1:] + [found.history[-1]] * (steps - (len(found.history) - 1))
+    continued = found.history[1:] + [found.history[-1]] * (steps - found.iterations)
     assert continued == pytest.approx(expected, rel=1e-8)
     torch.testing.assert_close(seen[-1], images, rtol=1e-6, atol=1e-8)
     assert found.history[0] > max(expected)
@@ -129,7 +129,7 @@ def test_every_outer_step_is_observed_in_order(dlg):
     found, seen = dlg(network, shared, start, steps=4)
     assert len(seen) == 5
     assert torch.equal(seen[0], start.images)
-    assert ((len(found.history) - 1), len(found.history), found.status) == (4, 5, "budget")
+    assert (found.iterations, len(found.history), found.status) == (4, 5, "budget")
     assert found.reason == "stopped at the limit of 4 steps"
 
 
@@ -145,7 +145,7 @@ def test_converged_when_match_loss_falls_below_the_limit(dlg):
     found, _ = dlg(network, shared, start, steps=50, stop_loss=5.0)
     assert found.status == "converged"
     assert found.history[-1] < 5.0 <= found.history[-2]
-    assert found.reason == f"match loss fell below 5 at step {(len(found.history) - 1)}"
+    assert found.reason == f"match loss fell below 5 at step {found.iterations}"
 
 
 def test_diverged_when_pixels_leave_every_range(dlg):

@@ -93,7 +93,7 @@ def test_a_batch_gets_narrower_when_slots_stay_empty():
 def test_narrowing_changes_no_bit(make_trial):
     """Four trials of other lengths in 32 slots: the batch is narrowed on the way."""
     trials = [
-        make_trial(index=index, attack="dlg(steps=6, stop_loss=10)", defense=defense)
+        make_trial(index=index, attack="dlg(steps=4, stop_loss=10)", defense=defense)
         for index in range(2)
         for defense in ("none", "gaussian(std=0.1)")
     ]

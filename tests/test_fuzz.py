@@ -139,7 +139,7 @@ documents = st.randoms(use_true_random=True).map(written)
 texts = st.integers(0, 19).flatmap(lambda die: documents if die else st.text(max_size=40))
 
 
-@settings(max_examples=100, database=None)
+@settings(max_examples=60, database=None)
 @given(text=texts)
 def test_a_sweep_file_is_refused_with_lines_or_runs(folder, text):
     refused_or_run(folder, text)
@@ -170,5 +170,5 @@ def refused_or_run(folder, text):
 def test_both_kinds_were_among_them():
     """After one of the tests above."""
     if tried["refused"] + tried["run"]:  # else only this one was asked for
-        assert tried["refused"] > 30
-        assert tried["run"] > 12
+        assert tried["refused"] > 15
+        assert tried["run"] > 6

@@ -44,7 +44,7 @@ FILES = {
     "gaussian(variance=0.001), float16, prune(ratio=0.2), 'prune(ratio=0.2, scope=global)', int8]\n"
     "restarts: 2\n" + STEPS,
     "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\nattacks:\n"
-    "  - {name: dlg, batch_size: [1, 2], steps: 25, engine: reference, init: uniform,"
+    "  - {name: dlg, batch_size: [1, 2], steps: 15, engine: reference, init: uniform,"
     " parameterisation: sigmoid}\n",
     "data": "datasets: [cifar10-sample, mnist-sample]\n"
     + FEW + MORE,

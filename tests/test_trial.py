@@ -223,7 +223,8 @@ def test_a_gradient_of_several_images_is_of_those_that_follow(make_trial):
     assert row.label_true == labels[0]
 
 
-@pytest.mark.parametrize("engine", ["batched", pytest.param("reference", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["batched", "reference"])
 def test_two_images_are_rebuilt_from_their_mean_gradient(make_trial, engine):
     """In the order of the true ones, whatever the order in which the attack came to them."""
     names = {"dataset": "mnist-sample", "attack": f"dlg(batch_size=2, engine={engine})"}

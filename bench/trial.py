@@ -324,9 +324,9 @@ def match_loss_of(case: Case, found: Found) -> float | None:
 
 def _label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
     """What was recovered of the labels (N,), in the order of the true images."""
-    if found.labels is None:
+    if found.classes is None:
         return {"label_recovered": None, "label_correct": None}
-    recovered = (found.labels.argmax(-1) if found.labels.is_floating_point() else found.labels)[order]
+    recovered = found.classes[order]
     return {
         "label_recovered": int(recovered[0]),
         "label_correct": bool((recovered == labels).all()),

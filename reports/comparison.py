@@ -40,7 +40,7 @@ class Measured(NamedTuple):
     interval: Interval
 
     def __str__(self) -> str:
-        return "" if isnan(self.mean) else f"accuracy {percent(self.mean, self.interval.low)}, "
+        return "" if isnan(self.mean) else f"accuracy {percent(self.mean, self.interval.low)}"
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Standing:
         own = names.get(self.defense, self.defense)
         if not self.images:
             return f"{own}: no image leaks without a defense, so nothing can be told{self._labels()}"
-        own = f"{own}: {self.accuracy}SSIM {self.ssim:.3f}"
+        own = f"{own}: {_scores(self.accuracy, self.ssim)}"
         if not self.rival:
             return f"{own}; {self.outcome}{self._labels()}"
-        rival = f"{names.get(self.rival, self.rival)}, {self.rival_accuracy}SSIM {self.rival_ssim:.3f}"
+        rival = f"{names.get(self.rival, self.rival)}, {_scores(self.rival_accuracy, self.rival_ssim)}"
         return f"{own}; against {rival}: {self.outcome} ({self._by()}n = {self.images}){self._labels()}"
 
     def _by(self) -> str:
@@ -81,6 +81,10 @@ class Standing:
 
     def _labels(self) -> str:
         return f"; label leaks in {self.labels}" if self.labels else ""
+
+
+def _scores(accuracy: Measured, ssim: float) -> str:
+    return ", ".join(filter(None, (str(accuracy), f"SSIM {ssim:.3f}")))
 
 
 def standings(

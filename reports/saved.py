@@ -35,9 +35,8 @@ def measured(found: Found, match_loss: float, norm: float, truth: Tensor | None)
     yield "reason", found.reason
     yield "match_loss", match_loss
     yield "of_norm", match_loss / norm**2 if norm else nan
-    if found.labels is not None:
-        classes = found.labels.argmax(-1) if found.labels.is_floating_point() else found.labels
-        yield "labels", " ".join(map(str, classes.tolist()))
+    if found.classes is not None:
+        yield "labels", " ".join(map(str, found.classes.tolist()))
     if truth is not None:
         scores = score(truth, found.images[match(found.images, truth)])
         yield from (("ssim", scores.ssim), ("psnr", scores.psnr), ("mse", scores.mse))

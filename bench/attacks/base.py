@@ -123,6 +123,13 @@ class Found:
         """Outer steps taken."""
         return max(len(self.history) - 1, 0)
 
+    @property
+    def classes(self) -> Tensor | None:
+        """The labels as classes (N,)."""
+        if self.labels is None or not self.labels.is_floating_point():
+            return self.labels
+        return self.labels.argmax(-1)
+
 
 @dataclass(frozen=True)
 class Attack(Configured):

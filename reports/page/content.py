@@ -112,7 +112,7 @@ def _who_hides(lines: pd.DataFrame, accuracies: Accuracies, names: Mapping[str, 
     trained = hiding.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
     if len(trained):
         best, *rest = map(str, trained["defense"])
-        text = f"Of these {names[best]} keeps most: {accuracies.of(best)}".removesuffix(", ")
+        text = f"Of these {names[best]} keeps most: {accuracies.of(best)}"
         near = [names[each] for each in rest if not accuracies.lead(best, each).interval.low > 0]
         yield text + (f", but for chance as much as {', '.join(near)}." if near else ".")
 

@@ -76,7 +76,7 @@ def _problems(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterato
 def invert(
     shared: Gradients,
     network: nn.Module,
-    images: tuple[tuple[int, int, int], int],
+    spec: Spec,
     attack: Attack,
     restarts: int,
     resources: Resources,
@@ -86,15 +86,14 @@ def invert(
     Args:
         shared: as `load_gradient` gives it.
         network: with the weights that it was taken at.
-        images: their shape (C, H, W), and how many classes there are.
-        attack: with the number of images that the gradient is of.
+        spec: of the images behind it.
+        attack: how it is inverted.
         restarts: how many starts.
         resources: where to compute, and how many starts at once.
 
     Raises:
         UserError: the attack breaks its contract.
     """
-    spec = Spec(*images, attack.batch_size)
     cases = (Case(number, network, shared, spec, ("saved gradient", number)) for number in range(restarts))
     found = {}
     for number, each in attack.run(cases, lambda *_: None, resources):

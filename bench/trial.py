@@ -20,18 +20,20 @@ from bench.gradients import plain_match_loss
 from bench.hardware import hardware_of
 from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
+from bench.protocols import PROTOCOLS, FedSGD, Protocol
 from bench.victim import Exposed, Victim, find_victim
 from defenses import DEFENSES, ContractError, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
-SCHEMA_VERSION = 4  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 5  # raised when equal settings no longer give equal results
 
 SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": DATASETS,
     "model": MODELS,
+    "protocol": PROTOCOLS,
     "attack": ATTACKS,
     "defense": DEFENSES,
 }
@@ -54,6 +56,7 @@ class Trial:
     attack: Attack
     defense: Defense
     start: int
+    protocol: Protocol = field(default_factory=FedSGD)
 
     @cached_property
     def key(self) -> str:
@@ -94,6 +97,7 @@ class Row:
     index: int
     model: str
     model_seed: int
+    protocol: str
     attack: str
     defense: str
     family: str
@@ -159,10 +163,10 @@ class Conditions:
     snapshot_every: int = 0  # outer steps between two pictures kept of a trial; 0 keeps none
 
 
-def group_of(trial: Trial) -> tuple[str, str, str, str]:
-    """Trials that agree in this can share a batch: one shape of image, one architecture, one attack."""
+def group_of(trial: Trial) -> tuple[str, ...]:
+    """Trials that agree in this can share a batch: one shape of images, one architecture, one attack."""
     layers = str(trial.defense) if Point.MODEL in trial.defense.points() else ""
-    return str(trial.dataset), str(trial.model), str(trial.attack), layers
+    return str(trial.dataset), str(trial.model), str(trial.protocol), str(trial.attack), layers
 
 
 def _ignore(_news: Any) -> None:
@@ -356,15 +360,15 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
 def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, Exposed]:
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
-    exposed = victim.share(trial.defense)
-    spec = Spec(victim.images.shape, victim.images.classes, trial.attack.batch_size)
+    exposed = victim.share(trial.defense, trial.protocol.rounds)
+    spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
     purpose = (trial.dataset.address, trial.index, trial.start)
     return Case(number, exposed.network, exposed.shared, spec, purpose), victim, exposed
 
 
 def victim_of(trial: Trial, data_root: Path) -> Victim:
     """The client of a trial."""
-    own = range(trial.index, trial.index + trial.attack.batch_size)
+    own = range(trial.index, trial.index + trial.protocol.batch_size)
     return find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,17 +41,28 @@ class Victim:
     network: nn.Module  # as it was built: nothing passed through it
     gradient: Gradients
 
-    def share(self, defense: Defense) -> Exposed:
-        """What it shares, on the CPU.
+    def share(self, defense: Defense, rounds: int = 1) -> Exposed:
+        """What it shares, on the CPU: the mean over the rounds, as a server that looks for it would take.
 
-        The random draws of a defense are addressed by its name and not by its settings, nor by the
-        attacker's start: noise of two strengths is the same noise scaled, and all restarts see one
-        gradient.
+        The random draws of a defense are addressed by its name and the round and not by its settings,
+        nor by the attacker's start: noise of two strengths is the same noise scaled, and all restarts
+        see one gradient.
 
         Raises:
             ContractError: the defense breaks its contract.
         """
-        purpose = (defense.own_name, self.dataset, self.index, self.model, self.model_seed)
+        first = exposed = self._share(defense, ())
+        total = dict(first.shared)
+        for number in range(1, rounds):
+            exposed = self._share(defense, (number,))
+            total = {name: each + exposed.shared[name] for name, each in total.items()}
+        return replace(first, shared={name: each / rounds for name, each in total.items()})
+
+    def _share(self, defense: Defense, number: tuple[int, ...]) -> Exposed:
+        """In one round; the first has no number."""
+        purpose: tuple[str | int, ...] = (
+            defense.own_name, self.dataset, self.index, self.model, self.model_seed, *number
+        )  # fmt: skip
         generator = generator_for("defense", *purpose)
         network, gradient, seconds = self.network, self.gradient, 0.0
         if defense.points() & {Point.MODEL, Point.BATCH}:

@@ -33,7 +33,10 @@ def add(verbs: Verbs) -> None:
     )
     attack.add_argument("--shape", metavar="CxHxW", help="without --data: of the images, such as 3x32x32")
     attack.add_argument("--classes", type=positive, metavar="K", help="without --data: how many there are")
-    attack.add_argument("--attack", default="dlg", help="default: dlg; or such as 'dlg(batch_size=2)'")
+    attack.add_argument("--attack", default="dlg", help="default: dlg; or such as 'dlg(steps=600)'")
+    attack.add_argument(
+        "--protocol", default="fedsgd", help="default: fedsgd; of two images: 'fedsgd(batch_size=2)'"
+    )
     attack.add_argument("--restarts", type=positive, default=4, metavar="N", help="starts (default: 4)")
     attack.add_argument("--device", default="cpu", help="cpu or cuda:0 (default: cpu)")
     attack.add_argument("--out", type=Path, metavar="DIR", help="default: runs/attack-NAME-OF-FILE")
@@ -45,16 +48,19 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     """`leakbench attack`: a line a start, and pictures of the one that an attacker would keep."""
     import pandas as pd
 
-    from bench.attacks import ATTACKS, Resources
+    from bench.attacks import ATTACKS, Resources, Spec
     from bench.gradients import plain_match_loss
     from bench.models import MODELS
+    from bench.protocols import PROTOCOLS
     from bench.saved import invert, load_gradient
     from bench.trial import norm_of
     from reports.saved import measured, starts_table, write_pictures
 
     with problems_of("--attack"):
         attack = ATTACKS.parse(options.attack)
-    shape, classes, truth = _images(options, attack.batch_size)
+    with problems_of("--protocol"):
+        count = PROTOCOLS.parse(options.protocol).batch_size
+    shape, classes, truth = _images(options, count)
     with problems_of("--model"):
         model = MODELS.parse(options.model)
         network = model.build(shape, classes, seed=0)
@@ -63,7 +69,7 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
         text = f"the model has {model.weights} weights, and the gradient those of its training"
         console.print(f"note: {text}: name them by weights=checkpoint:FILE")
     resources = Resources(options.device, slots=options.restarts)
-    found = invert(shared, network, (shape, classes), attack, options.restarts, resources)
+    found = invert(shared, network, Spec(shape, classes, count), attack, options.restarts, resources)
     losses = [
         math.inf if each.labels is None else plain_match_loss(network, shared, each.images, each.labels)
         for each in found

@@ -9,3 +9,13 @@ DLG = """@inproceedings{zhu2019deep,
   eprint = {1906.08935},
   archiveprefix = {arXiv},
 }"""
+
+FEDSGD = """@inproceedings{mcmahan2017communication,
+  title = {Communication-Efficient Learning of Deep Networks from Decentralized Data},
+  author = {McMahan, H. Brendan and Moore, Eider and Ramage, Daniel and Hampson, Seth and
+    {Ag{\\"u}era y Arcas}, Blaise},
+  booktitle = {Artificial Intelligence and Statistics},
+  year = {2017},
+  eprint = {1602.05629},
+  archiveprefix = {arXiv},
+}"""

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.attacks import ATTACKS
+from bench.protocols import PROTOCOLS
 from defenses import DEFENSES
 from defenses.configured import SettingError
 from reports.figures import write_figures
@@ -141,10 +142,10 @@ def _number(value: float, form: str) -> str:
 
 
 def citations(rows: pd.DataFrame) -> list[str]:
-    """BibTeX entries of the program, and of the papers of the attacks and defenses in these rows."""
+    """BibTeX entries of the program, and of the papers of what these rows name."""
     entries = [PROGRAM.format(version=version("leakbench"))]
-    for registry, names in ((ATTACKS, rows["attack"].unique()), (DEFENSES, rows["defense"].unique())):
-        for name in names:
+    for registry in (ATTACKS, DEFENSES, PROTOCOLS):
+        for name in rows[registry.kind].unique():
             try:
                 entries.append(registry.parse(name).citation.strip())
             except SettingError:  # the file of a user's defense may be gone

@@ -7,6 +7,7 @@ from typing import Any
 from bench.attacks import ATTACKS
 from bench.datasets import DATASETS
 from bench.models import MODELS
+from bench.protocols import PROTOCOLS
 from defenses import DEFENSES
 from defenses.configured import (
     Configured,
@@ -18,7 +19,7 @@ from defenses.configured import (
 )
 from defenses.registry import Registry
 
-REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, ATTACKS)
+REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, PROTOCOLS, ATTACKS)
 YOUR_OWN = {
     "defense": "file.py:ClassName     a subclass of defenses.Defense in a file of your own",
     "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",

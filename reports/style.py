@@ -81,7 +81,7 @@ def _number(text: str) -> int:
 
 
 def caption(best: pd.DataFrame) -> str:
-    """What a figure shows: `cifar10-sample · lenet · dlg · n = 20 images`."""
+    """What a figure shows: `cifar10-sample · lenet · fedsgd · dlg · n = 20 images`."""
     images = len(best[VICTIM].drop_duplicates())
     return " · ".join([*best[SETTING].iloc[0], f"n = {images} image{'s' * (images != 1)}"])
 

@@ -13,7 +13,7 @@ from defenses import DEFENSES
 from reports.statistics import Interval, median_interval, wilson
 
 BASELINE = "none"
-SETTING = ["dataset", "model", "attack"]  # tables and figures never mix these
+SETTING = ["dataset", "model", "protocol", "attack"]  # tables and figures never mix these
 VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
 _FILE = re.compile(r"^[^()]*\.py:")
 MEDIANS = ("ssim", "psnr", "mse")

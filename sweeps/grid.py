@@ -11,7 +11,9 @@ from sweeps.spec import Choice, Sweep
 def trials(sweep: Sweep) -> Iterator[Trial]:
     """Every trial of the sweep: those that can share a batch, then all defenses of one image and start."""
     alike = share_a_network(sweep.defenses)
-    for data, model, attack, defenses in product(sweep.datasets, sweep.models, sweep.attacks, alike):
+    for data, model, protocol, attack, defenses in product(
+        sweep.datasets, sweep.models, sweep.protocols, sweep.attacks, alike
+    ):
         for index, model_seed, start, defense in product(
             data.indices, sweep.model_seeds, range(sweep.restarts), defenses
         ):
@@ -20,6 +22,7 @@ def trials(sweep: Sweep) -> Iterator[Trial]:
                 index=index,
                 model=model.value,
                 model_seed=model_seed,
+                protocol=protocol.value,
                 attack=attack.value,
                 defense=defense.value,
                 start=start,

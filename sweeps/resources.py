@@ -81,6 +81,6 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]
             victim = victim_of(trial, data_root)
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            spec = Spec(victim.images.shape, victim.images.classes, trial.attack.batch_size)
+            spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
             found.append((trial.attack, Case(0, network, shared, spec)))
     return found

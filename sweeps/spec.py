@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 from math import prod
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_origin
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, get_origin
 from bench.attacks import ATTACKS, Attack
 from bench.datasets import DATASETS, Dataset
 from bench.models import MODELS, Model
+from bench.protocols import PROTOCOLS, Protocol
 from bench.training import RECIPES, Examples, Recipe
 from bench.verdicts import SCALES, Scale
 from defenses import DEFENSES, Defense, NoDefense
@@ -59,6 +60,7 @@ class Sweep:
     file: Path
     datasets: tuple[Choice[Dataset], ...]
     models: tuple[Choice[Model], ...]
+    protocols: tuple[Choice[Protocol], ...]
     attacks: tuple[Choice[Attack], ...]
     defenses: tuple[Choice[Defense], ...]  # the undefended baseline is always among them
     model_seeds: tuple[int, ...] = (0,)
@@ -76,8 +78,9 @@ class Sweep:
     def size(self) -> int:
         """How many trials; more than `len` can tell, where a file asks for that."""
         pictures = sum(len(choice.indices) for choice in self.datasets)
-        crossed = len(self.models) * len(self.model_seeds) * len(self.attacks) * len(self.defenses)
-        return pictures * crossed * self.restarts
+        networks = len(self.models) * len(self.model_seeds)
+        crossed = len(self.protocols) * len(self.attacks) * len(self.defenses)
+        return pictures * networks * crossed * self.restarts
 
     def describe(self) -> str:
         """How many trials, and of what: `18 trials = 2 images x 9 defenses`."""
@@ -85,6 +88,7 @@ class Sweep:
             "image": sum(len(data.indices) for data in self.datasets),
             "model": len(self.models),
             "draw of weights": len(self.model_seeds),
+            "protocol": len(self.protocols),
             "attack": len(self.attacks),
             "defense": len(self.defenses),
             "start": self.restarts,
@@ -105,6 +109,7 @@ class Sweep:
         return {
             "datasets": [[data.value.canonical(), list(data.indices)] for data in self.datasets],
             "models": [model.value.canonical() for model in self.models],
+            "protocols": [protocol.value.canonical() for protocol in self.protocols],
             "attacks": [attack.value.canonical() for attack in self.attacks],
             "defenses": [defense.value.canonical() for defense in self.defenses],
             "model_seeds": list(self.model_seeds),
@@ -114,8 +119,8 @@ class Sweep:
 
 
 KEYS = (
-    "datasets", "models", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every", "trial_timeout",
-    "training", "verdicts", "quick",
+    "datasets", "models", "protocols", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every",
+    "trial_timeout", "training", "verdicts", "quick",
 )  # fmt: skip
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
@@ -158,6 +163,7 @@ class _Reader:
             file=file,
             datasets=self.choices(DATASETS, content, "datasets") if attacked else (),
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
+            protocols=self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols"),
             attacks=self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks"),
             defenses=defenses,
             model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),
@@ -343,8 +349,10 @@ def with_baseline(
 def imports(sweep: Sweep) -> tuple[str, ...]:
     """A notice for each file of the user's that was imported, which runs it."""
     files: dict[str, str] = {}
-    choices: tuple[Choice[Any], ...] = (*sweep.datasets, *sweep.models, *sweep.attacks, *sweep.defenses)
-    for choice in choices:
+    named: tuple[tuple[Choice[Any], ...], ...] = (
+        sweep.datasets, sweep.models, sweep.protocols, sweep.attacks, sweep.defenses
+    )  # fmt: skip
+    for choice in chain(*named):
         match = USER_CLASS.fullmatch(choice.value.name)
         if match:
             files.setdefault(match["file"], choice.place)

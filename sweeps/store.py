@@ -49,7 +49,10 @@ from sweeps.records import (
 from sweeps.spec import Sweep
 
 log = logging.getLogger("leakbench")
-ORDER = ["dataset", "index", "model", "model_seed", "attack", "start", "family", "strength", "defense", "key"]
+ORDER = [
+    "dataset", "index", "model", "model_seed", "protocol", "attack", "start", "family", "strength", "defense",
+    "key",
+]  # fmt: skip
 
 
 class Store:

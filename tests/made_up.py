@@ -21,7 +21,7 @@ def table(*cells):
             dict.fromkeys(ROW_DTYPES)
             | {
                 "key": str(number), "dataset": "cifar10-sample", "index": index, "model": "lenet",
-                "model_seed": 0, "attack": "dlg", "defense": defense, "family": name,
+                "model_seed": 0, "protocol": "fedsgd", "attack": "dlg", "defense": defense, "family": name,
                 "strength": float(setting.partition("=")[2]) if setting else None, "start": start,
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),

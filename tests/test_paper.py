@@ -43,9 +43,9 @@ FILES = {
     "defenses": DIGITS + "defenses: [none, gaussian(std=0.001), gaussian(variance=0.0001), "
     "gaussian(variance=0.001), float16, prune(ratio=0.2), 'prune(ratio=0.2, scope=global)', int8]\n"
     "restarts: 2\n" + STEPS,
-    "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\nattacks:\n"
-    "  - {name: dlg, batch_size: [1, 2], steps: 15, engine: reference, init: uniform,"
-    " parameterisation: sigmoid}\n",
+    "batches": "datasets: [{name: mnist-sample, indices: [0, 4]}]\ndefenses: [none]\n"
+    "protocols: [{name: fedsgd, batch_size: [1, 2]}]\n"
+    "attacks: [{name: dlg, steps: 15, engine: reference, init: uniform, parameterisation: sigmoid}]\n",
     "data": "datasets: [cifar10-sample, mnist-sample]\n"
     + FEW + MORE,
     "weights": "datasets: [cifar10-sample]\nmodel_seeds: 1\n" + FEW + MORE,
@@ -165,7 +165,7 @@ def test_each_number_of_the_batches_again(folder, page):
     rows = pd.read_parquet(folder / "batches" / "trials.parquet")
     traces = pd.read_parquet(folder / "batches" / "traces.parquet").set_index("key")
     lines = {line["images"]: line for line in tables(page)["images"]}
-    for size, own in rows.groupby(rows["attack"].str.contains("batch_size=2").map({False: "1", True: "2"})):
+    for size, own in rows.groupby(rows["protocol"].map({"fedsgd": "1", "fedsgd(batch_size=2)": "2"})):
         firsts = [np.argmax(np.array(traces.loc[key, "image_mse"]) <= RECOVERED_MSE) for key in own["key"]]
         reached = [first for first in firsts if first > 0]
         assert lines[size]["trials"] == str(len(own)) == "2"
@@ -207,7 +207,7 @@ def test_the_other_lines_of_the_report(folder, page):
     (row,) = pd.read_parquet(folder / "resnet" / "trials.parquet").to_dict("records")
     assert network["SSIM"] == f"{row['ssim']:.3f}"
     assert network["seconds"] == f"{row['seconds']:.0f}"
-    assert "- defenses: mnist-sample · lenet · dlg(steps=8): FEW_TRIALS: " in page
+    assert "- defenses: mnist-sample · lenet · fedsgd · dlg(steps=8): FEW_TRIALS: " in page
     assert re.search(r"with python \d.*torch \d", page)
 
 

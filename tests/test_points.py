@@ -80,7 +80,7 @@ def test_the_gradient_is_of_the_changed_batch_and_then_changed(make_trial, defin
 
 
 def test_a_batch_may_be_mixed_and_have_probabilities_for_labels(make_trial, define):
-    trial = make_trial(defense=define(SOFT), attack="dlg(steps=2, batch_size=2)")
+    trial = make_trial(defense=define(SOFT), protocol="fedsgd(batch_size=2)")
     victim = victim_of(trial, DATA)
     mixed = victim.batch.mean(0, keepdim=True).expand_as(victim.batch)
     answers = functional.one_hot(victim.labels, 10).float().mean(0).expand(2, -1)

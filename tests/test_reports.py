@@ -96,7 +96,7 @@ def printed(rows, width=80):
 
 def test_the_terminal_table_says_it_all():
     text = printed(ROWS)
-    assert "cifar10-sample · lenet · dlg" in text
+    assert "cifar10-sample · lenet · fedsgd · dlg" in text
     assert "prune(ratio=0.5)" in text
     assert "failed: 1 of 6 trials of none, 2 of 4 trials of prune(ratio=0.1)" in " ".join(text.split())
     assert "2/3" in text

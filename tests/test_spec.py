@@ -68,20 +68,22 @@ datasets:
   - {name: cifar10-sample, indices: 7}
 models: [lenet, {name: lenet, activation: tanh}]
 model_seeds: [0, 1]
+protocols: [{name: fedsgd, batch_size: [1, 2], rounds: 2}]
 attacks: [{name: dlg, steps: [2, 3]}]
 defenses: [none, int8]
 restarts: 3
 """,
     )
     found = list(trials(sweep))
-    assert len(found) == len(sweep) == 4 * 2 * 2 * 2 * 2 * 3
+    assert len(found) == len(sweep) == 4 * 2 * 2 * 2 * 2 * 2 * 3
     assert len({trial.key for trial in found}) == len(found)
     assert {(str(trial.dataset), trial.index) for trial in found} == {
         ("mnist-sample", 0), ("mnist-sample", 1), ("mnist-sample", 5), ("cifar10-sample", 7),
     }  # fmt: skip
     assert {trial.start for trial in found} == {0, 1, 2}
     assert sweep.describe() == (
-        "192 trials = 4 images x 2 models x 2 draws of weights x 2 attacks x 2 defenses x 3 starts"
+        "384 trials = 4 images x 2 models x 2 draws of weights x 2 protocols x 2 attacks x 2 defenses"
+        " x 3 starts"
     )
 
 
@@ -101,7 +103,11 @@ def test_the_undefended_baseline_is_always_there(write):
 
 def test_what_is_not_said_has_a_default(write):
     sweep = load(write, SMALL + "defenses: [none]")
-    assert (names(sweep.models), names(sweep.attacks)) == (["lenet"], ["dlg"])
+    assert [names(each) for each in (sweep.models, sweep.protocols, sweep.attacks)] == [
+        ["lenet"],
+        ["fedsgd"],
+        ["dlg"],
+    ]
     assert (sweep.restarts, sweep.model_seeds) == (1, (0,))
 
 
@@ -217,12 +223,18 @@ BAD = {
     SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers in 0..9999999 such as 3",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
         "datasets[0].indices: expected 0..19, got 20",
-    "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 16-19}]\nattacks: [dlg(batch_size=4)]":
+    "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 16-19}]\nprotocols: [fedsgd(batch_size=4)]":
         "datasets[0].indices: expected 0..16 (batch_size 4 takes those after it, too), got 17",
-    SMALL + "defenses: [none]\nattacks: [dlg(batch_size=21)]":
+    SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=21)]":
         "datasets[0]: expected 21 images or more, as batch_size asks for, got 20",
-    SMALL + "defenses: [none]\nattacks: [dlg(batch_size=0)]":
-        "attacks[0].batch_size: expected a whole number >= 1, got 0",
+    SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=0)]":
+        "protocols[0].batch_size: expected a whole number >= 1, got 0",
+    SMALL + "defenses: [none]\nprotocols: [{name: fedsgd, rounds: 0}]":
+        "protocols[0].rounds: expected a whole number >= 1, got 0",
+    SMALL + "defenses: [none]\nprotocols: [fedsgd(rounds=10001)]":
+        "protocols[0].rounds: expected at most 10000, got 10001",
+    SMALL + "defenses: [none]\nprotocols: [fedsdg]":
+        "protocols[0]: unknown protocol 'fedsdg'; did you mean 'fedsgd'? known: fedsgd",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: [1, 1]}]":
         "datasets[0].indices: 1 given twice",
     "defenses: [none]\ndatasets: [cifar100]": "datasets[0]: cifar100: not found: expected cifar-100-python",
@@ -235,8 +247,8 @@ BAD = {
         "defenses[0].variance: expected a finite number, got 1000",
     "defenses: [none]\ndatasets: [mnist-sample, mnist-sample]":
         "datasets[1]: mnist-sample is there already, as datasets[0]",
-    "- 1": "expected the keys datasets, models, attacks, defenses, ",
-    "": "expected the keys datasets, models, attacks, defenses, ",
+    "- 1": "expected the keys datasets, models, protocols, attacks, defenses, ",
+    "": "expected the keys datasets, models, protocols, attacks, defenses, ",
     "x: !!python/object/apply:os.system ['true']": "not readable as YAML at line 1: could not determine",
 }  # fmt: skip
 

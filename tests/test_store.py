@@ -42,9 +42,10 @@ def result(key="a", **changes):
 
 def plain_result(key="a", **changes):
     row = Row(
-        key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, attack="dlg",
-        defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0, status="budget",
-        reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3, objective=0.25,
+        key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, protocol="fedsgd",
+        attack="dlg", defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0,
+        status="budget", reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3,
+        objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, sent_bytes=9, defense_seconds=0.5, mse=0.1 + 0.2,
         mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, label_true=3,
         label_recovered=4, label_correct=False, classes=10, seconds=0.25, device="cpu", hardware="AVX2",
@@ -300,10 +301,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 5}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 6}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 5, got"):
+    with pytest.raises(UserError, match="expected format 6, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -319,7 +320,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 5, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 6, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

@@ -75,6 +75,8 @@ def test_equal_key_equal_result_in_any_order(make_trial):
         {"model": "lenet(activation=tanh)"},
         {"model": "lenet(weights=default)"},
         {"model_seed": 1},
+        {"protocol": "fedsgd(batch_size=2)"},
+        {"protocol": "fedsgd(rounds=2)"},
         {"attack": "dlg(steps=3)"},
         {"attack": "dlg(steps=2, lr=0.5)"},
         {"attack": "dlg(steps=2, engine=reference)"},
@@ -91,7 +93,7 @@ def test_everything_that_decides_the_result_is_in_the_key(make_trial, change):
 def test_a_key_is_the_same_in_every_process_and_spelling(make_trial):
     """Written down here: a change of it makes every stored row a stranger."""
     assert make_trial().key == make_trial(attack="dlg( steps = 2 )").key
-    assert make_trial().key == "341b70098d8d48bc9b8c38b7882b32f2"
+    assert make_trial().key == "27e4adb6b22478cf29098723baf19df8"
 
 
 def test_a_trial_survives_pickling_with_a_users_file(make_trial, write):
@@ -164,12 +166,34 @@ def norm(gradients):
 
 
 def shared(trial):
-    return victim_of(trial, DATA).share(trial.defense).shared
+    return victim_of(trial, DATA).share(trial.defense, trial.protocol.rounds).shared
 
 
 def test_all_restarts_see_one_gradient(make_trial):
     first, second = (shared(make_trial(defense="gaussian(std=0.1)", start=start)) for start in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def off(trial):
+    """What its defense changed, as one vector."""
+    plain = victim_of(trial, DATA).gradient
+    return torch.cat([(each - plain[name]).flatten() for name, each in shared(trial).items()])
+
+
+def test_in_several_rounds_noise_averages_out(make_trial):
+    once, often = (
+        off(make_trial(defense="laplacian(std=0.1)", protocol=f"fedsgd(rounds={n})")) for n in (1, 25)
+    )
+    assert float(once.std()) == pytest.approx(0.1, rel=0.02)
+    assert float(often.std()) == pytest.approx(0.1 / 5, rel=0.02)
+    assert float(torch.corrcoef(torch.stack([once, often]))[0, 1]) == pytest.approx(0.2, abs=0.05)
+
+
+def test_rounds_do_not_help_against_what_draws_nothing(make_trial):
+    once, often = (
+        off(make_trial(defense="prune(ratio=0.5)", protocol=f"fedsgd(rounds={n})")) for n in (1, 3)
+    )
+    assert torch.allclose(once, often, atol=1e-6)
 
 
 def test_noise_of_two_images_is_not_the_same(make_trial):
@@ -211,7 +235,7 @@ def test_the_trace_tells_the_way(make_trial):
 
 
 def test_a_gradient_of_several_images_is_of_those_that_follow(make_trial):
-    result = run_trial(make_trial(index=3, attack="dlg(batch_size=2, steps=2)"), 1)
+    result = run_trial(make_trial(index=3, protocol="fedsgd(batch_size=2)"), 1)
     images, labels = open_dataset(make_trial().dataset, DATA).batch([3, 4])
     assert torch.equal(result.trace.truth, images)
     assert result.trace.reconstruction.shape == (2, 3, 32, 32)
@@ -227,7 +251,7 @@ def test_a_gradient_of_several_images_is_of_those_that_follow(make_trial):
 @pytest.mark.parametrize("engine", ["batched", "reference"])
 def test_two_images_are_rebuilt_from_their_mean_gradient(make_trial, engine):
     """In the order of the true ones, whatever the order in which the attack came to them."""
-    names = {"dataset": "mnist-sample", "attack": f"dlg(batch_size=2, engine={engine})"}
+    names = {"dataset": "mnist-sample", "protocol": "fedsgd(batch_size=2)", "attack": f"dlg(engine={engine})"}
     results = [run_trial(make_trial(**names, start=start), 30) for start in range(2)]
     best = min(results, key=lambda result: result.row.match_loss)
     assert best.row.ssim_least > 0.9
@@ -305,7 +329,8 @@ def test_a_match_loss_that_is_no_number_is_told(make_trial):
 
 def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
-        "key", "dataset", "index", "model", "model_seed", "attack", "defense", "family", "strength",
+        "key", "dataset", "index", "model", "model_seed", "protocol", "attack", "defense", "family",
+        "strength",
         "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
         "ssim_least", "label_true", "label_recovered", "label_correct", "classes", "seconds", "device",

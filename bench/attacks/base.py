@@ -141,8 +141,6 @@ class Attack(Configured):
 
     one_of: ClassVar[tuple[str, ...]] = ("invert", "invert_many")
 
-    batch_size: int = 1  # images that one shared gradient is the mean of: the trial's, and those after it
-
     @property
     def budget(self) -> int:
         """The most outer steps that an attack on one gradient takes; 1 where it does not iterate."""
@@ -167,8 +165,8 @@ class Attack(Configured):
         """The same for many gradients, in the order in which they are done; one by one unless overridden.
 
         Args:
-            cases: models of one architecture and gradients of `batch_size` images each; taken one by
-                one, as there is room for them. Other trials share what is in them: see `Case.copy`.
+            cases: models of one architecture and gradients of equally many images; taken one by one,
+                as there is room for them. Other trials share what is in them: see `Case.copy`.
             observe: told (numbers, outer steps, dummy images (k, N, C, H, W)) at the start and after
                 every outer step; it returns nothing, so what it knows stays on its side.
             resources: where to compute, and how much at once.

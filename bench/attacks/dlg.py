@@ -16,7 +16,7 @@ from bench.attacks.base import Attack, Case, Found, Observer, Resources, Start, 
 from bench.lbfgs import Settings
 from defenses import citations
 
-MOST = {"batch_size": 10**4, "steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
+MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
 
 @dataclass(frozen=True)

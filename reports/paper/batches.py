@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bench.attacks import ATTACKS
+from bench.protocols import PROTOCOLS
 from bench.verdicts import Scale
 from reports.paper.reference import reference
 from reports.statistics import median_interval, wilson
@@ -23,7 +23,7 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     traces = store.traces(rows["key"])
     known = {batch.size: batch for batch in reference().batches}
     lines = []
-    for size, own in rows.groupby(rows["attack"].map(batch_size), sort=True):
+    for size, own in rows.groupby(rows["protocol"].map(batch_size), sort=True):
         steps = [until(traces[key].image_mse) for key in own["key"] if key in traces]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
@@ -39,9 +39,9 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def batch_size(attack: str) -> int:
-    """The images a gradient of an attack."""
-    return ATTACKS.parse(attack).batch_size
+def batch_size(protocol: str) -> int:
+    """The images of one gradient."""
+    return PROTOCOLS.parse(protocol).batch_size
 
 
 def until(image_mse: np.ndarray) -> int | None:

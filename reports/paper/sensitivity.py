@@ -31,7 +31,10 @@ class Factor:
 
     def rows(self, rows: pd.DataFrame, attack: str) -> dict[str, pd.DataFrame]:
         """{label: rows}, of all that differ from the common case in that column only."""
-        common = {"dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "attack": attack}
+        common = {
+            "dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "protocol": "fedsgd",
+            "attack": attack,
+        }  # fmt: skip
         others = [rows[name] == value for name, value in common.items() if name != self.column]
         own = rows[np.logical_and.reduce(others)]
         labels = own[self.column].map(self.label)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.attacks import Attack, Case, Found, Resources, Spec
 from bench.gradients import trained_parameters
-from defenses import ContractError, Gradients
+from defenses import Gradients
 from defenses.base import is_finite
 from defenses.errors import UserError
 
@@ -97,7 +97,7 @@ def invert(
     cases = (Case(number, network, shared, spec, ("saved gradient", number)) for number in range(restarts))
     found = {}
     for number, each in attack.run(cases, lambda *_: None, resources):
-        if isinstance(each, ContractError):
+        if isinstance(each, Exception):
             raise UserError(str(each))
         found[number] = each
     return [found[number] for number in range(restarts)]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.attacks import ATTACKS, Attack, Case, Found, Resources, Spec, Status
+from bench.attacks import ATTACKS, Attack, Case, Found, Knows, NotApplicableError, Resources, Spec, Status
 from bench.datasets import DATASETS, Dataset
 from bench.gradients import plain_match_loss
 from bench.hardware import hardware_of
@@ -122,6 +122,7 @@ class Row:
     label_recovered: int | None
     label_correct: bool | None  # of all images
     classes: int | None  # that the label is one of
+    threat: str | None  # what the attack was told besides: `defense`, or nothing
     seconds: float  # the trial's share of its worker's time, attack only
     device: str
     hardware: str | None  # see `hardware_of`
@@ -131,7 +132,7 @@ class Row:
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm", "sent_bytes",
     "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered",
-    "label_correct", "classes", "hardware",
+    "label_correct", "classes", "threat", "hardware",
 )  # fmt: skip
 
 
@@ -274,9 +275,9 @@ class _Group:
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
 
-    def _answer(self, number: int, found: Found | ContractError) -> Result:
+    def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
         each = self.running[number]
-        if isinstance(found, ContractError):
+        if isinstance(found, Exception):
             result = self._failure(each.trial, found, len(each.trace.image_mse) - 1)
         else:
             result = self._finish(each, found)
@@ -305,6 +306,7 @@ class _Group:
             label_true=int(labels[0]),
             **_label_columns(found, order, labels),
             classes=case.spec.classes,
+            threat="" if case.account is None else Knows.DEFENSE.value,
             hardware=hardware_of(device),
             seconds=found.seconds,
         )
@@ -363,7 +365,9 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, E
     exposed = victim.share(trial.defense, trial.protocol.rounds)
     spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
     purpose = (trial.dataset.address, trial.index, trial.start)
-    return Case(number, exposed.network, exposed.shared, spec, purpose), victim, exposed
+    told = Knows.DEFENSE in trial.attack.knows
+    account = trial.defense.checked_account(exposed.shared, trial.protocol.rounds) if told else None
+    return Case(number, exposed.network, exposed.shared, spec, purpose, account), victim, exposed
 
 
 def victim_of(trial: Trial, data_root: Path) -> Victim:

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from bench.attacks import Resources, Status
 from bench.attacks.batched import Batch
+from bench.attacks.runs import Feed
 from bench.trial import Conditions, Trial, prepare, run_trials
 from sweeps.executors.base import prepare_worker
 
@@ -108,11 +109,12 @@ def break_down(resources: Resources, steps: int, ticks: int) -> dict[str, float]
         for n, trial in enumerate(trials(resources.slots, steps, "batched"))
     ]
     attack = trials(1, steps, "batched")[0].attack
-    batch = Batch(attack, cases[0], resources)  # type: ignore[arg-type]
-    for slot, case in enumerate(cases):
-        batch.put(slot, case)
+    runs = list(Feed(attack, iter(cases)))  # type: ignore[arg-type]
+    batch = Batch(attack, runs[0], resources)  # type: ignore[arg-type]
+    for slot, each in enumerate(runs):
+        batch.put(slot, each)
     spent = {"closure": 0.0, "recursion": 0.0}
-    plain_closure, plain_depart = batch.closure.__call__, batch.optimizer.depart
+    plain_closure, plain_depart = batch.closure.__call__, batch.stepper.depart
 
     def timed(name: str, function: Any) -> Any:
         def call(*arguments: Any) -> Any:
@@ -126,7 +128,7 @@ def break_down(resources: Resources, steps: int, ticks: int) -> dict[str, float]
         return call
 
     batch.closure = timed("closure", plain_closure)
-    batch.optimizer.depart = timed("recursion", plain_depart)  # type: ignore[method-assign]
+    batch.stepper.depart = timed("recursion", plain_depart)  # type: ignore[method-assign]
     iterations, began = 0, 0.0
     for tick in range(TIMED + ticks):
         if tick == ticks:

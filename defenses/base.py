@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +25,15 @@ class Point(StrEnum):
     MODEL = "change_model"
     BATCH = "change_batch"
     GRADIENT = "apply"
+
+
+@dataclass(frozen=True)
+class Account:
+    """How a defense looks from outside: what anybody who knows its settings can tell from what was shared."""
+
+    kept: Gradients | None = None  # of bool: which entries tell of the gradient's; None: all of them
+    variance: float = 0.0  # of the independent, centred noise on every entry that was kept
+    rounding: Gradients | None = None  # the most that an entry was moved besides; None: not at all
 
 
 class Shared(NamedTuple):
@@ -58,6 +68,17 @@ class Defense(Configured):
             generator: a CPU generator, the only source of randomness to use.
         """
         return {name: gradient.clone() for name, gradient in gradients.items()}
+
+    def account(self, shared: Gradients) -> Account | None:
+        """How the defense looks from outside, in one round; None where it does not say.
+
+        Attacks that know the defense are told this: its settings are public, its draws are not. It must
+        be true: `leakbench check` tries it.
+
+        Args:
+            shared: what `apply` gave, on the CPU; after several rounds the mean of what it gave.
+        """
+        return None
 
     def change_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -118,6 +139,20 @@ class Defense(Configured):
             raise ContractError(f"defense {self}: expected a whole number >= 0 of sent_bytes, got {size!r}")
         return Shared(shared, size, seconds)
 
+    def checked_account(self, shared: Gradients, rounds: int = 1) -> Account | None:
+        """`account` of the mean of several rounds, with its contract checked.
+
+        Raises:
+            ContractError: something else than an account, masks of other names, shapes or types, or
+                a variance that is none.
+        """
+        account = self.account(shared)
+        if account is None:
+            return None
+        for problem in _bad_account(shared, account):
+            raise ContractError(f"defense {self}: account: {problem}")
+        return replace(account, variance=account.variance / rounds)
+
     def checked_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -165,6 +200,24 @@ def _broken_promises(before: Gradients, after: Gradients, shared: Gradients) -> 
     return problems
 
 
+def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
+    if not isinstance(account, Account):
+        yield f"expected an Account or None, got {type(account).__name__}"
+        return
+    if type(account.variance) not in (int, float) or not 0 <= account.variance < math.inf:
+        yield f"expected a variance >= 0, got {account.variance!r}"
+    for what, told in (("kept", account.kept), ("rounding", account.rounding)):
+        if told is None:
+            continue
+        if not isinstance(told, dict) or list(told) != list(shared):
+            got = str(list(told)) if isinstance(told, dict) else type(told).__name__
+            yield f"{what}: expected tensors named {list(shared)}, got {got}"
+            continue
+        for name, tensor in shared.items():
+            wanted = torch.zeros_like(tensor, dtype=torch.bool) if what == "kept" else tensor
+            yield from (f"{what} of {name!r}: {problem}" for problem in unlike(wanted, told[name]))
+
+
 def _broken_batch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], changed: object) -> list[str]:
     if not isinstance(changed, tuple) or len(changed) != 2:
         return [f"expected images and labels of change_batch, got {type(changed).__name__}"]
@@ -191,7 +244,7 @@ def unlike(original: Tensor, given: object) -> list[str]:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether there is neither NaN nor infinity in it; NaN is its own maximum."""
-    return tensor.numel() == 0 or math.isfinite(tensor.detach().abs().max())
+    return tensor.numel() == 0 or tensor.dtype == torch.bool or math.isfinite(tensor.detach().abs().max())
 
 
 @dataclass(frozen=True)
@@ -199,3 +252,7 @@ class NoDefense(Defense):
     """The gradient as it is: the baseline that every defense is judged against."""
 
     name: ClassVar[str] = "none"
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: nothing was done."""
+        return Account()

@@ -19,3 +19,21 @@ FEDSGD = """@inproceedings{mcmahan2017communication,
   eprint = {1602.05629},
   archiveprefix = {arXiv},
 }"""
+
+IDLG = """@misc{zhao2020idlg,
+  title = {{iDLG}: Improved Deep Leakage from Gradients},
+  author = {Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan},
+  year = {2020},
+  eprint = {2001.02610},
+  archiveprefix = {arXiv},
+}"""
+
+COSINE = """@inproceedings{geiping2020inverting,
+  title = {Inverting Gradients - How easy is it to break privacy in federated learning?},
+  author = {Geiping, Jonas and Bauermeister, Hartmut and Dr{\\"o}ge, Hannah and Moeller, Michael},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {33},
+  year = {2020},
+  eprint = {2003.14053},
+  archiveprefix = {arXiv},
+}"""

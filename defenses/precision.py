@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from defenses.base import Defense, Gradients
+from defenses.base import Account, Defense, Gradients
 from defenses.citations import DLG
 
 
@@ -20,6 +20,14 @@ class HalfPrecision(Defense):
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """Rounded to the nearest 16-bit number, in the gradient's own dtype."""
         return {name: gradient.to(self.dtype).to(gradient.dtype) for name, gradient in gradients.items()}
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: rounded to the nearest, so by half the gap between two numbers at most."""
+        about = torch.finfo(self.dtype)
+        least = about.smallest_normal * about.eps  # the gap below the smallest normal number
+        return Account(
+            rounding={name: (each.abs() * about.eps).clamp(min=least) / 2 for name, each in shared.items()}
+        )
 
     def sent_bytes(self, shared: Gradients) -> int:
         """Two bytes an entry."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from defenses.base import Defense, Gradients
+from defenses.base import Account, Defense, Gradients
 from defenses.citations import DLG
 from defenses.traffic import sparse_bytes
 
@@ -47,12 +47,34 @@ class Prune(Defense):
             for (name, gradient), piece in zip(gradients.items(), pieces, strict=True)
         }
 
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: of the zeros, so many were smaller than everything else.
+
+        Where there are more zeros than entries are pruned, those that were pruned are zeros by themselves,
+        the smallest that there are: then every entry is what it was.
+        """
+        if self.scope == "tensor":
+            return Account(kept={name: self._kept(each) for name, each in shared.items()})
+        kept = self._kept(torch.cat([each.flatten() for each in shared.values()]))
+        pieces = kept.split([each.numel() for each in shared.values()])
+        return Account(
+            kept={
+                name: piece.view_as(each) for (name, each), piece in zip(shared.items(), pieces, strict=True)
+            }
+        )
+
+    def _kept(self, shared: Tensor) -> Tensor:
+        zero = shared == 0
+        return torch.ones_like(zero) if int(zero.sum()) > self._count(shared) else ~zero
+
     def sent_bytes(self, shared: Gradients) -> int:
         """See `sparse_bytes`."""
         return sparse_bytes(shared)
 
-    def _prune(self, gradient: Tensor) -> Tensor:
+    def _count(self, gradient: Tensor) -> int:
         # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
-        count = int(self.ratio * gradient.numel() + 1e-9)
-        smallest = gradient.abs().flatten().argsort(stable=True)[:count]
+        return int(self.ratio * gradient.numel() + 1e-9)
+
+    def _prune(self, gradient: Tensor) -> Tensor:
+        smallest = gradient.abs().flatten().argsort(stable=True)[: self._count(gradient)]
         return gradient.flatten().index_fill(0, smallest, 0.0).view_as(gradient)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.base import Defense, Gradients
+from defenses.base import Account, Defense, Gradients
 from defenses.citations import DLG
 
 LEVELS = 127  # symmetric: -127..127, so that zero stays zero
@@ -25,6 +25,14 @@ class Int8(Defense):
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """Each gradient on its own grid of 255 values."""
         return {name: self._quantize(gradient) for name, gradient in gradients.items()}
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: rounded to the nearest, so by half a step of its tensor's grid at most."""
+        return Account(
+            rounding={
+                name: (each.abs().max() / LEVELS / 2).expand_as(each).clone() for name, each in shared.items()
+            }
+        )
 
     def sent_bytes(self, shared: Gradients) -> int:
         """A byte an entry, and a float32 for the step of each tensor."""

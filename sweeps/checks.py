@@ -6,12 +6,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Attack, Case, Spec, Start
+from bench.attacks import Case, Spec, Start
 from bench.attacks.closure import BatchClosure
 from bench.attacks.dlg import DLG
 from bench.datasets import Dataset, Images, open_dataset
@@ -88,7 +87,7 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
         for choice in sweep.defenses
         for text in defense_problems(choice.value)
     ]
-    batched = any(is_batched(attack.value) for attack in sweep.attacks)
+    batched = any(attack.value.in_lock_step for attack in sweep.attacks)
     seed = sweep.model_seeds[0] if sweep.model_seeds else 0
     for model, (name, images, batch, labels) in product(sweep.models, opened):
         build = partial(model.value.build, images.shape, images.classes, seed)
@@ -224,23 +223,17 @@ def slope_error(
     return max(max(abs(error) - rounding, 0.0) / steepness for error in errors)
 
 
-def is_batched(attack: Attack) -> TypeGuard[DLG]:
-    """Whether an attack runs many trials at once."""
-    return isinstance(attack, DLG) and attack.engine == "batched"
-
-
 def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Tensor) -> Iterator[str]:
     """Why the batched engine cannot take the network, though one at a time it can be attacked."""
     spec = Spec(images.shape, images.classes, len(batch))
-    case, start = (
-        Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec),
-        Start.draw(spec, "check"),
-    )
+    start = Start.draw(spec, "check")
+    case = Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec, start=start)
     hint = "or set `engine: reference` on the attack"
     try:
-        closure = BatchClosure(case, start.images, lambda pixels: pixels, slots=2, device=torch.device("cpu"))
-        x = torch.cat([start.images.flatten(), start.label_logits.flatten()])
-        (loss, _), (gradient, _) = closure(x.repeat(2, 1))
+        attack = DLG()
+        (candidate,) = attack.candidates(case)
+        closure = BatchClosure(attack, case, candidate, slots=2, device=torch.device("cpu"))
+        (loss, _), (gradient, _) = closure(candidate.variable.repeat(2, 1))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
         return

@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 
 from bench.attacks import Attack, Case, Resources, Spec
-from bench.attacks.batched import GRAIN, bytes_per_slot, is_out_of_memory
-from bench.attacks.dlg import DLG
+from bench.attacks.batched import GRAIN, is_out_of_memory
 from bench.gradients import trained_parameters
 from bench.trial import Trial, victim_of
 from defenses.errors import UserError
-from sweeps.checks import is_batched
 from sweeps.plan import Plan
 
 WIDEST = {"cpu": 64, "cuda": 1024}  # slots: wider batches gain little (docs/LOG.md)
-WORTH_COMPILING = 2_000_000  # iterations of the whole sweep; below, compiling costs more than it saves
+WORTH_COMPILING = 2_000_000  # evaluations of the whole sweep; below, compiling costs more than it saves
 USABLE = 0.8  # of what is free: predictions are that good
 GIB = 2**30
 
@@ -51,7 +49,7 @@ def choose(
     kind = torch.device(devices[0]).type
     cases = examples((kind.example for kind in todo.kinds), data_root)
     try:
-        each = max((bytes_per_slot(*case) for case in cases), default=0)
+        each = max((attack.bytes_per_slot(case) for attack, case in cases), default=0)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -63,21 +61,21 @@ def choose(
         slots = max(1, min(WIDEST[kind], share, fitting))
         slots = slots // GRAIN * GRAIN or slots
     attacks = todo.sweep.attacks
-    iterations = sum(len(todo.sweep) // len(attacks) * longest(choice.value) for choice in attacks)
-    compiled = iterations >= WORTH_COMPILING
+    evaluations = sum(len(todo.sweep) // len(attacks) * _in_a_batch(choice.value) for choice in attacks)
+    compiled = evaluations >= WORTH_COMPILING
     return Resources(devices[0], slots, compiled), Memory(slots * each, free)
 
 
-def longest(attack: Attack) -> int:
-    """The most iterations that one trial of an attack can take in a batch."""
-    return attack.steps * attack.max_iter if is_batched(attack) else 0
+def _in_a_batch(attack: Attack) -> int:
+    """The most evaluations that one trial of an attack can take in a batch."""
+    return attack.evaluations if attack.in_lock_step else 0
 
 
-def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[DLG, Case]]:
-    """An attack and a case for it from each of the trials whose attack is batched."""
+def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[Attack, Case]]:
+    """An attack and a case for it from each of the trials whose attack runs in lock step."""
     found = []
     for trial in trials:
-        if is_batched(trial.attack):
+        if trial.attack.in_lock_step:
             victim = victim_of(trial, data_root)
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}

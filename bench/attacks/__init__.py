@@ -1,11 +1,25 @@
 """Attacks, one a file, and the registry of them."""
 
-from bench.attacks.base import Attack, Case, Found, NotApplicableError, Resources, Spec, Start, Status
+from bench.attacks.adaptive import Adaptive
+from bench.attacks.base import (
+    Attack,
+    Case,
+    Found,
+    Knows,
+    NotApplicableError,
+    Resources,
+    Spec,
+    Start,
+    Status,
+)
+from bench.attacks.cosine import Cosine
 from bench.attacks.dlg import DLG
+from bench.attacks.idlg import IDLG
 from defenses.registry import Registry
 
 __all__ = [
-    "ATTACKS", "Attack", "Case", "Found", "NotApplicableError", "Resources", "Spec", "Start", "Status",
+    "ATTACKS", "Attack", "Case", "Found", "Knows", "NotApplicableError", "Resources", "Spec", "Start",
+    "Status",
 ]  # fmt: skip
 
-ATTACKS = Registry("attack", Attack, [DLG])
+ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.randomness import generator_for
-from defenses import ContractError, Gradients
+from defenses import Account, ContractError, Gradients
 from defenses.base import unlike
 from defenses.configured import Configured
 
@@ -37,6 +37,12 @@ class Status(StrEnum):
         return self is not Status.ERROR
 
 
+class Knows(StrEnum):
+    """What a threat model grants an attack, besides the model and what was shared."""
+
+    DEFENSE = "defense"  # its public settings, never its draws: see `Defense.account`
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a server knows of the images behind a gradient without having seen them."""
@@ -49,6 +55,11 @@ class Spec:
     def batch_shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W) of what an attack gives back."""
         return (self.count, *self.shape)
+
+    @property
+    def pixels(self) -> int:
+        """Of all images together, a channel each."""
+        return math.prod(self.batch_shape)
 
     @property
     def logit_shape(self) -> tuple[int, int]:
@@ -85,6 +96,7 @@ class Case:
     shared: Gradients  # {parameter name: tensor}, as the victim shared it, on the CPU
     spec: Spec
     purpose: tuple[str | int, ...] = ()  # what the trial's draws are addressed by
+    account: Account | None = None  # of the defense, if the attack knows defenses and this one says something
     start: Start | None = None  # on the CPU; where an iteration begins, if not at a draw of its own
 
     def copy(self) -> "Case":
@@ -140,6 +152,7 @@ class Attack(Configured):
     """
 
     one_of: ClassVar[tuple[str, ...]] = ("invert", "invert_many")
+    knows: ClassVar[frozenset[Knows]] = frozenset()  # what it asks to be told
 
     @property
     def budget(self) -> int:
@@ -150,18 +163,37 @@ class Attack(Configured):
         """The same attack with another limit of outer steps."""
         return self
 
+    @property
+    def evaluations(self) -> int:
+        """The most evaluations of its objective that an attack on one gradient takes; 0: not counted."""
+        return 0
+
+    @property
+    def in_lock_step(self) -> bool:
+        """Whether many gradients are attacked at once, for which `torch.func` has to run the model."""
+        return False
+
+    def bytes_per_slot(self, example: Case) -> int:
+        """The memory that each case takes that is attacked at once with others."""
+        return 0
+
     def invert(self, case: Case) -> Found:
         """The images that best explain one shared gradient.
 
         Args:
             case: all that is known of it, its own copy. Random numbers come from `case.generator` alone.
+
+        Raises:
+            NotApplicableError: it cannot take such a case.
         """
         ((_, found),) = self.invert_many(iter([case]), lambda *_: None, Resources())
+        if isinstance(found, NotApplicableError):
+            raise found
         return found
 
     def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Found]]:
+    ) -> Iterator[tuple[int, Found | NotApplicableError]]:
         """The same for many gradients, in the order in which they are done; one by one unless overridden.
 
         Args:
@@ -172,7 +204,7 @@ class Attack(Configured):
             resources: where to compute, and how much at once.
 
         Yields:
-            (number of the case, what was found).
+            (number of the case, what was found, or why nothing could be looked for).
         """
         for case in cases:
             began = time.perf_counter()
@@ -183,7 +215,7 @@ class Attack(Configured):
 
     def run(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Found | ContractError]]:
+    ) -> Iterator[tuple[int, Found | ContractError | NotApplicableError]]:
         """`invert_many`, with its contract checked: what became of each case that it took, once.
 
         A ContractError stands in place of something that cannot be used, or that never came.
@@ -209,7 +241,11 @@ class Attack(Configured):
             if number not in unanswered:
                 text = f"expected the number of a case that it took and did not answer yet, got {number!r}"
                 raise ContractError(f"attack {self}: {text}")
-            problem = next(_broken_promises(unanswered.pop(number), found), None)
+            case = unanswered.pop(number)
+            if isinstance(found, NotApplicableError):
+                yield number, found
+                continue
+            problem = next(_broken_promises(case, found), None)
             yield number, ContractError(f"attack {self}: {problem}") if problem else found
         for number in unanswered:
             yield number, ContractError(f"attack {self}: expected a result for every case, got none")

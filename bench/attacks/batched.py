@@ -1,71 +1,79 @@
-"""The batched engine: many trials in lock step, each in a slot of its own.
+"""The batched engine: many gradients in lock step, each in a slot of its own.
 
-A slot whose trial has ended takes the next case, so no step waits for the slowest trial. Shapes do
-not change, and the arithmetic of a slot does not depend on what is in the others.
+A slot whose run has ended takes the next one, so no step waits for the slowest. Shapes do not
+change, and the arithmetic of a slot does not depend on what is in the others.
 """
 
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Found, Observer, Resources, Status
+from bench.attacks.base import Case, Found, NotApplicableError, Observer, Resources
 from bench.attacks.closure import BatchClosure
 from bench.attacks.memory import held_bytes
-from bench.lbfgs import LockStepLBFGS
+from bench.attacks.runs import Feed, Run
 
 if TYPE_CHECKING:
-    from bench.attacks.dlg import DLG
+    from bench.attacks.optimised import Optimised
 
 log = logging.getLogger("leakbench")
 GRAIN = 8  # slots: no batch is made narrower than this
+Answers = Iterator[tuple[int, Found | NotApplicableError]]
 
 
-def run(
-    attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
-) -> Iterator[tuple[int, Found]]:
+def run(attack: "Optimised", cases: Iterator[Case], observe: Observer, resources: Resources) -> Answers:
     """See `Attack.invert_many`; out of memory, it starts what is unfinished again in half the slots."""
-    while first := list(islice(cases, resources.slots)):
-        unfinished = {case.number: case for case in first}
+    feed = Feed(attack, cases)
+    while True:
         try:
-            for number, found in _run(attack, first, cases, unfinished, observe, resources):
-                del unfinished[number]
-                yield number, found
-            return
+            yield from _run(attack, feed, observe, resources)
         except Exception as error:
             if not is_out_of_memory(error) or resources.slots == 1:
                 raise
+        else:
+            return
         # beyond the handler, where the error and the tensors in its traceback are gone
         slots = resources.slots // 2
         log.warning("out of memory with %d slots, going on with %d", resources.slots, slots)
         resources = replace(resources, slots=slots)
-        cases = chain(unfinished.values(), cases)
+        feed.start_again()
         torch.cuda.empty_cache()
 
 
-def _run(  # a batch, from its first cases until no case is left
-    attack: "DLG",
-    first: list[Case],
-    cases: Iterator[Case],
-    unfinished: dict[int, Case],
-    observe: Observer,
-    resources: Resources,
-) -> Iterator[tuple[int, Found]]:
+def _run(  # a batch, from its first runs until none is left
+    attack: "Optimised", feed: Feed, observe: Observer, resources: Resources
+) -> Answers:
+    first = list(islice(feed, resources.slots))
+    yield from feed.refusals()
+    if not first:
+        return
     batch = Batch(attack, first[0], resources)
-    for slot, case in enumerate(first):
-        batch.put(slot, case)
+    for slot, each in enumerate(first):
+        batch.put(slot, each)
     while batch.live:
-        for slot, number, found in batch.step(observe):
-            yield number, found
-            for case in islice(cases, 1):
-                unfinished[case.number] = case
-                batch.put(slot, case)
+        freed = batch.step(observe)
+        for each in freed.values():
+            decided = each.rivals.winner(each) if each.rivals else each
+            if decided is None:
+                continue
+            for step, image in decided.unseen:
+                observe([decided.case.number], [step], image[None])
+            decided.unseen.clear()
+            if decided.is_over:
+                del feed.unfinished[decided.case.number]
+                yield decided.case.number, decided.found(attack)
+            else:
+                feed.goes_on(decided)
+        for slot, following in zip(freed, feed, strict=False):
+            batch.put(slot, following)
+        yield from feed.refusals()
         batch.narrow()
 
 
@@ -74,92 +82,96 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-@dataclass
-class Occupant:
-    """The trial in a slot."""
-
-    number: int
-    history: list[float]
-    clock: float  # of the batch, when it came
-
-
 class Batch:
-    """Slots, their trials, and the optimiser that moves all of them."""
+    """Slots, the runs in them, and the stepper that moves all of them."""
 
-    def __init__(self, attack: "DLG", example: Case, resources: Resources):
+    def __init__(self, attack: "Optimised", example: Run, resources: Resources):
         self.attack = attack
-        start = attack.start_of(example)
-        self.shape, self.pixels = start.images.shape, start.images.numel()
+        candidate, start = example.candidate, example.variable
+        self.shape, self.pixels = candidate.images.shape, candidate.images.numel()
         slots, device = resources.slots, torch.device(resources.device)
-        self.closure = BatchClosure(example, start.images, attack.pixels, slots, device, resources.compiled)
-        size, dtype = self.pixels + start.label_logits.numel(), start.images.dtype
-        self.optimizer = LockStepLBFGS(slots, size, attack.lbfgs, device, dtype)
-        self.live: dict[int, Occupant] = {}
-        self.best_loss = torch.full((slots,), math.inf, dtype=dtype, device=device)
-        self.best = self.optimizer.x.clone()
-        self.boundary = self.optimizer.x.clone()  # `x` at the end of the last outer step
-        self.clock = 0.0  # seconds, each divided by the trials that shared it
+        self.closure = BatchClosure(attack, example.case, candidate, slots, device, resources.compiled)
+        self.stepper = attack.stepper(slots, len(start), device, start.dtype)
+        self.live: dict[int, Run] = {}
+        self.best_loss = torch.full((slots,), math.inf, dtype=start.dtype, device=device)
+        self.best = self.stepper.x.clone()
+        self.boundary = self.stepper.x.clone()  # where it stood at the end of the last outer step
+        self.clock = 0.0  # seconds, each divided by the runs that shared it
         self.exact: dict[int, bool] = {}  # {narrower batch: whether it computes the same bits}
-        self.closure.check(self.optimizer.x)
+        self.closure.check(self.stepper.x)
 
-    def put(self, slot: int, case: Case) -> None:
-        """Start a case in that slot."""
-        self.closure.put(slot, case)
-        start = self.attack.start_of(case)
-        for state in (self.optimizer.x, self.best):
-            state[slot] = torch.cat([start.images.flatten(), start.label_logits.flatten()])
+    def put(self, slot: int, run: Run) -> None:
+        """Let a run go on in that slot."""
+        self.closure.put(slot, run.case, run.candidate)
+        run.seconds -= self.clock
+        self.live[slot] = run
+        self._enter(slot, run, self.stepper.restart)
+
+    def _enter(self, slot: int, run: Run, begin: Callable[[int, Tensor], None]) -> None:
+        """The stage that a run is in begins where it stands."""
+        for name, value in run.stage.terms.items():
+            self.closure.terms[name][slot] = value
+        variable = run.variable.to(self.best.device)
+        self.best[slot] = variable
         self.best_loss[slot] = math.inf
         self.boundary[slot] = math.nan  # equal to nothing: the start is not stuck
-        self.optimizer.restart(slot)
-        self.live[slot] = Occupant(case.number, [], self.clock)
+        begin(slot, variable)
 
-    def step(self, observe: Observer) -> list[tuple[int, int, Found]]:
-        """One iteration of every trial; (slot, number, what was found) of those that ended."""
+    def step(self, observe: Observer) -> dict[int, Run]:
+        """One iteration of every run; {slot: run} of those that leave theirs."""
         began = time.perf_counter()
-        loss, gradient = self.closure(self.optimizer.x)  # (B,), (B, size)
+        loss, gradient = self.closure(self.stepper.x)  # (B,), (B, size)
         better = loss < self.best_loss
         self.best_loss.copy_(torch.where(better, loss, self.best_loss))
-        self.best.copy_(torch.where(better[:, None], self.optimizer.x, self.best))
-        ended = self.optimizer.arrive(loss, gradient)
+        self.best.copy_(torch.where(better[:, None], self.stepper.x, self.best))
+        ended = self.stepper.arrive(loss, gradient)
         slots = [slot for slot in ended.nonzero()[:, 0].tolist() if slot in self.live]
-        reports = self._boundaries(slots, loss, observe) if slots else []
-        self.optimizer.depart(loss, gradient)
+        over = self._boundaries(slots, observe) if slots else []
+        self.stepper.depart(loss, gradient)
         self.clock += (time.perf_counter() - began) / len(self.live)
-        return [self._finish(slot, *ending) for slot, ending in reports]
+        return {slot: self.live.pop(slot) for slot in over if self._leaves(slot)}
 
-    def _boundaries(
-        self, slots: list[int], loss: Tensor, observe: Observer
-    ) -> list[tuple[int, tuple[Status, str]]]:
-        """Record the end of an outer step in these slots; which of them end there, and why."""
-        x = self.optimizer.x[slots]  # (k, size)
-        stuck = (x == self.boundary[slots]).all(1).tolist()
-        self.boundary[slots] = x
-        images = self.attack.pixels(x[:, : self.pixels]).view(-1, *self.shape)
+    def _boundaries(self, slots: list[int], observe: Observer) -> list[int]:
+        """Record the end of an outer step in these slots; in which of them a stage ends there."""
+        runs = [self.live[slot] for slot in slots]
+        at = self.stepper.at[slots]  # (k, size)
+        stuck = self.stepper.stuck(slots, self.boundary[slots]).tolist()
+        self.boundary[slots] = at
+        images = self.attack.pixels(at[:, : self.pixels]).view(-1, *self.shape)
         largest = images.abs().flatten(1).amax(1).tolist()
-        occupants = [self.live[slot] for slot in slots]
-        for occupant, value in zip(occupants, loss[slots].tolist(), strict=True):
-            occupant.history.append(value)
-        steps = [len(occupant.history) - 1 for occupant in occupants]
-        observe([occupant.number for occupant in occupants], steps, images)
-        endings = (
-            self.attack.ending(step, occupant.history[-1], *rest)
-            for occupant, step, *rest in zip(occupants, steps, largest, stuck, strict=True)
-        )
-        return [(slot, ending) for slot, ending in zip(slots, endings, strict=True) if ending]
+        for run, value in zip(runs, self.stepper.value[slots].tolist(), strict=True):
+            run.record(value)
+        self._observe(runs, images, observe)
+        over = []
+        for slot, run, variable, *rest in zip(slots, runs, at, largest, stuck, strict=True):
+            run.ending = self.attack.ending(run.stage, run.losses, *rest)
+            if run.ending:
+                run.variable = variable
+                over.append(slot)
+        return over
 
-    def _finish(self, slot: int, status: Status, reason: str) -> tuple[int, int, Found]:
-        occupant = self.live.pop(slot)
-        best = self.best[slot].cpu()
-        found = Found(
-            self.attack.pixels(best[: self.pixels]).view(self.shape),
-            best[self.pixels :].view(self.shape[0], -1),
-            float(self.best_loss[slot]),
-            occupant.history,
-            status,
-            reason,
-            self.clock - occupant.clock,
-        )
-        return slot, occupant.number, found
+    @staticmethod
+    def _observe(runs: list[Run], images: Tensor, observe: Observer) -> None:
+        """Tell what is to be seen now, and keep what will be seen if the run wins its race."""
+        now = [place for place, run in enumerate(runs) if run.has_moved and run.rivals is None]
+        if now:
+            told = [runs[place] for place in now]
+            observe([run.case.number for run in told], [run.steps for run in told], images[now])
+        for run, image in zip(runs, images, strict=True):
+            if run.has_moved and run.rivals is not None:
+                run.unseen.append((run.steps, image.cpu()))
+
+    def _leaves(self, slot: int) -> bool:
+        """Whether a run whose stage has ended leaves its slot; if not, it enters its next stage there."""
+        run = self.live[slot]
+        if run.rivals is None and not run.is_over:
+            run.next_stage()
+            self._enter(slot, run, self.stepper.resume)
+            return False
+        run.best, run.best_loss = self.best[slot].cpu(), float(self.best_loss[slot])
+        run.variable = run.variable.cpu()
+        run.seconds += self.clock
+        return True
 
     def narrow(self) -> None:
         """Leave out empty slots once no case is left for them.
@@ -175,12 +187,12 @@ class Batch:
         empty = (slot for slot in range(len(self.best)) if slot not in self.live)
         keep = [*self.live, *islice(empty, width - len(self.live))]
         self.live = {place: self.live[slot] for place, slot in enumerate(keep) if slot in self.live}
-        for owner in (self, self.optimizer, self.closure):
+        for owner in (self, self.stepper, self.closure):
             take_slots(owner, keep)
 
     def _same_bits(self, width: int) -> bool:
         if width not in self.exact:
-            self.exact[width] = self.closure.same_bits(self.optimizer.x, width)
+            self.exact[width] = self.closure.same_bits(self.stepper.x, width)
         return self.exact[width]
 
 
@@ -193,8 +205,8 @@ def take_slots(owner: object, keep: list[int]) -> None:
             setattr(owner, name, {key: each[keep] for key, each in value.items()})
 
 
-def bytes_per_slot(attack: "DLG", example: Case) -> int:
+def bytes_per_slot(attack: "Optimised", example: Case) -> int:
     """The memory that each slot of a batch takes: what it holds, and what a step needs besides."""
-    batch = Batch(attack, example, Resources(slots=GRAIN))
-    held = held_bytes(batch, batch.optimizer, batch.closure)
+    batch = Batch(attack, next(Feed(attack, iter([example]))), Resources(slots=GRAIN))
+    held = held_bytes(batch, batch.stepper, batch.closure)
     return math.ceil((held + batch.closure.intermediate_bytes) / GRAIN)

@@ -1,4 +1,4 @@
-"""The match loss of many dummies at once, and its gradient: one call for a whole batch.
+"""The objective of many dummies at once, and its gradient: one call for a whole batch.
 
 torch.func vectorises the mathematics over slots; the result is recorded once as a flat list of
 operations, because the machinery of torch.func costs as much as the arithmetic of small models.
@@ -7,7 +7,7 @@ operations, because the machinery of torch.func costs as much as the arithmetic 
 import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,40 +17,46 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from bench.attacks.base import Case
 from bench.attacks.memory import peak_bytes
-from bench.gradients import soft_cross_entropy, trained_parameters
+from bench.gradients import trained_parameters
 from defenses.errors import one_line
+
+if TYPE_CHECKING:
+    from bench.attacks.optimised import Candidate, Optimised
 
 log = logging.getLogger("leakbench")
 aten = torch.ops.aten
+LABELS = "labels"
 Held = dict[str, Tensor]  # {parameter name: (B, *shape)}
-Evaluate = Callable[[Tensor, Held, Held, Held], tuple[Tensor, Tensor]]
+Evaluate = Callable[[Tensor, Held, Held, Held, Held], tuple[Tensor, Tensor]]
 
 
 class BatchClosure:
-    """Holds the weights and shared gradients of B slots; maps x (B, size) to losses and gradients.
+    """Holds the weights, shared gradients and terms of B slots; maps x (B, size) to losses and gradients.
 
-    The same mathematics as `bench.gradients.match_loss`, vectorised over slots by torch.func.
+    The mathematics of one slot is the attack's, vectorised over slots by torch.func.
     """
 
     def __init__(
         self,
+        attack: "Optimised",
         example: Case,
-        dummy: Tensor,
-        pixels: Callable[[Tensor], Tensor],
+        candidate: "Candidate",
         slots: int,
         device: torch.device,
         compiled: bool = False,
     ):
         self.network = deepcopy(example.model)  # a model may keep what passed through it
-        self.shape = dummy.shape  # (N, C, H, W)
-        self.pixels = pixels
+        self.attack = attack
+        self.shape = candidate.images.shape  # (N, C, H, W)
+        self.free_labels = candidate.free_labels
         self.device = device
-        self.channels_last = uses_onednn(dummy, device)
+        self.channels_last = uses_onednn(candidate.images, device)
         trained = dict(trained_parameters(self.network))
         others = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = self._room(trained, slots)
         self.constants = self._room({n: t for n, t in others.items() if n not in trained}, slots)
         self.shared = self._room({name: example.shared[name] for name in trained}, slots)
+        self.terms = self._room(_terms(candidate), slots)
         self.compiled = compiled
         self.recorded: dict[int, Evaluate] = {}  # {width: operations}
         self.intermediate_bytes = 0  # of the results on the way, at the last width
@@ -68,23 +74,24 @@ class BatchClosure:
             for name, tensor in tensors.items()
         }
 
-    def put(self, slot: int, case: Case) -> None:
-        """Hold another victim's weights and shared gradient in that slot."""
+    def put(self, slot: int, case: Case, candidate: "Candidate") -> None:
+        """Hold another victim's weights and shared gradient in that slot, and a candidate's terms."""
         state = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
         for held, tensors in (
             (self.weights, state),
             (self.constants, state),
             (self.shared, case.shared),
+            (self.terms, _terms(candidate)),
         ):
             for name, tensor in held.items():
                 tensor[slot] = tensors[name].detach()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Match losses (B,) and their gradients (B, size) at x (B, size)."""
+        """Losses (B,) and their gradients (B, size) at x (B, size)."""
         return self._evaluate(x, *self._held())
 
-    def _held(self) -> tuple[Held, Held, Held]:
-        return self.weights, self.constants, self.shared
+    def _held(self) -> tuple[Held, Held, Held, Held]:
+        return self.weights, self.constants, self.shared, self.terms
 
     def _evaluate(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
         if len(x) not in self.recorded:
@@ -130,28 +137,35 @@ class BatchClosure:
         return all(torch.equal(a, b) for a, b in zip(whole, part, strict=True))
 
     def _vectorised(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
-        images, label_logits = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
+        images, labels = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
         images = images.view(-1, *self.shape)
         if self.channels_last:  # as one convolution of all slots wants it
             images = images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
-        gradients, losses = vmap(grad_and_value(self._match_loss, argnums=(0, 1)))(
-            images, label_logits.view(len(x), self.shape[0], -1), *held
-        )
-        return losses, torch.cat([each.flatten(1) for each in gradients], 1)
+        terms = dict(held[-1])
+        if self.free_labels:
+            terms[LABELS] = labels.view(len(x), self.shape[0], -1)
+        slope = grad_and_value(self._objective, argnums=(0, 1) if self.free_labels else 0)
+        slopes: Callable[..., Any] = vmap(slope)
+        gradients, losses = slopes(images, terms.pop(LABELS), *held[:-1], terms)
+        found = gradients if self.free_labels else [gradients]
+        return losses, torch.cat([each.flatten(1) for each in found], 1)
 
-    def _match_loss(
-        self, images: Tensor, label_logits: Tensor, weights: Held, constants: Held, shared: Held
+    def _objective(
+        self, variable: Tensor, labels: Tensor, weights: Held, constants: Held, shared: Held, terms: Held
     ) -> Tensor:
-        """Of one slot: see `bench.gradients.match_loss`."""
+        """Of one slot."""
+        images = self.attack.pixels(variable)
 
         def loss(weights: Held) -> Tensor:
-            inputs = (self.pixels(images),)
-            scores = functional_call(self.network, {**weights, **constants}, inputs)
-            return soft_cross_entropy(scores, label_logits)
+            scores = functional_call(self.network, {**weights, **constants}, (images,))
+            return self.attack.training_loss(scores, labels, terms)
 
-        dummy = grad(loss)(weights)
-        squared = [(gradient - shared[name]).square().sum() for name, gradient in dummy.items()]
-        return torch.stack(squared).sum()
+        return self.attack.objective(grad(loss)(weights), shared, images, terms)
+
+
+def _terms(candidate: "Candidate") -> dict[str, Tensor]:
+    """What of a candidate is held; its labels, where they are not in x."""
+    return dict(candidate.terms) if candidate.free_labels else {**candidate.terms, LABELS: candidate.labels}
 
 
 def record(function: Evaluate, x: Tensor, *held: Held) -> GraphModule:

@@ -4,23 +4,26 @@ Symbols of the paper: x' is the dummy images, y' the softmax of `label_logits`, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from bench.attacks import batched, reference
-from bench.attacks.base import Attack, Case, Found, Observer, Resources, Start, Status
-from bench.lbfgs import Settings
+from bench.attacks.base import Case, Observer, Resources, Start, Status
+from bench.attacks.optimised import Candidate, Optimised, Stage
+from bench.steppers import LockStepLBFGS, Stepper
+from bench.steppers.lbfgs import Settings
 from defenses import citations
 
 MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
 
 @dataclass(frozen=True)
-class DLG(Attack):
+class DLG(Optimised):
     """Image and label optimised together, by L-BFGS, until the dummy's gradient matches.
 
     The defaults are the authors': L-BFGS with every default of PyTorch, no line search, 300 outer
@@ -70,37 +73,49 @@ class DLG(Attack):
         return replace(self, steps=steps)
 
     @property
+    def evaluations(self) -> int:
+        """See `Attack.evaluations`."""
+        return self.steps * self.max_iter
+
+    @property
     def lbfgs(self) -> Settings:
         """The optimiser's settings."""
         return Settings(
             self.lr, self.max_iter, self.max_eval, self.history, self.tolerance_grad, self.tolerance_change
         )
 
-    def start_of(self, case: Case) -> Start:
-        """Where the attack on a case begins."""
-        return case.start or Start.draw(case.spec, *case.purpose, uniform=self.init == "uniform")
+    def stepper(self, slots: int, size: int, device: torch.device, dtype: torch.dtype) -> Stepper:
+        """See `Optimised.stepper`."""
+        return LockStepLBFGS(slots, size, self.lbfgs, device, dtype)
+
+    def candidates(self, case: Case) -> Sequence[Candidate]:
+        """See `Optimised.candidates`: image and label are drawn, and optimised together."""
+        start = case.start or Start.draw(case.spec, *case.purpose, uniform=self.init == "uniform")
+        return [Candidate(start.images, start.label_logits, [Stage(self.steps)], free_labels=True)]
 
     def pixels(self, variable: Tensor) -> Tensor:
-        """The dummy images that what is optimised stands for."""
+        """See `Optimised.pixels`."""
         return variable.sigmoid() if self.parameterisation == "sigmoid" else variable
 
-    def invert_many(
-        self, cases: Iterator[Case], observe: Observer, resources: Resources
-    ) -> Iterator[tuple[int, Found]]:
+    @property
+    def in_lock_step(self) -> bool:
+        """See `Attack.in_lock_step`."""
+        return self.engine == "batched"
+
+    def bytes_per_slot(self, example: Case) -> int:
+        """See `Attack.bytes_per_slot`."""
+        return super().bytes_per_slot(example) if self.in_lock_step else 0
+
+    def invert_many(self, cases: Iterator[Case], observe: Observer, resources: Resources) -> batched.Answers:
         """See `Attack.invert_many`."""
-        engine = batched.run if self.engine == "batched" else reference.run
-        return engine(self, cases, observe, resources)
+        engine = super().invert_many if self.in_lock_step else partial(reference.run, self)
+        return engine(cases, observe, resources)
 
-    def ending(self, step: int, loss: float, largest: float, stuck: bool) -> tuple[Status, str] | None:
-        """How and why the attack ends after this outer step; None where it goes on.
-
-        Args:
-            step: outer steps taken.
-            loss: the match loss here.
-            largest: the largest absolute pixel here.
-            stuck: whether the step changed nothing at all. L-BFGS keeps no other state that could
-                move it: every later step would be the same.
-        """
+    def ending(
+        self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
+    ) -> tuple[Status, str] | None:
+        """See `Optimised.ending`; `stuck`: L-BFGS keeps no other state that could move it."""
+        step, loss = len(losses) - 1, losses[-1]
         if not math.isfinite(loss):
             return Status.DIVERGED, f"match loss became {loss} at step {step}"
         if loss < self.stop_loss:
@@ -109,6 +124,6 @@ class DLG(Attack):
             return Status.DIVERGED, f"a pixel passed {self.pixel_limit:g} at step {step}"
         if stuck:
             return Status.CONVERGED, f"nothing moved any more from step {step} on"
-        if step >= self.steps:
-            return Status.BUDGET, f"stopped at the limit of {self.steps} steps"
+        if step >= stage.steps:
+            return Status.BUDGET, f"stopped at the limit of {stage.steps} steps"
         return None

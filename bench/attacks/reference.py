@@ -5,19 +5,20 @@ It is what the batched engine is tested against.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bench.attacks.base import Case, Found, Observer, Resources
-from bench.gradients import match_loss
+from bench.gradients import trained_parameters
 
 if TYPE_CHECKING:
     from bench.attacks.dlg import DLG
+    from bench.attacks.optimised import Candidate
 
 
 def run(
@@ -29,59 +30,90 @@ def run(
 
 
 def invert(attack: "DLG", case: Case, observe: Observer, device: str) -> Found:
-    """Attack one case."""
+    """Attack one case, from each of its candidates."""
     began = time.perf_counter()
-    dummy = Dummy(attack, case, device)
-    optimizer = torch.optim.LBFGS([dummy.variable, dummy.label_logits], **asdict(attack.lbfgs))
+    best: Found | None = None
+    candidates = attack.candidates(case)
+    for candidate in candidates:
+        seen: list[Tensor] = []
+
+        def tell(step: int, images: Tensor, seen: list[Tensor] = seen) -> None:
+            if len(candidates) == 1:
+                observe([case.number], [step], images[None])
+            else:
+                seen.append(images)  # another candidate may do better
+
+        found = follow(attack, case, candidate, tell, device)
+        if best is None or (found.objective or 0) < (best.objective or 0):
+            best, shown = found, seen
+    assert best is not None
+    for step, images in enumerate(shown):
+        observe([case.number], [step], images[None])
+    return replace(best, seconds=time.perf_counter() - began)
+
+
+def follow(
+    attack: "DLG", case: Case, candidate: "Candidate", tell: Callable[[int, Tensor], None], device: str
+) -> Found:
+    """The way from one candidate; `tell` gets the outer steps and the dummy images after them."""
+    dummy = Dummy(attack, case, candidate, device)
+    optimizer = torch.optim.LBFGS(dummy.variables, **asdict(attack.lbfgs))
     history: list[float] = []
     ended, stuck = None, False
     while ended is None:
         history.append(dummy.evaluate())
         images = dummy.images.detach()
-        step = len(history) - 1
-        observe([case.number], [step], images[None])
-        ended = attack.ending(step, history[-1], float(images.abs().max()), stuck)
+        tell(len(history) - 1, images)
+        ended = attack.ending(candidate.stages[0], history, float(images.abs().max()), stuck)
         if ended is None:
             before = [variable.detach().clone() for variable in dummy.variables]
             optimizer.step(dummy.closure)
             stuck = all(map(torch.equal, before, dummy.variables))
-    variable, label_logits, loss = dummy.best
-    images = attack.pixels(variable).cpu()
-    seconds = time.perf_counter() - began
-    return Found(images, label_logits.cpu(), loss, history, *ended, seconds)
+    loss, (variable, *labels) = dummy.best
+    found = labels[0].cpu() if candidate.free_labels else candidate.labels.argmax(-1)
+    return Found(attack.pixels(variable).cpu(), found, loss, history, *ended)
 
 
 class Dummy:
-    """The images and labels being optimised, their match loss, and the best of them so far."""
+    """What is optimised, its objective, and the best of it so far."""
 
-    def __init__(self, attack: "DLG", case: Case, device: str):
+    def __init__(self, attack: "DLG", case: Case, candidate: "Candidate", device: str):
         self.attack = attack
         self.model = deepcopy(case.model).to(device)
         self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}
-        start = attack.start_of(case)
-        self.variable = start.images.to(device, copy=True).requires_grad_()  # (N, C, H, W)
-        self.label_logits = start.label_logits.to(device, copy=True).requires_grad_()  # (N, K)
-        self.variables = (self.variable, self.label_logits)
-        self.best: tuple[Tensor, Tensor, float] = (start.images, start.label_logits, math.inf)
+        self.terms = {name: each.to(device) for name, each in candidate.terms.items()}
+        self.labels = candidate.labels.to(device, copy=True)  # (N, K)
+        self.variables = [candidate.images.to(device, copy=True)]  # (N, C, H, W)
+        if candidate.free_labels:
+            self.variables.append(self.labels)
+        for variable in self.variables:
+            variable.requires_grad_()
+        self.best: tuple[float, list[Tensor]] = (math.inf, [each.detach() for each in self.variables])
 
     @property
     def images(self) -> Tensor:
         """The dummy images (N, C, H, W)."""
-        return self.attack.pixels(self.variable)
+        return self.attack.pixels(self.variables[0])
 
     def closure(self) -> Tensor:
-        """The match loss, with its gradient left in the variables."""
-        loss = match_loss(self.model, self.shared, self.images, self.label_logits, create_graph=True)
-        self.variable.grad, self.label_logits.grad = torch.autograd.grad(loss, self.variables)
-        self._remember(float(loss.detach()))
-        return loss.detach()
+        """The objective, with its gradient left in the variables."""
+        loss = self._objective(create_graph=True)
+        for variable, slope in zip(self.variables, torch.autograd.grad(loss, self.variables), strict=True):
+            variable.grad = slope
+        return self._remember(loss.detach())
 
     def evaluate(self) -> float:
-        """The match loss alone."""
-        loss = match_loss(self.model, self.shared, self.images, self.label_logits, create_graph=False)
-        self._remember(float(loss.detach()))
-        return float(loss.detach())
+        """The objective alone."""
+        return float(self._remember(self._objective(create_graph=False).detach()))
 
-    def _remember(self, loss: float) -> None:
-        if loss < self.best[2]:
-            self.best = (self.variable.detach().clone(), self.label_logits.detach().clone(), loss)
+    def _objective(self, create_graph: bool) -> Tensor:
+        images = self.images
+        loss = self.attack.training_loss(self.model(images), self.labels, self.terms)
+        names, parameters = zip(*trained_parameters(self.model), strict=True)
+        dummy = torch.autograd.grad(loss, parameters, create_graph=create_graph)
+        return self.attack.objective(dict(zip(names, dummy, strict=True)), self.shared, images, self.terms)
+
+    def _remember(self, loss: Tensor) -> Tensor:
+        if loss < self.best[0]:
+            self.best = (float(loss), [variable.detach().clone() for variable in self.variables])
+        return loss

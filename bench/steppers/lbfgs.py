@@ -37,8 +37,7 @@ class Settings:
 class LockStepLBFGS:
     """The state of B runs, B being the number of slots.
 
-    Use: put the starts into `x` and call `restart` for their slots; then, again and again, evaluate
-    every function at its row of `x`, and call `arrive` and `depart` with what came out.
+    See `Stepper`.
     """
 
     def __init__(self, slots: int, size: int, settings: Settings, device: torch.device, dtype: torch.dtype):
@@ -49,6 +48,7 @@ class LockStepLBFGS:
 
         memory = settings.history_size
         self.x = zeros(size)
+        self.value = zeros()
         self.moved = zeros(size)  # the last step
         self.largest_move = zeros()  # its largest entry
         self.gradient = zeros(size)  # where the last step began
@@ -71,20 +71,32 @@ class LockStepLBFGS:
         """(B, 2 history, size): S above Y."""
         return self.rows[:, :-1]
 
-    def restart(self, slot: int) -> None:
-        """Forget the run in that slot; a new one starts from its `x`."""
-        tables = (self.rows, self.inverse, self.diagonal, self.y_y, self.s_g, self.y_g)
-        for state in (*tables, self.oldest, self.moved, self.iteration, self.begun):
+    @property
+    def at(self) -> Tensor:
+        """See `Stepper.at`."""
+        return self.x
+
+    def restart(self, slot: int, x: Tensor) -> None:
+        """See `Stepper.restart`."""
+        self.forget(slot)
+        self.x[slot] = x
+        for state in (self.moved, self.iteration, self.begun):
             state[slot] = 0
+
+    def resume(self, slot: int, x: Tensor) -> None:
+        """See `Stepper.resume`."""
+        self.restart(slot, x)
+
+    def forget(self, slot: int) -> None:
+        """Forget all pairs of that slot."""
+        for table in (self.rows, self.inverse, self.diagonal, self.y_y, self.s_g, self.y_g, self.oldest):
+            table[slot] = 0
         self.gamma[slot] = 1
 
     def arrive(self, loss: Tensor, gradient: Tensor) -> Tensor:
-        """Take note of the functions' values (B,) and gradients (B, size) at `x`.
-
-        Returns:
-            (B,) of bool: which runs have ended an outer step here; a fresh run has ended step 0.
-        """
+        """See `Stepper.arrive`."""
         limits = self.settings
+        self.value.copy_(loss)
         within = (self.iteration > 0) & (self.iteration < limits.max_iter)
         self.evaluations += within
         done = (
@@ -99,7 +111,7 @@ class LockStepLBFGS:
         return ended
 
     def depart(self, loss: Tensor, gradient: Tensor) -> None:
-        """Move every run by one iteration, from what `arrive` was told.
+        """See `Stepper.depart`.
 
         A run whose gradient vanishes at the start of an outer step, or whose direction does not
         descend, stays where it is, and its outer step ends there. It stays for good: nothing that
@@ -121,6 +133,10 @@ class LockStepLBFGS:
         self.iteration += 1
         self.iteration.masked_fill_(stays, 0)
         self.begun.fill_(True)
+
+    def stuck(self, slots: list[int], since: Tensor) -> Tensor:
+        """See `Stepper.stuck`: a step that changes nothing at all leaves nothing that could move later."""
+        return (self.x[slots] == since).all(1)
 
     def _is_flat(self, gradient: Tensor) -> Tensor:
         return gradient.abs().amax(1) <= self.settings.tolerance_grad

@@ -1,0 +1,107 @@
+"""An attack that knows the defense: what was kept, and how much noise to expect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Case, Knows, NotApplicableError
+from bench.attacks.labels import output_layer
+from bench.attacks.optimised import Candidate, Terms
+from bench.attacks.regularised import Regularised
+from bench.gradients import soft_cross_entropy
+from defenses import Account, Gradients
+
+UNIT = 1000.0  # the objective at a dummy gradient of zero
+WEIGHTS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of total variation beside it
+PRIOR = 0.1  # scale of a Laplacian prior of pixel differences, of which total variation is the logarithm
+TRUST = 0.3  # in that prior: at 1 pictures are too smooth, at 0.1 too rough (docs/LOG.md)
+CLEAR = 100  # times its noise: so large the residual must be to be taken as known
+
+
+@dataclass(frozen=True)
+class Adaptive(Regularised):
+    """Squared distance where entries were kept, and total variation down to a floor that noise sets.
+
+    The objective is measured in the shared gradient's own square. Of one image the residual p - y,
+    which is the gradient of the last layer's bias, is taken as known where nothing hides it.
+    """
+
+    name: ClassVar[str] = "adaptive"
+    knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})
+
+    def weights(self, case: Case) -> Sequence[float]:
+        """See `Regularised.weights`: never below the one of the most likely picture, times TRUST."""
+        kept = _kept(case)
+        floor = TRUST * UNIT * 2 * _variance(case) * case.spec.pixels / (PRIOR * _square(case.shared, kept))
+        return [max(weight, floor) for weight in WEIGHTS]
+
+    def terms(self, case: Case) -> Terms:
+        """See `Regularised.terms`."""
+        kept = _kept(case)
+        scale = torch.tensor((UNIT / _square(case.shared, kept)) ** 0.5)
+        return {"scale": scale, **{f"kept {name}": each for name, each in kept.items()}}
+
+    def candidates(self, case: Case) -> Sequence[Candidate]:
+        """See `Optimised.candidates`: in place of the label, the residual, where it is known."""
+        found = super().candidates(case)
+        residual = _residual(case)
+        none = {"residual": torch.zeros(case.spec.logit_shape), "is known": torch.tensor(0.0)}
+        labelled = [replace(each, terms={**each.terms, **none}) for each in found]
+        if residual is None:
+            return labelled
+        known = {"residual": residual, "is known": torch.tensor(1.0)}
+        return [replace(labelled[0], terms={**found[0].terms, **known})]
+
+    def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
+        """See `Optimised.training_loss`; with a known residual one whose slope in the scores it is."""
+        known = terms["is known"]
+        return (1 - known) * soft_cross_entropy(scores, labels) + known * (terms["residual"] * scores).sum()
+
+    def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
+        """See `Optimised.distance`."""
+        squared = [
+            (terms["scale"] * (terms[f"kept {name}"] * each - shared[name])).square().sum()
+            for name, each in dummy.items()
+        ]
+        return torch.stack(squared).sum()
+
+
+def _kept(case: Case) -> Gradients:
+    """1 for every entry that tells of the gradient's, else 0."""
+    kept = case.account.kept if case.account else None
+    return {
+        name: torch.ones_like(each) if kept is None else kept[name].to(each.dtype)
+        for name, each in case.shared.items()
+    }
+
+
+def _variance(case: Case) -> float:
+    """Of what was done to a kept entry, at the mean over all of them: noise, and errors of rounding."""
+    account = case.account or Account()
+    if account.rounding is None:
+        return account.variance
+    square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
+    return account.variance + float(square) / 3  # uniform within what it was rounded by at most
+
+
+def _square(shared: Gradients, kept: Gradients) -> float:
+    total = sum(float((each.double() * kept[name]).square().sum()) for name, each in shared.items())
+    return max(total, torch.finfo(torch.float32).tiny)
+
+
+def _residual(case: Case) -> Tensor | None:
+    """P - y of the one image (1, K); None where it is not known."""
+    if case.spec.count > 1 or case.account is None:
+        return None
+    try:
+        bias = output_layer(case.model, case.spec).bias
+    except NotApplicableError:
+        return None
+    if bias is None or not bool(_kept(case)[bias].all()):
+        return None
+    residual = case.shared[bias]
+    noise = residual.numel() * case.account.variance
+    return residual[None] if float(residual.square().sum()) > CLEAR * noise else None

@@ -1,0 +1,29 @@
+"""iDLG: Zhao, Mopuri and Bilen 2020. The label is read off the gradient, and only the image is optimised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from bench.attacks.base import Case
+from bench.attacks.dlg import DLG
+from bench.attacks.labels import output_layer, readings
+from bench.attacks.optimised import Candidate
+from bench.attacks.regularised import certain
+from defenses import citations
+
+
+@dataclass(frozen=True)
+class IDLG(DLG):
+    """DLG with a known label: algorithm 1 of the paper; of labels that readings differ in, each is tried."""
+
+    name: ClassVar[str] = "idlg"
+    citation: ClassVar[str] = citations.IDLG
+
+    def candidates(self, case: Case) -> Sequence[Candidate]:
+        """See `Optimised.candidates`."""
+        (drawn,) = super().candidates(case)
+        classes = case.spec.classes
+        return [
+            replace(drawn, labels=certain(labels, classes).to(drawn.labels.dtype), free_labels=False)
+            for labels in readings(case, output_layer(case.model, case.spec))
+        ]

@@ -1,0 +1,99 @@
+"""What the labels behind a gradient are, read off the gradient of the last layer.
+
+With p the softmax of the scores and y the label of one image, the gradient of the last layer's bias is
+p - y, and that of its weights (p - y) h^T with the features h: Zhao et al. 2020, eq. 3 to 5; for several
+images their sum (Wainakh et al. 2022).
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.base import Case, NotApplicableError, Spec
+from bench.gradients import trained_parameters
+from bench.randomness import generator_for
+
+PROBES = 64  # images that stand for those that are not known, where the network's mean answer is wanted
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """The names of the parameters that the class scores come out of."""
+
+    weight: str  # (K, features)
+    bias: str | None  # (K,)
+
+
+def output_layer(model: nn.Module, spec: Spec) -> OutputLayer:
+    """The linear layer whose output the class scores are.
+
+    Raises:
+        NotApplicableError: there is none, or its weights are not trained.
+    """
+    own = deepcopy(model)  # a model may keep what passed through it
+    outputs: list[tuple[nn.Linear, Tensor]] = []
+    for module in own.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda linear, _, output: outputs.append((linear, output)))
+    with torch.no_grad():
+        scores = own(torch.zeros(spec.batch_shape, dtype=next(own.parameters()).dtype))
+    names = {parameter: name for name, parameter in trained_parameters(own)}
+    for linear, output in outputs:
+        if output is scores and linear.weight in names:
+            return OutputLayer(names[linear.weight], names.get(linear.bias))
+    text = "expected a model whose class scores come from an nn.Linear, to read labels off its gradient"
+    raise NotApplicableError(text)
+
+
+def readings(case: Case, layer: OutputLayer) -> list[Tensor]:
+    """What the labels may be, classes (N,), each reading once; the one to trust most comes first.
+
+    Of one image there are three: the row of the weights with the least sum, which averages noise over the
+    features but needs them to be >= 0 in sum; the largest entry of the rows' common direction, which works
+    for features of both signs; and the least entry of the bias. Of several images there is one: their
+    number in each class.
+    """
+    weight = case.shared[layer.weight]
+    bias = case.shared[layer.bias] if layer.bias else None
+    if case.spec.count > 1:
+        return [counts_of(case, weight, bias)]
+    rows = weight.double()
+    found = [rows.sum(1).argmin(), torch.linalg.svd(rows, full_matrices=False).U[:, 0].abs().argmax()]
+    if bias is not None:
+        found.append(bias.argmin())
+    return [torch.tensor([label]) for label in dict.fromkeys(map(int, found))]
+
+
+def counts_of(case: Case, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The labels (N,) of several images, in the order of the classes.
+
+    The gradient of class k is the mean probability of k less its share of the labels: the probability is
+    taken from images that are not the client's, the labels are given to the classes that lack most.
+    """
+    count = case.spec.count
+    probabilities, features = _usual(case)
+    if bias is None:  # the rows' mean feature in place of 1
+        bias = weight.sum(1) / features if features else weight.sum(1)
+    missing = count * (probabilities - bias)
+    labels = []
+    for _ in range(count):
+        labels.append(int(missing.argmax()))
+        missing[labels[-1]] -= 1
+    return torch.tensor(sorted(labels))
+
+
+def _usual(case: Case) -> tuple[Tensor, float]:
+    """Of smooth random images: the mean probabilities (K,), and the mean sum of the last layer's inputs."""
+    generator = generator_for("label probes", *case.purpose)
+    coarse = torch.rand(PROBES, case.spec.shape[0], 4, 4, generator=generator)
+    images = nn.functional.interpolate(coarse, case.spec.shape[1:], mode="bilinear", align_corners=False)
+    own = deepcopy(case.model)
+    sums: list[float] = []
+    for module in own.modules():
+        if isinstance(module, nn.Linear) and module.out_features == case.spec.classes:
+            module.register_forward_hook(lambda _m, inputs, _o: sums.append(float(inputs[0].sum(1).mean())))
+    with torch.no_grad():
+        scores = own(images.to(next(iter(case.shared.values())).dtype))
+    return scores.softmax(1).mean(0), sums[-1] if sums else 0.0

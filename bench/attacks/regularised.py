@@ -1,0 +1,124 @@
+"""Attacks that look for images that are smooth as well as fitting, from grey, with the labels read off."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Case, NotApplicableError, Status
+from bench.attacks.labels import output_layer, readings
+from bench.attacks.optimised import Candidate, Optimised, Stage, Terms
+from bench.steppers import HalvingLBFGS, Stepper
+from bench.steppers.lbfgs import Settings
+
+GREY = 0.1  # standard deviation of a start, before the sigmoid
+SMOOTHING = 1e-6  # of total variation, so that it has a slope where pixels are equal
+EVERY = 5  # evaluations an outer step
+STILL = 1e-3  # of the objective: if it falls by less in WAIT outer steps, a stage is over (docs/LOG.md)
+WAIT = 2
+
+
+@dataclass(frozen=True)
+class Regularised(Optimised, ABC):
+    """Starts at grey in sigmoid space; the weight of total variation falls from stage to stage."""
+
+    shares: ClassVar[tuple[float, ...]] = (0.12, 0.12, 0.16, 0.2, 0.2, 0.2)  # of the steps, for each stage
+
+    steps: int = 100  # outer steps, of EVERY evaluations each
+    history: int = 50  # pairs that L-BFGS remembers
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Counts of at least 1."""
+        for setting, most in (("steps", 10**9), ("history", 10**4)):
+            count = getattr(self, setting)
+            if not 1 <= count <= most:
+                yield setting, f"expected a whole number in 1..{most}, got {count}"
+
+    @property
+    def budget(self) -> int:
+        """See `Attack.budget`."""
+        return self.steps
+
+    @property
+    def evaluations(self) -> int:
+        """See `Attack.evaluations`."""
+        return self.steps * EVERY
+
+    def with_budget(self, steps: int) -> Self:
+        """See `Attack.with_budget`."""
+        return replace(self, steps=steps)
+
+    @abstractmethod
+    def weights(self, case: Case) -> Sequence[float]:
+        """Of total variation, one a stage."""
+
+    def terms(self, case: Case) -> Terms:
+        """What of the objective is the case's own."""
+        return {}
+
+    def candidates(self, case: Case) -> Sequence[Candidate]:
+        """See `Optimised.candidates`: one for each reading of the labels; without any, labels are free."""
+        start = GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image"))
+        stages = self._stages(self.weights(case))
+        terms = {**self.terms(case), "tv": torch.tensor(0.0)}
+        try:
+            layer = output_layer(case.model, case.spec)
+        except NotApplicableError:
+            logits = torch.zeros(case.spec.logit_shape)
+            return [Candidate(start, logits, stages, terms, free_labels=True)]
+        return [
+            Candidate(start, certain(labels, case.spec.classes), stages, terms)
+            for labels in readings(case, layer)
+        ]
+
+    def _stages(self, weights: Sequence[float]) -> list[Stage]:
+        """Their steps add up to those of the attack; equal weights are one stage."""
+        ends = [round(self.steps * share) for share in accumulate(self.shares, initial=0.0)]
+        stages: list[Stage] = []
+        for weight, (begin, end) in zip(weights, pairwise(ends), strict=True):
+            if stages and stages[-1].terms["tv"] == weight:
+                begin = end - (end - begin) - stages.pop().steps
+            if end > begin:
+                stages.append(Stage(end - begin, {"tv": weight}))
+        return stages
+
+    def pixels(self, variable: Tensor) -> Tensor:
+        """See `Optimised.pixels`."""
+        return variable.sigmoid()
+
+    def penalty(self, images: Tensor, terms: Terms) -> Tensor:
+        """See `Optimised.penalty`: total variation, weighted."""
+        return terms["tv"] * total_variation(images)
+
+    def ending(
+        self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
+    ) -> tuple[Status, str] | None:
+        """See `Optimised.ending`; a stage also ends where it stands still."""
+        if len(losses) > WAIT and losses[-1] > (1 - STILL) * losses[-1 - WAIT]:
+            return Status.CONVERGED, f"the objective fell by less than {STILL:g} of itself in {WAIT} steps"
+        return super().ending(stage, losses, largest, stuck)
+
+    def stepper(self, slots: int, size: int, device: torch.device, dtype: torch.dtype) -> Stepper:
+        """See `Optimised.stepper`."""
+        return HalvingLBFGS(slots, size, Settings(history_size=self.history), EVERY, device, dtype)
+
+
+def certain(labels: Tensor, classes: int) -> Tensor:
+    """Classes (N,) as logits (N, K) of which no other class has any probability."""
+    logits = torch.full((len(labels), classes), -torch.inf)
+    logits[torch.arange(len(labels)), labels] = 0
+    return logits
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Of images (N, C, H, W): the mean length of a pixel's difference from those below and beside it.
+
+    Isotropic, as in Rudin, Osher and Fatemi 1992, and smooth; a mean, so that its unit is a pixel's.
+    """
+    here = images[..., :-1, :-1]
+    down, right = images[..., 1:, :-1] - here, images[..., :-1, 1:] - here
+    return (down.square() + right.square() + SMOOTHING).sqrt().mean()

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bench.attacks import NotApplicableError
 from bench.datasets import DATASETS, Images, open_dataset
 from bench.models import MODELS
 from bench.randomness import generator_for
@@ -18,6 +19,8 @@ from sweeps.conformance import Attempt, Finding, read_back, tried
 ENTRIES = 1_000_000  # of the gradient that the time is taken with
 MEGABYTE = 1_000_000
 BATCHES = (1, 8)  # images
+SLACK = 1e-5  # of an entry: float32 rounds, too
+HEAVIEST = 5.0  # kurtosis of noise less 1, which says how well its variance is measured: Laplacian noise's
 NETWORKS = ("lenet", "mlp")
 SHAPES = {"kernel": (4, 3, 5, 5), "bias": (7,), "one entry": (1,), "number": (), "matrix": (64, 33)}
 
@@ -39,6 +42,7 @@ def _attempts(defense: Defense) -> Iterator[tuple[str, Attempt]]:
     for what, gradients in _gradients():
         yield what, partial(_shared, defense, gradients)
     yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)
+    yield "its account of itself", partial(_accounted, defense)
     if Point.BATCH in defense.points():
         for count in BATCHES:
             yield f"a batch of {count}", partial(_batch, defense, count)
@@ -80,6 +84,50 @@ def _repeated(defense: Defense) -> str | None:
     return None
 
 
+def _accounted(defense: Defense) -> str | None:
+    """What is false in what a defense says of itself."""
+    errors: list[Tensor] = []
+    noise = rounding = 0.0
+    for number, (what, gradient) in enumerate(_accountable()):
+        shared = defense.share(gradient, generator_for("check", number)).gradients
+        account = defense.checked_account(shared)
+        if account is None:
+            text = "none is given, so attacks that know defenses are told nothing"
+            raise NotApplicableError(f"{defense}: {text}")
+        for name, before in gradient.items():
+            kept = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
+            if bool(shared[name][~kept].any()):
+                return f"expected zeros in {name!r} of {what} where it says that nothing was kept, got others"
+            error = (shared[name] - before)[kept].double()
+            bound = torch.zeros_like(error)
+            if account.rounding is not None:
+                bound = account.rounding[name][kept].double()
+            bound = bound + SLACK * before[kept].double().abs()
+            noise = account.variance
+            rounding += float(bound.square().sum()) / 3
+            if noise == 0 and bool((error.abs() > bound).any()):
+                text = f"expected entries of {name!r} of {what} that are off by what it says at most"
+                return f"{text}, {float(bound.max()):.2g}, got {float(error.abs().max()):.2g}"
+            errors.append(error)
+    if not noise:
+        return None
+    error = torch.cat(errors)
+    variance, got = noise + rounding / len(error), float(error.square().mean())
+    off = 6 * (HEAVIEST / len(error)) ** 0.5  # six standard deviations of a variance that is measured
+    if not abs(got / variance - 1) <= off:
+        return f"expected errors of the variance that it says, {variance:.3g}, got {got:.3g}"
+    return None
+
+
+def _accountable() -> Iterator[tuple[str, Gradients]]:
+    """Gradients that a defense's account is tried on; some have zeros of their own."""
+    generator = generator_for("gradients to account for")
+    yield "a gradient of a LeNet", _lenet().gradient
+    yield "a gradient of a LeNet with ReLUs", _lenet("lenet(activation=relu)").gradient
+    yield "a large gradient", {"matrix": torch.randn(500, 400, generator=generator)}
+    yield "zeros", {"matrix": torch.zeros(500, 400)}
+
+
 def _batch(defense: Defense, count: int) -> None:
     images, batch, labels = _images(count)
     given = images.shape, images.classes
@@ -104,5 +152,5 @@ def _images(count: int) -> tuple[Images, Tensor, Tensor]:
     return images, *images.batch(range(count))
 
 
-def _lenet() -> Victim:
-    return find_victim(DATASETS.parse("cifar10-sample"), range(1), MODELS.parse("lenet"), 0, Path())
+def _lenet(model: str = "lenet") -> Victim:
+    return find_victim(DATASETS.parse("cifar10-sample"), range(1), MODELS.parse(model), 0, Path())

@@ -8,6 +8,7 @@ import torch
 from bench.attacks import Case, Resources, Spec
 from bench.attacks.batched import Batch
 from bench.attacks.dlg import DLG
+from bench.attacks.runs import Feed
 from bench.datasets import DATASETS
 from bench.gradients import shared_gradient
 from bench.models import MODELS
@@ -73,20 +74,22 @@ def case(model, dataset, index, number=0):
 
 def test_a_batch_gets_narrower_when_slots_stay_empty():
     example = case("lenet", "cifar10-sample", 0)
-    batch = Batch(DLG(steps=2), example, Resources(slots=32))
-    for slot in (3, 17, 30):
-        batch.put(slot, dataclasses.replace(example, number=slot))
-    wide = batch.optimizer.x[17].clone()
+    attack, slots = DLG(steps=2), (3, 17, 30)
+    runs = list(Feed(attack, (dataclasses.replace(example, number=slot) for slot in slots)))
+    batch = Batch(attack, runs[0], Resources(slots=32))
+    for slot, run in zip(slots, runs, strict=True):
+        batch.put(slot, run)
+    wide = batch.stepper.x[17].clone()
     batch.narrow()
     assert len(batch.best) in (8, 32)  # 32 where the narrow batch would give other bits
-    assert {occupant.number for occupant in batch.live.values()} == {3, 17, 30}
+    assert {run.case.number for run in batch.live.values()} == {3, 17, 30}
     for slot in batch.live:
-        assert torch.equal(batch.optimizer.x[slot], wide)
+        assert torch.equal(batch.stepper.x[slot], wide)
     done = []
     while batch.live:
-        done += [(number, found) for _, number, found in batch.step(lambda *_: None)]
-    assert sorted(number for number, _ in done) == [3, 17, 30]
-    first, second, third = (found for _, found in done)
+        done += batch.step(lambda *_: None).values()
+    assert sorted(run.case.number for run in done) == [3, 17, 30]
+    first, second, third = (run.found(attack) for run in done)
     assert first.history == second.history == third.history
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from bench.attacks import Case, Spec, Start
 from bench.attacks import closure as module
 from bench.attacks.closure import BatchClosure
+from bench.attacks.dlg import DLG
 from bench.gradients import match_loss_slope, shared_gradient
 
 pytestmark = pytest.mark.numeric
@@ -62,6 +63,11 @@ def case_of(network, shared, start, number=0):
     return Case(number, network, shared, Spec(SHAPE, CLASSES, len(start.images)), start=start)
 
 
+def begun(case):
+    (candidate,) = DLG().candidates(case)
+    return candidate
+
+
 def victims(name, dtype, count=1):
     """Three networks of one architecture with a case each."""
     for number in range(3):
@@ -86,14 +92,11 @@ def victims(name, dtype, count=1):
 def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
     """In both dtypes: PyTorch's own convolutions and oneDNN's want other layouts of memory."""
     cases = list(victims(name, dtype, count))
-    batch = BatchClosure(
-        cases[0], cases[0].start.images, lambda pixels: pixels, len(cases), torch.device("cpu")
-    )
-    x = torch.stack(
-        [torch.cat([case.start.images.flatten(), case.start.label_logits.flatten()]) for case in cases]
-    )
-    for slot, case in enumerate(cases):
-        batch.put(slot, case)
+    candidates = [begun(case) for case in cases]
+    batch = BatchClosure(DLG(), cases[0], candidates[0], len(cases), torch.device("cpu"))
+    x = torch.stack([candidate.variable for candidate in candidates])
+    for slot, (case, candidate) in enumerate(zip(cases, candidates, strict=True)):
+        batch.put(slot, case, candidate)
     losses, gradients = batch(x)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-4
     for case, loss, gradient in zip(cases, losses, gradients, strict=True):
@@ -106,7 +109,7 @@ def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
 
 def test_slots_that_depend_on_their_place_are_told_of(monkeypatch, caplog):
     (case, *_) = victims("linear", torch.float32)
-    batch = BatchClosure(case, case.start.images, lambda pixels: pixels, 4, torch.device("cpu"))
+    batch = BatchClosure(DLG(), case, begun(case), 4, torch.device("cpu"))
     x = torch.zeros(4, case.start.images.numel() + CLASSES)
     batch.check(x)
     assert "depend" not in caplog.text
@@ -132,7 +135,7 @@ def test_nothing_is_recorded_in_vain():
     image = torch.rand(1, *SHAPE)
     start = Start(image, torch.zeros(1, CLASSES))
     case = case_of(network, shared_gradient(network, image, torch.tensor([0])), start)
-    batch = BatchClosure(case, image, lambda pixels: pixels, 2, torch.device("cpu"))
+    batch = BatchClosure(DLG(), case, begun(case), 2, torch.device("cpu"))
     x = torch.zeros(2, image.numel() + CLASSES)
     recorded = module.record(batch._vectorised, x, *batch._held())
     computed = 0

@@ -5,7 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from bench.lbfgs import LockStepLBFGS, Settings
+from bench.steppers import LockStepLBFGS
+from bench.steppers.lbfgs import Settings
 
 pytestmark = pytest.mark.numeric
 
@@ -64,8 +65,7 @@ def lock_step(functions, settings, outer_steps):
     """The same for many functions at once."""
     optimizer = LockStepLBFGS(len(functions), SIZE, settings, torch.device("cpu"), torch.float64)
     for slot in range(len(functions)):
-        optimizer.x[slot] = START
-        optimizer.restart(slot)
+        optimizer.restart(slot, START)
     ends = [[] for _ in functions]
     for _ in range(outer_steps * (settings.max_iter + 2)):
         points = optimizer.x.clone().requires_grad_()
@@ -114,8 +114,7 @@ def test_a_slot_that_is_taken_again_starts_anew():
     optimizer = LockStepLBFGS(1, SIZE, Settings(), torch.device("cpu"), torch.float64)
     runs = []
     for _ in range(2):
-        optimizer.x[0] = START
-        optimizer.restart(0)
+        optimizer.restart(0, START)
         run = []
         for _ in range(30):
             points = optimizer.x.clone().requires_grad_()

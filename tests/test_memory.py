@@ -1,5 +1,6 @@
 """The memory of a batch: as predicted, never more, and enough of it or half the batch."""
 
+import itertools
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 
 from bench.attacks import Resources, batched
 from bench.attacks.batched import Batch
+from bench.attacks.runs import Feed
 from bench.trial import Conditions, prepare, run_trials
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +31,12 @@ class Net(nn.Module):
 """  # noqa: E501
 
 MEASURE = """
-import ctypes, gc, sys
+import ctypes, gc, itertools, sys
 from pathlib import Path
 import torch
 from bench.attacks import Resources
-from bench.attacks.batched import Batch, bytes_per_slot
+from bench.attacks.batched import Batch
+from bench.attacks.runs import Feed
 from bench.trial import Trial, prepare
 
 def status(name):
@@ -45,13 +48,14 @@ slots = int(sys.argv[2])
 trial = Trial.from_names(dict(dataset="cifar10-sample", index=0, model=sys.argv[1], model_seed=0,
                               attack="dlg(stop_loss=0)", defense="none", start=0))
 case = prepare(trial, 0, Path("data"))[0]
-predicted = slots * bytes_per_slot(trial.attack, case)
+predicted = slots * trial.attack.bytes_per_slot(case)
 gc.collect()  # what the prediction took is given back before the measurement begins
 ctypes.CDLL(None).malloc_trim(0)
 before = status("VmRSS")
-batch = Batch(trial.attack, case, Resources(slots=slots))
-for slot in range(slots):
-    batch.put(slot, case)
+runs = list(Feed(trial.attack, itertools.repeat(case, slots)))
+batch = Batch(trial.attack, runs[0], Resources(slots=slots))
+for slot, run in enumerate(runs):
+    batch.put(slot, run)
 for _ in range(20):
     batch.step(lambda *_: None)
 print(predicted, status("VmHWM") - before)
@@ -164,12 +168,13 @@ def test_memory_stays_flat_over_ten_thousand_trials(make_trial):
 def test_the_prediction_holds_on_a_gpu(make_trial):
     trial = make_trial()
     case = prepare(trial, 0, Path("data"))[0]
-    predicted = 256 * batched.bytes_per_slot(trial.attack, case)
+    predicted = 256 * trial.attack.bytes_per_slot(case)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    batch = Batch(trial.attack, case, Resources("cuda:0", slots=256))
-    for slot in range(256):
-        batch.put(slot, case)
+    runs = list(Feed(trial.attack, itertools.repeat(case, 256)))
+    batch = Batch(trial.attack, runs[0], Resources("cuda:0", slots=256))
+    for slot, run in enumerate(runs):
+        batch.put(slot, run)
     for _ in range(20):
         batch.step(lambda *_: None)
     assert predicted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.2)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.attacks.batched import bytes_per_slot
+from bench.attacks.dlg import DLG
 from defenses.errors import UserError
-from sweeps import resources
 from sweeps.executors.memory import free_for_each, free_memory
 from sweeps.grid import trials
 from sweeps.plan import plan
@@ -56,7 +56,7 @@ def test_a_batch_that_fits_nowhere_is_a_line(sweep, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(resources, "bytes_per_slot", fail)
+    monkeypatch.setattr(DLG, "bytes_per_slot", fail)
     with pytest.raises(UserError, match="mine.yaml: expected memory for batches of 8 trials, found"):
         chosen(sweep())
 

@@ -9,11 +9,13 @@ import torch
 from bench.attacks import Case, Resources, Spec, Start
 from bench.attacks.batched import Batch
 from bench.attacks.dlg import DLG
+from bench.attacks.runs import Feed
 from bench.datasets import DATASETS
 from bench.gradients import match_loss, shared_gradient
-from bench.lbfgs import CURVATURE, LockStepLBFGS, Settings
 from bench.models import MODELS
 from bench.randomness import generator_for
+from bench.steppers import LockStepLBFGS
+from bench.steppers.lbfgs import CURVATURE, Settings
 from defenses import DEFENSES
 
 pytestmark = pytest.mark.numeric
@@ -104,7 +106,7 @@ def test_every_step_is_the_one_of_pytorch(model, dataset):
     size = len(rows[0][0][0])
     optimizer = LockStepLBFGS(len(rows), size, Settings(), torch.device("cpu"), torch.float64)
     for slot in range(len(rows)):
-        optimizer.restart(slot)
+        optimizer.restart(slot, rows[slot][0][0])
     for iteration in range(ITERATIONS):
         # a row that PyTorch does not move any more stays at its last point
         points, losses, slopes = (
@@ -123,9 +125,10 @@ def test_every_iterate_is_the_one_of_pytorch(model, dataset):
     """To 1e-8; where PyTorch itself loses that by a start that is off in its last bit, as far as that."""
     cases = victims(model, dataset)
     attack = DLG(stop_loss=0, pixel_limit=1e300)
-    batch = Batch(attack, cases[0], Resources(slots=len(cases)))
-    for slot, case in enumerate(cases):
-        batch.put(slot, case)
+    runs = list(Feed(attack, iter(cases)))
+    batch = Batch(attack, runs[0], Resources(slots=len(cases)))
+    for slot, run in enumerate(runs):
+        batch.put(slot, run)
     pairs = zip(rows_of(model, dataset), rows_of(model, dataset, 2.0**-52), strict=True)
     rows = [list(zip(*pair, strict=False)) for pair in pairs]
     lost = [0.0] * len(cases)
@@ -133,7 +136,7 @@ def test_every_iterate_is_the_one_of_pytorch(model, dataset):
         for slot, row in enumerate(rows):
             (expected, *_), (other, *_) = row[min(iteration, len(row) - 1)]
             lost[slot] = max(lost[slot], error(other, expected))
-            assert error(batch.optimizer.x[slot], expected) <= max(1e-8, 1e4 * lost[slot])
+            assert error(batch.stepper.x[slot], expected) <= max(1e-8, 1e4 * lost[slot])
         batch.step(lambda *_: None)
     assert sum(each < 1e-12 for each in lost) >= 3  # held to 1e-8
 

@@ -41,8 +41,8 @@ class Adaptive(Regularised):
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""
         kept = _kept(case)
-        scale = torch.tensor((UNIT / _square(case.shared, kept)) ** 0.5)
-        return {"scale": scale, **{f"kept {name}": each for name, each in kept.items()}}
+        scale = (UNIT / _square(case.shared, kept)) ** 0.5
+        return {f"weight {name}": scale * each for name, each in kept.items()}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: in place of the label, the residual, where it is known."""
@@ -63,8 +63,7 @@ class Adaptive(Regularised):
     def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
         """See `Optimised.distance`."""
         squared = [
-            (terms["scale"] * (terms[f"kept {name}"] * each - shared[name])).square().sum()
-            for name, each in dummy.items()
+            (terms[f"weight {name}"] * (each - shared[name])).square().sum() for name, each in dummy.items()
         ]
         return torch.stack(squared).sum()
 

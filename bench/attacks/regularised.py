@@ -62,16 +62,17 @@ class Regularised(Optimised, ABC):
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: one for each reading of the labels; without any, labels are free."""
-        start = GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image"))
+        dtype = next(iter(case.shared.values())).dtype
+        start = GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image")).to(dtype)
         stages = self._stages(self.weights(case))
         terms = {**self.terms(case), "tv": torch.tensor(0.0)}
         try:
             layer = output_layer(case.model, case.spec)
         except NotApplicableError:
-            logits = torch.zeros(case.spec.logit_shape)
+            logits = torch.zeros(case.spec.logit_shape, dtype=dtype)
             return [Candidate(start, logits, stages, terms, free_labels=True)]
         return [
-            Candidate(start, certain(labels, case.spec.classes), stages, terms)
+            Candidate(start, certain(labels, case.spec.classes).to(dtype), stages, terms)
             for labels in readings(case, layer)
         ]
 

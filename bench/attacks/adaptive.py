@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.attacks.base import Case, Knows, NotApplicableError
 from bench.attacks.labels import output_layer
 from bench.attacks.optimised import Candidate, Terms
-from bench.attacks.regularised import Regularised
+from bench.attacks.regularised import Regularised, certain
 from bench.gradients import soft_cross_entropy
 from defenses import Account, Gradients
 
@@ -53,7 +53,9 @@ class Adaptive(Regularised):
         if residual is None:
             return labelled
         known = {"residual": residual, "is known": torch.tensor(1.0)}
-        return [replace(labelled[0], terms={**found[0].terms, **known})]
+        label = residual.argmin(1)  # p - y is below 0 only where y is
+        labels = certain(label, case.spec.classes).to(residual.dtype)
+        return [replace(found[0], labels=labels, terms={**found[0].terms, **known})]
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
         """See `Optimised.training_loss`; with a known residual one whose slope in the scores it is."""

@@ -7,12 +7,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case
-from bench.attacks.optimised import Terms
-from bench.attacks.regularised import Regularised
+from bench.attacks.base import Case, Status
+from bench.attacks.optimised import Optimised, Stage, Terms
+from bench.attacks.regularised import EVERY, Regularised
+from bench.steppers import LockStepAdam, Stepper
+from bench.steppers.adam import Settings
 from defenses import Gradients, citations
 
-WEIGHTS = (0.1, 0.1, 0.03, 0.03, 0.01, 0.01)
+RATE = 0.1  # of signed Adam, as in the paper
+WEIGHTS = (0.1, 0.1, 0.03, 0.03, 0.01, 0.01)  # of total variation, beside a distance in 0..2
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,29 @@ class Cosine(Regularised):
 
     def weights(self, case: Case) -> Sequence[float]:
         """See `Regularised.weights`."""
-        return WEIGHTS if self.optimizer == "lbfgs" else [WEIGHTS[-1]] * len(WEIGHTS)
+        return WEIGHTS if self.optimizer == "lbfgs" else WEIGHTS[-1:] * len(WEIGHTS)
+
+    def start(self, case: Case) -> Tensor:
+        """See `Regularised.start`; the slope of a sigmoid at grey is a quarter."""
+        return super().start(case) if self.optimizer == "lbfgs" else 0.5 + super().start(case) / 4
+
+    def pixels(self, variable: Tensor) -> Tensor:
+        """See `Optimised.pixels`."""
+        return super().pixels(variable) if self.optimizer == "lbfgs" else variable
+
+    def stepper(self, slots: int, size: int, device: torch.device, dtype: torch.dtype) -> Stepper:
+        """See `Optimised.stepper`."""
+        if self.optimizer == "lbfgs":
+            return super().stepper(slots, size, device, dtype)
+        settings = Settings(RATE, steps=self.evaluations, every=EVERY, box=(0.0, 1.0))
+        return LockStepAdam(slots, size, settings, device, dtype)
+
+    def ending(
+        self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
+    ) -> tuple[Status, str] | None:
+        """See `Optimised.ending`; Adam goes on where it stands still, as its rate is still to fall."""
+        cls = Regularised if self.optimizer == "lbfgs" else Optimised
+        return cls.ending(self, stage, losses, largest, stuck)
 
     def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
         """See `Optimised.distance`."""

@@ -28,7 +28,7 @@ class Regularised(Optimised, ABC):
 
     shares: ClassVar[tuple[float, ...]] = (0.12, 0.12, 0.16, 0.2, 0.2, 0.2)  # of the steps, for each stage
 
-    steps: int = 100  # outer steps, of EVERY evaluations each
+    steps: int = 200  # outer steps, of EVERY evaluations each
     history: int = 50  # pairs that L-BFGS remembers
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -63,7 +63,7 @@ class Regularised(Optimised, ABC):
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: one for each reading of the labels; without any, labels are free."""
         dtype = next(iter(case.shared.values())).dtype
-        start = GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image")).to(dtype)
+        start = self.start(case).to(dtype)
         stages = self._stages(self.weights(case))
         terms = {**self.terms(case), "tv": torch.tensor(0.0)}
         try:
@@ -75,6 +75,10 @@ class Regularised(Optimised, ABC):
             Candidate(start, certain(labels, case.spec.classes).to(dtype), stages, terms)
             for labels in readings(case, layer)
         ]
+
+    def start(self, case: Case) -> Tensor:
+        """Of the dummy images (N, C, H, W), or of what stands for them: nearly grey."""
+        return GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image"))
 
     def _stages(self, weights: Sequence[float]) -> list[Stage]:
         """Their steps add up to those of the attack; equal weights are one stage."""

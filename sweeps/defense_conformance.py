@@ -7,20 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import NotApplicableError
 from bench.datasets import DATASETS, Images, open_dataset
 from bench.models import MODELS
 from bench.randomness import generator_for
 from bench.victim import Victim, find_victim, with_layers
 from defenses import DEFENSES, Defense, Gradients, Point
+from sweeps.account_conformance import account_problem
 from sweeps.checks import defense_problems, model_problems
 from sweeps.conformance import Attempt, Finding, read_back, tried
 
 ENTRIES = 1_000_000  # of the gradient that the time is taken with
 MEGABYTE = 1_000_000
 BATCHES = (1, 8)  # images
-SLACK = 1e-5  # of an entry: float32 rounds, too
-HEAVIEST = 5.0  # kurtosis of noise less 1, which says how well its variance is measured: Laplacian noise's
 NETWORKS = ("lenet", "mlp")
 SHAPES = {"kernel": (4, 3, 5, 5), "bias": (7,), "one entry": (1,), "number": (), "matrix": (64, 33)}
 
@@ -42,7 +40,7 @@ def _attempts(defense: Defense) -> Iterator[tuple[str, Attempt]]:
     for what, gradients in _gradients():
         yield what, partial(_shared, defense, gradients)
     yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)
-    yield "its account of itself", partial(_accounted, defense)
+    yield "its account of itself", partial(account_problem, defense, _accountable)
     if Point.BATCH in defense.points():
         for count in BATCHES:
             yield f"a batch of {count}", partial(_batch, defense, count)
@@ -81,41 +79,6 @@ def _repeated(defense: Defense) -> str | None:
     defense(victim.gradient, generator_for("check"))
     if not torch.equal(before, torch.random.get_rng_state()):
         return "expected that only `generator` is drawn from, found PyTorch's global one moved"
-    return None
-
-
-def _accounted(defense: Defense) -> str | None:
-    """What is false in what a defense says of itself."""
-    errors: list[Tensor] = []
-    noise = rounding = 0.0
-    for number, (what, gradient) in enumerate(_accountable()):
-        shared = defense.share(gradient, generator_for("check", number)).gradients
-        account = defense.checked_account(shared)
-        if account is None:
-            text = "none is given, so attacks that know defenses are told nothing"
-            raise NotApplicableError(f"{defense}: {text}")
-        for name, before in gradient.items():
-            kept = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
-            if bool(shared[name][~kept].any()):
-                return f"expected zeros in {name!r} of {what} where it says that nothing was kept, got others"
-            error = (shared[name] - before)[kept].double()
-            bound = torch.zeros_like(error)
-            if account.rounding is not None:
-                bound = account.rounding[name][kept].double()
-            bound = bound + SLACK * before[kept].double().abs()
-            noise = account.variance
-            rounding += float(bound.square().sum()) / 3
-            if noise == 0 and bool((error.abs() > bound).any()):
-                text = f"expected entries of {name!r} of {what} that are off by what it says at most"
-                return f"{text}, {float(bound.max()):.2g}, got {float(error.abs().max()):.2g}"
-            errors.append(error)
-    if not noise:
-        return None
-    error = torch.cat(errors)
-    variance, got = noise + rounding / len(error), float(error.square().mean())
-    off = 6 * (HEAVIEST / len(error)) ** 0.5  # six standard deviations of a variance that is measured
-    if not abs(got / variance - 1) <= off:
-        return f"expected errors of the variance that it says, {variance:.3g}, got {got:.3g}"
     return None
 
 

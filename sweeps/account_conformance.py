@@ -1,0 +1,76 @@
+"""Whether what a defense says of itself is true: see `Defense.account`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.attacks import NotApplicableError
+from bench.randomness import generator_for
+from defenses import Account, Defense, Gradients
+
+SLACK = 1e-5  # of an entry: float32 rounds, too
+KURTOSIS = 6.0  # of the noise with the heaviest tails, Laplacian: how well a variance can be measured
+SIGNIFICANT = 6.0  # standard deviations of such a measurement
+
+
+@dataclass(frozen=True)
+class Entries:
+    """One tensor before and after a defense, where that says it was kept; in float64."""
+
+    what: str
+    before: Tensor  # (n,)
+    error: Tensor  # (n,): what was shared, less that
+    bound: Tensor  # (n,): how much of it rounding explains
+
+
+def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients]]]) -> str | None:
+    """What is false in what a defense says of itself, tried on gradients; their names are for people.
+
+    Raises:
+        ContractError: it is no account at all.
+        NotApplicableError: the defense says nothing.
+    """
+    kept: list[Entries] = []
+    variance = 0.0
+    for number, (what, gradient) in enumerate(gradients()):
+        shared = defense.share(gradient, generator_for("check", number)).gradients
+        account = defense.checked_account(shared)
+        if account is None:
+            raise NotApplicableError("none is given, so attacks that know defenses are told nothing")
+        variance = account.variance
+        for name, before in gradient.items():
+            mask = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
+            where = f"{name!r} of {what}"
+            if bool(shared[name][~mask].any()):
+                return f"expected zeros in {where} where it says that nothing was kept, got others"
+            kept.append(_entries(where, before[mask], shared[name][mask], _bound(account, name, mask)))
+    return _false_noise(kept, variance) if variance else next(_false_rounding(kept), None)
+
+
+def _bound(account: Account, name: str, mask: Tensor) -> Tensor | None:
+    return None if account.rounding is None else account.rounding[name][mask]
+
+
+def _entries(what: str, before: Tensor, shared: Tensor, bound: Tensor | None) -> Entries:
+    before, shared = before.double(), shared.double()
+    slack = SLACK * before.abs()
+    return Entries(what, before, shared - before, slack if bound is None else slack + bound.double())
+
+
+def _false_rounding(kept: list[Entries]) -> Iterator[str]:
+    for each in kept:
+        if bool((each.error.abs() > each.bound).any()):
+            text = f"expected entries of {each.what} that are off by what it says at most"
+            yield f"{text}, {float(each.bound.max()):.2g}, got {float(each.error.abs().max()):.2g}"
+
+
+def _false_noise(kept: list[Entries], variance: float) -> str | None:
+    error, bound = torch.cat([each.error for each in kept]), torch.cat([each.bound for each in kept])
+    expected = variance + float(bound.square().mean()) / 3  # uniform within what it was rounded by
+    measured = float(error.square().mean())
+    chance = SIGNIFICANT * ((KURTOSIS - 1) / len(error)) ** 0.5
+    if abs(measured / expected - 1) <= chance:
+        return None
+    return f"expected errors of the variance that it says, {expected:.3g}, got {measured:.3g}"

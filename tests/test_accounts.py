@@ -1,0 +1,133 @@
+"""What defenses say of themselves: whether it is true, and what becomes of one that lies."""
+
+import pytest
+import torch
+
+import leakbench
+from bench.attacks import ATTACKS
+from bench.trial import prepare
+from defenses import DEFENSES, Account, ContractError
+
+GRADIENT = {
+    "a": torch.randn(40, 50, generator=torch.Generator().manual_seed(0)),
+    "b": torch.tensor([3.0, 0.0]),
+}
+HEAD = (
+    "from dataclasses import dataclass, replace\nimport torch\nfrom defenses import Account, Defense\n"
+    "from defenses.noise import Gaussian\nfrom defenses.pruning import Prune\n@dataclass(frozen=True)\n"
+)
+
+
+def shared(defense, gradient=GRADIENT):
+    return DEFENSES.parse(defense)(gradient, torch.Generator().manual_seed(1))
+
+
+def account(defense, gradient=GRADIENT):
+    parsed = DEFENSES.parse(defense)
+    return parsed.checked_account(shared(defense, gradient))
+
+
+def test_nothing_was_done_to_an_undefended_gradient():
+    assert account("none") == Account()
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplacian"])
+def test_noise_tells_its_variance_and_several_rounds_less_of_it(noise):
+    assert account(f"{noise}(std=0.1)") == Account(variance=pytest.approx(0.01))
+    parsed = DEFENSES.parse(f"{noise}(variance=0.01)")
+    assert parsed.checked_account(GRADIENT, rounds=4).variance == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize("scope", ["tensor", "global"])
+def test_pruning_tells_which_entries_it_kept(scope):
+    defense = f"prune(ratio=0.3, scope={scope})"
+    kept = account(defense).kept
+    assert kept["a"].shape == GRADIENT["a"].shape
+    assert torch.equal(kept["a"], shared(defense)["a"] != 0)
+    assert 0.6 < float(kept["a"].double().mean()) < 0.8
+
+
+def test_zeros_of_the_gradients_own_are_known_to_be_zeros():
+    """More of them than are pruned: then only zeros were pruned, and nothing is unknown."""
+    gradient = {"dead": torch.cat([torch.zeros(6), torch.ones(4)])}
+    assert account("prune(ratio=0.5)", gradient).kept["dead"].all()
+    assert account("prune(ratio=0.6)", gradient).kept["dead"].tolist() == 6 * [False] + 4 * [True]
+
+
+@pytest.mark.parametrize("defense", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1.0, 1e4])
+def test_rounding_tells_how_far_an_entry_was_moved_and_not_much_more(defense, scale):
+    gradient = {name: scale * each for name, each in GRADIENT.items()}
+    bound = account(defense, gradient).rounding
+    off = {name: (each - gradient[name]).abs() for name, each in shared(defense, gradient).items()}
+    assert all((each <= bound[name] * 1.0001).all() for name, each in off.items())
+    assert float(off["a"].max()) > 0.4 * float(bound["a"].max()) or (defense == "float16" and scale < 1e-7)
+
+
+def test_a_defense_says_nothing_unless_it_is_written_to(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(HEAD + "class Mine(Defense):\n    def apply(self, gradients, generator):\n"
+                    "        return {n: g.clone() for n, g in gradients.items()}\n")  # fmt: skip
+    assert DEFENSES.parse(f"{path}:Mine").account(GRADIENT) is None
+
+
+LENET = "'0.weight' of a gradient of a LeNet"
+LIES = {
+    "class Mine(Gaussian):\n    def account(self, shared): return Account(variance=2 * self.strength)\n":
+        "expected errors of the variance that it says, 2, got 1",
+    "class Mine(Gaussian):\n    def account(self, shared): return Account()\n":
+        f"expected entries of {LENET} that are off by what it says at most, ",
+    "class Mine(Gaussian):\n    def apply(self, gradients, generator):\n"
+    "        return super().apply({n: g.clamp(-0.01, 0.01) for n, g in gradients.items()}, generator)\n":
+        "expected errors of the variance that it says, 1, got ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(kept={n: torch.ones_like(s, dtype=torch.bool) for n, s in shared.items()})\n":
+        f"expected entries of {LENET} that are off by what it says at most, ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(kept={n: torch.zeros_like(s, dtype=torch.bool) for n, s in shared.items()})\n":
+        f"expected zeros in {LENET} where it says that nothing was kept, got others",
+    "class Mine(Prune):\n    def account(self, shared): return 3\n":
+        "account: expected an Account or None, got int",
+    "class Mine(Prune):\n    def account(self, shared): return Account(variance=-1.0)\n":
+        "account: expected a variance >= 0, got -1.0",
+    "class Mine(Prune):\n    def account(self, shared): return Account(kept={})\n":
+        "account: kept: expected tensors named ['0.weight', ",
+    "class Mine(Prune):\n    def account(self, shared): return Account(kept=shared)\n":
+        "account: kept of '0.weight': expected torch.bool, got torch.float32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", LIES)
+def test_a_defense_that_lies_about_itself_is_caught(tmp_path, monkeypatch, capsys, body):
+    monkeypatch.chdir(tmp_path)
+    grid = "    grid = {'variance': [1.0]}\n" if "Gaussian" in body else "    grid = {'ratio': [0.5]}\n"
+    (tmp_path / "mine.py").write_text(HEAD + body + grid)
+    assert leakbench.main(["check", "mine.py"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "its account of itself" in line]
+    assert line.startswith("  wrong  its account of itself: ")
+    assert LIES[body] in line
+
+
+def test_that_nothing_is_said_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert leakbench.main(["new-defense", "mine"]) == 0
+    assert leakbench.main(["check", "mine.py"]) == 0
+    told = "not for its account of itself: none is given, so attacks that know defenses are told nothing"
+    assert told in capsys.readouterr().out
+
+
+def test_only_an_attack_that_asks_is_told_of_the_defense(make_trial, tmp_path):
+    def told(attack, **names):
+        return prepare(make_trial(attack=attack, **names), 0, tmp_path)[0].account
+
+    assert told("dlg", defense="gaussian(variance=0.01)") is None
+    assert told("adaptive", defense="gaussian(variance=0.01)") == Account(variance=0.01)
+    assert told("adaptive", defense="gaussian(variance=0.01)", protocol="fedsgd(rounds=10)").variance == 0.001
+    assert [attack.name for attack in ATTACKS if attack.knows] == ["adaptive"]
+
+
+def test_a_bad_account_is_a_contract_error_of_its_trial(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(HEAD + "class Mine(Prune):\n    def account(self, shared): return 3\n")
+    with pytest.raises(ContractError, match="account: expected an Account or None, got int"):
+        DEFENSES.parse(f"{path}:Mine(ratio=0.5)").checked_account(GRADIENT)

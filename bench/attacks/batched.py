@@ -168,7 +168,8 @@ class Batch:
             run.next_stage()
             self._enter(slot, run, self.stepper.resume)
             return False
-        run.best, run.best_loss = self.best[slot].cpu(), float(self.best_loss[slot])
+        # a copy: the run may have to wait while others use the slot
+        run.best, run.best_loss = self.best[slot].clone().cpu(), float(self.best_loss[slot])
         run.variable = run.variable.cpu()
         run.seconds += self.clock
         return True

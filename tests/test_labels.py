@@ -1,0 +1,102 @@
+"""What the gradient of the last layer says of the labels."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.attacks import Case, NotApplicableError, Spec
+from bench.attacks.labels import OutputLayer, output_layer, readings
+from bench.gradients import shared_gradient
+from bench.trial import prepare, victim_of
+
+DATA = Path("data")
+SPEC = Spec((3, 8, 8), 5)
+
+
+def read(make_trial, **names):
+    """(every reading, the true labels) of a trial's gradient."""
+    trial = make_trial(**names)
+    case, victim, _ = prepare(trial, 0, DATA)
+    return readings(case, output_layer(case.model, case.spec)), victim.labels
+
+
+@pytest.mark.parametrize("defense", ["none", "int8", "prune(ratio=0.9)", "gaussian(variance=0.001)"])
+@pytest.mark.parametrize("model", ["lenet", "lenet(activation=relu, weights=default)", "mlp(hidden=[32])"])
+def test_the_first_reading_is_right_where_features_are_positive(make_trial, model, defense):
+    for index in range(4):
+        names = {"model": model, "defense": defense, "index": index, "dataset": "cifar100-sample"}
+        found, true = read(make_trial, **names)
+        assert torch.equal(found[0], true)
+        assert len(found) == 1 or defense == "gaussian(variance=0.001)"
+
+
+def test_features_of_both_signs_mislead_the_sums_of_rows_and_nothing_else():
+    """So that readings differ, and the true label is among them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Tanh(), nn.Linear(20, 5))
+    nn.init.constant_(model[1].bias, -2)
+    shared = shared_gradient(model, torch.rand(1, 3, 8, 8), torch.tensor([3]))
+    found = readings(Case(0, model, shared, SPEC), output_layer(model, SPEC))
+    assert [int(each) for each in found][1:] == [3]
+    assert int(found[0]) != 3
+
+
+def test_labels_of_a_batch_are_counted(make_trial):
+    for index in (0, 4, 8):
+        names = {"dataset": "cifar10-sample", "protocol": "fedsgd(batch_size=4)", "index": index}
+        (labels,), true = read(make_trial, **names)
+        assert labels.tolist() == sorted(true.tolist())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_without_bias_is_enough(bias):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Sigmoid(), nn.Linear(20, 5, bias=bias))
+    images, labels = torch.rand(3, 3, 8, 8), torch.tensor([4, 0, 4])
+    layer = output_layer(model, SPEC)
+    assert layer == OutputLayer("3.weight", "3.bias" if bias else None)
+    for count in (1, 3):
+        shared = shared_gradient(model, images[:count], labels[:count])
+        (found,) = readings(Case(0, model, shared, Spec((3, 8, 8), 5, count)), layer)
+        assert found.tolist() == sorted(labels[:count].tolist())
+
+
+class Named(nn.Module):
+    """Its last layer is registered first, and another linear one after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(7, 5)
+        self.body = nn.Linear(192, 7)
+
+    def forward(self, x):
+        return self.last(torch.sigmoid(self.body(x.flatten(1))))
+
+
+def test_the_layer_is_the_one_that_the_scores_come_from():
+    assert output_layer(Named(), SPEC) == OutputLayer("last.weight", "last.bias")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(3, 5, 8), nn.Flatten()),
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh()),
+    ],
+)
+def test_a_model_that_ends_otherwise_is_told_so(model):
+    with pytest.raises(NotApplicableError, match="expected a model whose class scores come from an nn.Lin"):
+        output_layer(model, SPEC)
+
+
+def test_the_client_is_not_asked(make_trial):
+    """The labels are read, not looked up."""
+    trial = make_trial()
+    case, victim, _ = prepare(trial, 0, DATA)
+    layer = output_layer(case.model, case.spec)
+    wrong = victim_of(trial, DATA).labels + 1
+    shared = shared_gradient(case.model, victim.batch, wrong)
+    (found,) = readings(Case(0, case.model, shared, case.spec), layer)
+    assert torch.equal(found, wrong)

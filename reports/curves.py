@@ -16,7 +16,7 @@ QUANTITIES = {"objective": "objective (of dlg the match loss)", "image_mse": "im
 def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
     """Each trial faint, the median over images strong; above the objective, below image MSE.
 
-    `best` has the restart of lowest match loss for each image. The curve of a trial that ended early is
+    `best` has the restart of lowest objective for each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little of the image: hence the second row.
     """

@@ -7,9 +7,9 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from bench.attacks import Status
+from bench.attacks import Knows, Status
 from bench.verdicts import Scale
-from reports.summary import BASELINE, best_of_restarts, counted, defense_order
+from reports.summary import BASELINE, best_of_restarts, counted, defense_order, with_result
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count
@@ -31,6 +31,7 @@ class Flag(StrEnum):
     NOT_CONVERGED = "NOT_CONVERGED"
     ZERO_GRADIENT = "ZERO_GRADIENT"
     LOSS_IMAGE_DISAGREE = "LOSS_IMAGE_DISAGREE"
+    NOT_ADAPTIVE = "NOT_ADAPTIVE"
 
 
 MEANINGS = {  # raised if, and what it means
@@ -70,6 +71,11 @@ MEANINGS = {  # raised if, and what it means
         " network with saturated units, or a gradient of which most was removed. A small match loss does not"
         " show that an attack worked, nor a wrong image that a defense did.",
     ),
+    Flag.NOT_ADAPTIVE: (
+        "an attack that knows defenses was told nothing of this one, as it says nothing of itself",
+        "The attack was made for a gradient that nothing was done to. One that knows the defense may do"
+        " better: let the defense tell what can be seen from outside, in `account`, or write the attack.",
+    ),
 }
 
 
@@ -94,13 +100,16 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
     stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
     falling = [key for key, history in stopped.items() if is_falling(history)]
     best = best.assign(falling=best["key"].isin(falling))
-    return [
+    found = [
         Raised(flag, defense, detail)
         for defense in defense_order(rows)
         for flag, detail in _of_defense(
             rows[rows["defense"] == defense], best[best["defense"] == defense], scale
         )
     ]
+    text = "the attack was told nothing of it, as it says nothing of itself"
+    untold = _untold(rows)
+    return found + [Raised(Flag.NOT_ADAPTIVE, each, text) for each in defense_order(rows) if each in untold]
 
 
 def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
@@ -148,6 +157,13 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
     misled = int((matched & (best["ssim"] < scale.artifacts)).sum())
     if misled:
         yield Flag.LOSS_IMAGE_DISAGREE, f"{_images(misled)} wrong though the gradients match"
+
+
+def _untold(rows: pd.DataFrame) -> set[str]:
+    """The defenses that an attack was told nothing of, though it was told that there was none of `none`."""
+    told = rows[rows["threat"] == Knows.DEFENSE.value]
+    measured = with_result(rows)
+    return set(measured["defense"]) - set(told["defense"]) if BASELINE in set(told["defense"]) else set()
 
 
 def _images(count: int) -> str:

@@ -21,7 +21,7 @@ def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
     """Original and reconstruction by defense, with the SSIM of each, for the first images.
 
     The pictures of an image stand side by side, in as many lines as they need; `best`
-    has the restart of lowest match loss for each.
+    has the restart of lowest objective for each.
     """
     victims = list(best.groupby(VICTIM, sort=False))[:MOST_IMAGES]
     order = defense_order(best)

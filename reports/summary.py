@@ -26,14 +26,14 @@ def with_result(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """For each victim and defense the restart of lowest match loss: the one an attacker would keep.
+    """For each victim and defense the restart of lowest objective: the one an attacker would keep.
 
     Restarts without a result are left out; a victim and defense with none at all has no line. Adds
     the columns `leaked` and `attackable`: whether the undefended attack leaked that image.
     """
     measured = with_result(rows)
-    # an attack that looked for no labels has no match loss: of its starts the first stands
-    loss = measured["match_loss"].fillna(inf)
+    # an attack that minimises nothing has no objective: of its starts the first stands
+    loss = measured["objective"].fillna(inf)
     chosen = loss.groupby([measured[name] for name in (*VICTIM, "defense")], sort=False).idxmin()
     best = measured.loc[chosen].sort_index()
     best = best.assign(leaked=best["ssim"] >= scale.leak)
@@ -68,7 +68,7 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             the undefended attack on the same image and weights from the same start, where that leaked.
         verdict: of the median SSIM.
 
-    The restart of lowest match loss stands for an image. Intervals: `reports.statistics`.
+    The restart of lowest objective stands for an image. Intervals: `reports.statistics`.
     """
     best = best_of_restarts(rows, scale)
     starts = _starts(rows, best, scale)

@@ -98,7 +98,7 @@ def _cells(line: dict[Hashable, Any]) -> list[str]:
 def _caption(lines: pd.DataFrame, scale: Scale) -> str:
     caption = (
         f"leaked: images rebuilt with SSIM >= {scale.leak:g}, of those that leak without a defense; the start"
-        " of lowest match loss counts\n1 start: the share of single starts that leak; SSIM: the median;"
+        " of lowest objective counts\n1 start: the share of single starts that leak; SSIM: the median;"
         f" artifacts: one of {scale.artifacts:g} or more\n"
         "label: images whose label was recovered, of all that have a result"
     )

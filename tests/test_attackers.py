@@ -206,7 +206,7 @@ def test_a_model_that_does_not_end_in_a_linear_layer(make_trial, write):
         "net.py",
         "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self, image_shape, classes):\n"
         "        super().__init__(nn.Conv2d(image_shape[0], 4, 5, padding=2), nn.Sigmoid(),\n"
-        "            nn.Conv2d(4, classes, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n",
+        "            nn.Conv2d(4, classes, 5), nn.AvgPool2d(28), nn.Flatten())\n",
     )
     model = f"{path}:Net(weights=default)"
     free, refused = (

@@ -87,6 +87,15 @@ def test_a_match_without_the_image_is_told():
     assert raised(rows(match_loss=1e-4, ssim=0.4)) == set()
 
 
+def test_a_defense_that_an_attack_was_told_nothing_of_is_told():
+    made = rows(threat="").assign(attack="adaptive")
+    assert raised(made) == set()  # an attack that asks for nothing
+    made.loc[made["defense"] == "none", "threat"] = "defense"
+    assert raised(made) == {("NOT_ADAPTIVE", "int8")}
+    made["threat"] = "defense"
+    assert raised(made) == set()
+
+
 def test_a_line_names_the_defenses_that_share_a_flag():
     few = [Raised(Flag.FEW_TRIALS, name, "2 images counted") for name in ("none", "int8")]
     assert list(flag_lines(few, 2)) == ["FEW_TRIALS: 2 images counted (every defense)"]

@@ -33,7 +33,7 @@ ROWS = table(
 )  # fmt: skip
 
 
-def test_the_restart_of_lowest_match_loss_stands_for_an_image():
+def test_the_restart_of_lowest_objective_stands_for_an_image():
     """Not the one of highest SSIM: an attacker cannot see that."""
     best = best_of_restarts(ROWS, Scale()).set_index(["defense", "index"])["start"]
     assert best["none", 0] == 1

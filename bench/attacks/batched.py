@@ -55,6 +55,7 @@ def _run(  # a batch, from its first runs until none is left
     if not first:
         return
     batch = Batch(attack, first[0], resources)
+    batch.closure.check(batch.stepper.x)
     for slot, each in enumerate(first):
         batch.put(slot, each)
     while batch.live:
@@ -98,7 +99,6 @@ class Batch:
         self.boundary = self.stepper.x.clone()  # where it stood at the end of the last outer step
         self.clock = 0.0  # seconds, each divided by the runs that shared it
         self.exact: dict[int, bool] = {}  # {narrower batch: whether it computes the same bits}
-        self.closure.check(self.stepper.x)
 
     def put(self, slot: int, run: Run) -> None:
         """Let a run go on in that slot."""
@@ -209,5 +209,6 @@ def take_slots(owner: object, keep: list[int]) -> None:
 def bytes_per_slot(attack: "Optimised", example: Case) -> int:
     """The memory that each slot of a batch takes: what it holds, and what a step needs besides."""
     batch = Batch(attack, next(Feed(attack, iter([example]))), Resources(slots=GRAIN))
+    batch.closure(batch.stepper.x)
     held = held_bytes(batch, batch.stepper, batch.closure)
     return math.ceil((held + batch.closure.intermediate_bytes) / GRAIN)

@@ -107,7 +107,7 @@ def _figure7(runs: Runs) -> Lines:
     for reading in READINGS:
         yield from ("", f"![Figure 7](figures/figure7_{reading.noise}_{reading.scope}.png)")
     yield ""
-    yield "SSIM: median over images with its 95 % interval; leaked: by the start of lowest match loss."
+    yield "SSIM: median over images with its 95 % interval; leaked: by the start of lowest objective."
     yield ""
     heads = [f"{WORDS[reading.noise]}, {WORDS[reading.scope]}" for reading in READINGS]
     judged = [{line["label"]: line for line in table.to_dict("records")} for table in runs.verdicts.values()]

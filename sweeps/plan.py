@@ -29,7 +29,7 @@ class Plan:
     left_out: frozenset[str]  # keys of rows that the sweep does not ask for
     kept: int  # trials of the sweep that are done
     kinds: tuple[Kind, ...]  # of the others
-    by_defense: Mapping[str, int]  # how many others there are of each
+    by_attack: Mapping[tuple[str, str], int]  # how many others there are of each attack and defense
 
     def __len__(self) -> int:
         """How many trials are to be run."""
@@ -51,7 +51,7 @@ def plan(sweep: Sweep, statuses: Mapping[str, str], retry_errors: bool = False) 
     done = statuses.keys() - errors if retry_errors else set(statuses)
     left_out = set(statuses)
     kinds: dict[tuple[str, ...], Kind] = {}
-    by_defense: Counter[str] = Counter()
+    by_attack: Counter[tuple[str, str]] = Counter()
     kept = 0
     for trial in trials(sweep):
         left_out.discard(trial.key)
@@ -61,7 +61,7 @@ def plan(sweep: Sweep, statuses: Mapping[str, str], retry_errors: bool = False) 
         kind = kinds.setdefault(group_of(trial), Kind(trial))
         kind.trials += 1
         kind.steps += trial.attack.budget
-        by_defense[str(trial.defense)] += 1
+        by_attack[str(trial.attack), str(trial.defense)] += 1
     retried = errors - left_out if retry_errors else set()
     return Plan(
         sweep,
@@ -70,5 +70,5 @@ def plan(sweep: Sweep, statuses: Mapping[str, str], retry_errors: bool = False) 
         frozenset(left_out),
         kept,
         tuple(kinds.values()),
-        by_defense,
+        by_attack,
     )

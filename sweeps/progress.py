@@ -23,7 +23,7 @@ SHARE_BETWEEN_LINES = 0.02  # of the time that has passed, later: a log of days 
 class Progress(ABC):
     """Counts outer steps, for many trials end at once, and trials. A context manager.
 
-    Prints a line when the last trial of a defense has ended.
+    Prints a line when the last trial of an attack and a defense has ended.
     """
 
     def __init__(self, console: Console, todo: Plan):
@@ -31,8 +31,9 @@ class Progress(ABC):
         self.steps, self.all_steps = 0, sum(kind.steps for kind in todo.kinds)
         self.all_trials = len(todo)
         self.statuses: Counter[str] = Counter()
-        self.missing = Counter(todo.by_defense)
-        self.unfinished = {defense: _Defense() for defense in todo.by_defense}
+        self.missing = Counter(todo.by_attack)
+        self.unfinished = {pair: _Ended() for pair in todo.by_attack}
+        self.several = len({attack for attack, _ in todo.by_attack}) > 1  # attacks
         self.began = time.monotonic()
 
     def moved(self, steps: int) -> None:
@@ -43,14 +44,15 @@ class Progress(ABC):
     def ended(self, row: dict[str, Any]) -> None:
         """One more trial has ended."""
         self.statuses[row["status"]] += 1
-        defense = row["defense"]
-        of_defense = self.unfinished.setdefault(defense, _Defense())
-        of_defense.statuses[row["status"]] += 1
+        pair = attack, defense = row["attack"], row["defense"]
+        ended = self.unfinished.setdefault(pair, _Ended())
+        ended.statuses[row["status"]] += 1
         if Status(row["status"]).has_result:
-            of_defense.scores.append(row["ssim"])
-        self.missing[defense] -= 1
-        if not self.missing[defense]:
-            self.console.print(f"{defense}: {self.unfinished.pop(defense)}")
+            ended.scores.append(row["ssim"])
+        self.missing[pair] -= 1
+        if not self.missing[pair]:
+            who = f"{attack}, {defense}" if self.several else defense
+            self.console.print(f"{who}: {self.unfinished.pop(pair)}")
         self.show()
 
     def counts(self) -> str:
@@ -76,8 +78,8 @@ def by_status(statuses: Counter[str]) -> str:
     return ", ".join(f"{count} {status}" for status, count in statuses.most_common() if count)
 
 
-class _Defense:
-    """What has come in of one defense."""
+class _Ended:
+    """What has come in of one attack and one defense."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()

@@ -48,9 +48,10 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-bench: $(READY)  ## measure engine and sweep (DEVICE=cuda on a GPU); 8 minutes (SMALL=1: see that it runs)
+bench: $(READY)  ## measure engine, attacks and sweep (DEVICE=cuda on a GPU); 10 minutes (SMALL=1: see that it runs)
 	@$(BIN)/python benchmarks/sweep.py $(if $(SMALL),--small)
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(if $(SMALL),--small) $(ARGS)
+	@$(BIN)/python benchmarks/attacks.py $(if $(SMALL),--small)
 
 torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored
 	@$(BIN)/python tests/torture.py --kills $(N)

@@ -106,7 +106,9 @@ def check_plugins(options: argparse.Namespace, console: Console) -> int:
     from defenses import Defense
     from sweeps import attack_conformance, defense_conformance
     from sweeps.conformance import plugins_in
+    from sweeps.executors.base import prepare_worker
 
+    prepare_worker()  # one thread, as in a sweep
     wrong = 0
     for name, alike in groupby(plugins_in(options.plugin), key=lambda plugin: plugin.name):
         plugins = list(alike)

@@ -8,11 +8,13 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from bench.attacks import Resources
 from bench.randomness import generator_for
 from bench.trial import Conditions, run_trials
 from defenses import DEFENSES
 from defenses.configured import SettingError
 
+BATCHED = Conditions(Resources(slots=8))
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -45,6 +47,17 @@ def test_the_first_layer_says_where_it_is_none(make_trial):
     (result,) = run_trials([make_trial(attack=f"{EXAMPLES}/first_layer.py:FirstLayer")], Conditions())
     text = "NotApplicableError: expected one image and a fully connected first layer with a bias"
     assert (result.row.status, result.row.reason) == ("error", text)
+
+
+def test_an_attack_by_optimisation_takes_two_methods(make_trial):
+    """It works, and no better than with one scale for all tensors."""
+    attacks = (f"{EXAMPLES}/per_tensor.py:PerTensor", "adaptive")
+    own, ours = (
+        [each.row.ssim for each in run_trials([make_trial(attack=attack, index=i) for i in (0, 1)], BATCHED)]
+        for attack in attacks
+    )
+    assert min(own) > 0.8
+    assert sum(own) < sum(ours)
 
 
 def test_clipping_scales_the_whole_gradient_down_and_never_up():

@@ -18,7 +18,7 @@ from bench.gradients import trained_parameters
 
 if TYPE_CHECKING:
     from bench.attacks.dlg import DLG
-    from bench.attacks.optimised import Candidate
+    from bench.attacks.optimised import Candidate, Optimised
 
 
 def run(
@@ -77,7 +77,7 @@ def follow(
 class Dummy:
     """What is optimised, its objective, and the best of it so far."""
 
-    def __init__(self, attack: "DLG", case: Case, candidate: "Candidate", device: str):
+    def __init__(self, attack: "Optimised", case: Case, candidate: "Candidate", device: str):
         self.attack = attack
         self.model = deepcopy(case.model).to(device)
         self.shared = {name: gradient.to(device) for name, gradient in case.shared.items()}

@@ -122,7 +122,7 @@ class Row:
     label_recovered: int | None
     label_correct: bool | None  # of all images
     classes: int | None  # that the label is one of
-    threat: str | None  # what the attack was told besides: `defense`, or nothing
+    threat: str | None  # what the attack was told besides: `defense`, or `nothing`
     seconds: float  # the trial's share of its worker's time, attack only
     device: str
     hardware: str | None  # see `hardware_of`
@@ -306,7 +306,7 @@ class _Group:
             label_true=int(labels[0]),
             **_label_columns(found, order, labels),
             classes=case.spec.classes,
-            threat="" if case.account is None else Knows.DEFENSE.value,
+            threat="nothing" if case.account is None else Knows.DEFENSE.value,
             hardware=hardware_of(device),
             seconds=found.seconds,
         )

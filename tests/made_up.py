@@ -26,7 +26,7 @@ def table(*cells):
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
                 "objective": match_loss, "label_correct": None if failed else False, "classes": 10,
-                "threat": "", "seconds": 1.0, "device": "cpu",
+                "threat": "nothing", "seconds": 1.0, "device": "cpu",
                 "hardware": "AVX2", "torch_version": "2", "finite": True,
                 "gradient_norm": 1.0, "shared_norm": 1.0, "sent_bytes": 1000, "defense_seconds": 0.001,
             }

@@ -88,7 +88,7 @@ def test_a_match_without_the_image_is_told():
 
 
 def test_a_defense_that_an_attack_was_told_nothing_of_is_told():
-    made = rows(threat="").assign(attack="adaptive")
+    made = rows(threat="nothing").assign(attack="adaptive")
     assert raised(made) == set()  # an attack that asks for nothing
     made.loc[made["defense"] == "none", "threat"] = "defense"
     assert raised(made) == {("NOT_ADAPTIVE", "int8")}

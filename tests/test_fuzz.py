@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.attacks import ATTACKS, Resources
+from bench.attacks.optimised import Optimised
 from bench.datasets import DATASETS
 from bench.models import MODELS
 from bench.trial import Conditions, Trial, run_trials
 from defenses import DEFENSES
 from defenses.configured import setting_types
 from defenses.errors import UserError
-from sweeps import checks, resources
+from sweeps import checks
 from sweeps.checks import load_sweep
 from sweeps.plan import plan
 from sweeps.resources import choose
@@ -111,7 +112,7 @@ def _each_question_once():
 
     with pytest.MonkeyPatch.context() as patch:
         remember(checks, "model_problems", of_model)
-        remember(resources, "bytes_per_slot", lambda attack, case: (str(attack), str(case.model)))
+        remember(Optimised, "bytes_per_slot", lambda attack, case: (str(attack), str(case.model)))
         yield
 
 

@@ -35,7 +35,7 @@ def todo(write):
 
 
 def row(defense, status="budget", ssim=0.5):
-    return {"defense": defense, "status": status, "ssim": ssim}
+    return {"attack": "dlg", "defense": defense, "status": status, "ssim": ssim}
 
 
 def run_through(shown):

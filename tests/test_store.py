@@ -48,7 +48,7 @@ def plain_result(key="a", **changes):
         objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, sent_bytes=9, defense_seconds=0.5, mse=0.1 + 0.2,
         mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, label_true=3,
-        label_recovered=4, label_correct=False, classes=10, threat="", seconds=0.25, device="cpu",
+        label_recovered=4, label_correct=False, classes=10, threat="nothing", seconds=0.25, device="cpu",
         hardware="AVX2", torch_version="2",
     )  # fmt: skip
     picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(1, 3, 4, 4)

@@ -330,11 +330,10 @@ def test_a_match_loss_that_is_no_number_is_told(make_trial):
 def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "protocol", "attack", "defense", "family",
-        "strength",
-        "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
+        "strength", "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
-        "ssim_least", "label_true", "label_recovered", "label_correct", "classes", "seconds", "device",
-        "hardware", "torch_version",
+        "ssim_least", "label_true", "label_recovered", "label_correct", "classes", "threat", "seconds",
+        "device", "hardware", "torch_version",
     ]  # fmt: skip
 
 

@@ -34,8 +34,8 @@ def todo(write):
     return plan(read_sweep(write("mine.yaml", SWEEP))[0], {})
 
 
-def row(defense, status="budget", ssim=0.5):
-    return {"attack": "dlg", "defense": defense, "status": status, "ssim": ssim}
+def row(defense, status="budget", ssim=0.5, attack="dlg(steps=20)"):
+    return {"attack": attack, "defense": defense, "status": status, "ssim": ssim}
 
 
 def run_through(shown):
@@ -62,6 +62,16 @@ def test_a_log_gets_a_line_now_and_then_and_one_for_each_finished_defense(todo, 
     assert re.match(r"38%, \d+ s elapsed, \d+ s left, 0/4 trials, 0/min$", lines[0])
     assert re.match(r"100%, .* 4/4 trials, \S+/min: 2 error, 1 converged, 1 budget$", lines[-1])
     assert "\x1b" not in out.getvalue()
+
+
+def test_of_several_attacks_each_has_its_line(write):
+    todo = plan(read_sweep(write("mine.yaml", SWEEP.replace("steps=20", "steps=20), idlg(steps=5")))[0], {})
+    out = io.StringIO()
+    shown = Lines(Console(file=out, width=200), todo)
+    shown.ended(row("none", ssim=1.0))
+    shown.ended(row("none", ssim=0.1, attack="idlg(steps=5)"))
+    shown.ended(row("none", ssim=0.3, attack="idlg(steps=5)"))
+    assert out.getvalue() == "idlg(steps=5), none: 2 budget; median SSIM of all starts 0.200\n"
 
 
 def test_a_log_of_days_stays_readable(todo, monkeypatch):

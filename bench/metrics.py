@@ -20,6 +20,7 @@ class Scores:
     psnr: float  # dB, peak 1.0, of each image's mse; inf for identical images
     ssim: float  # of the clipped pixels
     ssim_least: float  # of all images
+    score: float  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
 
 
 def mse(image: Tensor, other: Tensor) -> float:
@@ -81,6 +82,7 @@ def score(images: Tensor, reconstructions: Tensor) -> Scores:
         mean(map(psnr, clipped)),
         mean(similar),
         min(similar),
+        min(max(mean(similar), 0.0), 1.0),
     )
 
 

@@ -118,6 +118,7 @@ class Row:
     psnr: float | None  # dB, peak 1.0
     ssim: float | None
     ssim_least: float | None  # of the images that share a gradient
+    score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
     label_true: int | None  # these two: of the first image
     label_recovered: int | None
     label_correct: bool | None  # of all images
@@ -131,8 +132,8 @@ class Row:
 
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm", "sent_bytes",
-    "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "label_true", "label_recovered",
-    "label_correct", "classes", "threat", "hardware",
+    "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "score", "label_true",
+    "label_recovered", "label_correct", "classes", "threat", "hardware",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def add(verbs: Verbs) -> None:
 
 def run_diff(options: argparse.Namespace, console: Console) -> int:
     """`leakbench diff`."""
-    from reports.difference import WORSENED, Change, conditions, differences
+    from reports.difference import WORSENED, Change, attackers, conditions, differences
     from sweeps.store import Store
 
     one, other = Store.existing(options.before), Store.existing(options.after)
@@ -37,6 +37,10 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
     if before and after and before != after:
         text = "single rows differ in their last digits, and some starts end otherwise"
         console.print(f"note: before on {before}, after on {after}: {text}")
+    attacked = [attackers(each) for each in rows]
+    if all(attacked) and attacked[0] != attacked[1]:
+        who = f"before attacked by {attacked[0]}, after by {attacked[1]}"
+        console.print(f"note: {who}: what changed may be that")
     for table in _tables(found):
         console.print(table)
     worse = [each for each in found if each.change in WORSENED]

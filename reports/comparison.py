@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.verdicts import Scale, Verdict
 from reports.statistics import Interval, mean_interval, median_interval
-from reports.summary import BASELINE, VICTIM, best_of_restarts, label_leaks, label_line, with_result
+from reports.summary import BASELINE, VICTIM, label_leaks, label_line, strongest, with_result
 from reports.tables import TRAINED, percent
 
 AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
@@ -98,7 +98,7 @@ def standings(
         scale: what counts as a leak.
         new: names of the defenses that are compared; the others are the known ones.
     """
-    best = best_of_restarts(rows, scale)
+    best = strongest(rows, scale)
     usable = best[best["attackable"]]
     images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
     medians = images.median().to_dict()

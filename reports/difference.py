@@ -14,10 +14,10 @@ from reports.summary import (
     BASELINE,
     SETTING,
     VICTIM,
-    best_of_restarts,
     counted,
     defense_order,
     is_of,
+    strongest,
     with_result,
 )
 from reports.tables import TRAINED
@@ -44,7 +44,7 @@ WORSENED = (Change.WORSE, Change.FAILED)
 class Difference:
     """One number of a defense in two runs, over what both have: the same images, or the same seeds."""
 
-    place: str  # data set, model and attack; or how it was trained
+    place: str  # data set, model and protocol; or how it was trained
     defense: str
     quantity: str
     pairs: int
@@ -63,10 +63,10 @@ def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Differenc
         trainings: of the trainings; either may be empty.
         scale: what counts as a leak.
     """
-    bests = [counted(best_of_restarts(each, scale)) for each in rows]
+    bests = [counted(strongest(each, scale)) for each in rows]
     for place, defense, own in _defenses(rows, SETTING):
         pairs = _paired(_of(bests, SETTING, place, defense), VICTIM, "ssim")
-        change = _lost(own, [*VICTIM, "start"]) or _ssim_change(pairs, defense, scale)
+        change = _lost(own, [*VICTIM, "attack", "start"]) or _ssim_change(pairs, defense, scale)
         yield _difference(place, defense, "SSIM", pairs, pd.Series.median, median_interval, change)
     for place, defense, own in _defenses(trainings, TRAINED):
         pairs = _paired(own, [*TRAINED, "seed"], "accuracy")
@@ -83,6 +83,11 @@ def conditions(tables: Sequence[pd.DataFrame]) -> str:
         for device, hardware, version in computed.itertuples(index=False)
     )
     return " and ".join(sorted(set(found)))
+
+
+def attackers(rows: pd.DataFrame) -> str:
+    """`dlg, adaptive`: the attacks of which the strongest decides."""
+    return ", ".join(sorted(rows["attack"].unique()))
 
 
 def _defenses(tables: Pair, place: list[str]) -> Iterator[tuple[Any, str, list[pd.DataFrame]]]:

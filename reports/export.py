@@ -60,7 +60,7 @@ PROGRAM = """@misc{{leakbench,
 
 
 def boards(store: Store) -> pd.DataFrame:
-    """One line a defense of every data set, model and attack: see `leaderboard`."""
+    """One line a defense of every data set, model and protocol: see `leaderboard`."""
     rows, trainings = store.rows(), store.trainings()
     parts = [own for _, own in rows.groupby(SETTING, sort=False)]
     return pd.concat(
@@ -119,7 +119,10 @@ def _latex_line(cells: Iterable[str]) -> str:
 def _tables(lines: pd.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
     names = short_names(lines["defense"])
     for setting, own in lines.groupby(SETTING, sort=False):
-        yield " · ".join(map(str, setting)), [_cells(line, names) for line in own.to_dict("records")]
+        yield (
+            " · ".join(map(str, [*setting, own["attacks"].iloc[0]])),
+            [_cells(line, names) for line in own.to_dict("records")],
+        )
 
 
 def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from reports.leaderboard import leaderboard, trained_with
 from reports.pictures import draw_film, draw_strip
 from reports.scores import draw_scores
 from reports.style import save
-from reports.summary import SETTING, best_of_restarts, shortened
+from reports.summary import SETTING, shortened, strongest
 from reports.tradeoff import can_be_drawn, draw_tradeoff
 from sweeps.store import Store
 
@@ -23,7 +23,7 @@ from sweeps.store import Store
 class Drawn:
     """A figure on disk."""
 
-    setting: int  # which data set, model and attack of the run, from 0
+    setting: int  # which data set, model and protocol of the run, from 0
     name: str
     paths: list[Path]  # one a format
 
@@ -31,7 +31,7 @@ class Drawn:
 def write_figures(
     store: Store, folder: Path | None = None, formats: Sequence[str] = ("png", "pdf")
 ) -> list[Drawn]:
-    """Draw every figure of every data set, model and attack.
+    """Draw every figure of every data set, model and protocol.
 
     Where the run has several of those, a figure's name tells which it is of.
 
@@ -47,7 +47,7 @@ def write_figures(
     for number, (setting, own) in enumerate(groups):
         suffix = "" if len(groups) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, setting)))}"
         for name, figure in _draw(store, own, trained_with(trainings, own), scale):
-            drawn.append(Drawn(number, name, save(figure, folder, f"{name}{suffix}", formats)))
+            drawn.append(Drawn(number, name, save(figure, folder, f"{_slug(name)}{suffix}", formats)))
     return drawn
 
 
@@ -55,7 +55,7 @@ def _draw(
     store: Store, rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale
 ) -> Iterator[tuple[str, Figure]]:
     """Those of one setting, where there is something to draw."""
-    best = shortened(best_of_restarts(rows, scale))
+    best = shortened(strongest(rows, scale))
     if best.empty:
         return
     if len(trainings):
@@ -63,7 +63,10 @@ def _draw(
         if can_be_drawn(lines):
             yield "tradeoff", draw_tradeoff(lines, scale)
     yield "scores", draw_scores(best, scale)
-    yield "curves", draw_curves(store, best)
+    for attack in rows["attack"].unique():  # their objectives are not to be compared
+        own = shortened(strongest(rows[rows["attack"] == attack], scale))
+        if len(own):
+            yield f"curves {attack}" if rows["attack"].nunique() > 1 else "curves", draw_curves(store, own)
     yield "strip", draw_strip(store, best)
     film = draw_film(store, best)
     if film is not None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.attacks import Knows, Status
 from bench.verdicts import Scale
-from reports.summary import BASELINE, best_of_restarts, counted, defense_order, with_result
+from reports.summary import BASELINE, counted, defense_order, strongest, with_result
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count
@@ -36,11 +36,11 @@ class Flag(StrEnum):
 
 MEANINGS = {  # raised if, and what it means
     Flag.BASELINE_FAILED: (
-        "fewer than 80 % of the images leak without a defense, by the best of their starts, or no undefended"
-        " trial has a result",
-        "The attack does not work here, and what looks like a defense may be the model, the data or the"
-        " attack's settings. Give it more `restarts` or `steps`, another `init`, other `weights` or another"
-        " model, before you judge a defense.",
+        "fewer than 80 % of the images leak without a defense, by any attack from the start that it would"
+        " keep, or no undefended trial has a result",
+        "No attack works here, and what looks like a defense may be the model, the data or the attacks'"
+        " settings. Name a stronger attack or a `suite`, more `restarts` or `steps`, other `weights` or"
+        " another model, before you judge a defense.",
     ),
     Flag.FEW_TRIALS: (
         "fewer than 10 images count: of a defense those that leak without it",
@@ -89,14 +89,14 @@ class Raised:
 
 
 def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised]:
-    """The flags of one data set, model and attack, in the order of the defenses.
+    """The flags of one data set, model and protocol, in the order of the defenses.
 
     Args:
         rows: of that one setting.
         scale: what counts as a leak.
         histories: see `Store.histories`.
     """
-    best = best_of_restarts(rows, scale)
+    best = strongest(rows, scale)
     stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
     falling = [key for key, history in stopped.items() if is_falling(history)]
     best = best.assign(falling=best["key"].isin(falling))

@@ -13,11 +13,13 @@ def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd
     """One line a defense of one setting, those that hide most first, the undefended attack at the top.
 
     Columns: those of `summarize`, of `summarize_utility` (NaN where nothing was trained), and
+        attacks: all that were run.
         sent_bytes: median over the trials, of one gradient; sent: its share of what is sent undefended.
         defense_seconds: median over the trials, of one gradient.
     """
     costs = rows.groupby("defense")[["sent_bytes", "defense_seconds"]].median().astype(float)
     lines = summarize(rows, scale).merge(costs.reset_index(), on="defense")
+    lines["attacks"] = ", ".join(rows["attack"].unique())
     lines["sent"] = lines["sent_bytes"] / costs["sent_bytes"].get(BASELINE, float("nan"))
     trained = summarize_utility(trainings) if len(trainings) else pd.DataFrame(columns=["defense", *UTILITY])
     lines = lines.merge(trained[["defense", *UTILITY]], on="defense", how="left")

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from defenses import DEFENSES
-from reports.summary import BASELINE, SETTING, VICTIM
+from reports.summary import BASELINE, VICTIM, title
 
 # hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
 FAMILIES = {
@@ -83,7 +83,7 @@ def _number(text: str) -> int:
 def caption(best: pd.DataFrame) -> str:
     """What a figure shows: `cifar10-sample · lenet · fedsgd · dlg · n = 20 images`."""
     images = len(best[VICTIM].drop_duplicates())
-    return " · ".join([*best[SETTING].iloc[0], f"n = {images} image{'s' * (images != 1)}"])
+    return f"{title(best)} · n = {images} image{'s' * (images != 1)}"
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:

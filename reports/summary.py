@@ -13,7 +13,7 @@ from defenses import DEFENSES
 from reports.statistics import Interval, median_interval, wilson
 
 BASELINE = "none"
-SETTING = ["dataset", "model", "protocol", "attack"]  # tables and figures never mix these
+SETTING = ["dataset", "model", "protocol"]  # tables and figures never mix these
 VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
 _FILE = re.compile(r"^[^()]*\.py:")
 MEDIANS = ("ssim", "psnr", "mse")
@@ -25,19 +25,39 @@ def with_result(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["status"].isin(statuses)]
 
 
-def best_of_restarts(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """For each victim and defense the restart of lowest objective: the one an attacker would keep.
+def kept_starts(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each attack, victim and defense the start of lowest objective: the one its attacker would keep.
 
-    Restarts without a result are left out; a victim and defense with none at all has no line. Adds
-    the columns `leaked` and `attackable`: whether the undefended attack leaked that image.
+    Starts without a result are left out; what has none at all has no line.
     """
     measured = with_result(rows)
     # an attack that minimises nothing has no objective: of its starts the first stands
     loss = measured["objective"].fillna(inf)
-    chosen = loss.groupby([measured[name] for name in (*VICTIM, "defense")], sort=False).idxmin()
-    best = measured.loc[chosen].sort_index()
+    places = [measured[name] for name in (*VICTIM, "attack", "defense")]
+    return measured.loc[loss.groupby(places, sort=False).idxmin()].sort_index()
+
+
+def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """For each victim and defense the attack that got most of the picture, by the start that it would keep.
+
+    A defense is worth what the strongest attack leaves of it; the column `attack` says which that was.
+    Adds the columns `leaked` and `attackable`: whether any attack leaked that image without a defense.
+    """
+    best = _most(kept_starts(rows), [*VICTIM, "defense"])
     best = best.assign(leaked=best["ssim"] >= scale.leak)
     return best.assign(attackable=_leaks_without(best, VICTIM, best))
+
+
+def attacks_alone(rows: pd.DataFrame) -> pd.DataFrame:
+    """The median SSIM of all images by each attack alone, rows by defense and a column an attack."""
+    kept = kept_starts(rows)
+    medians = kept.pivot_table(index="defense", columns="attack", values="ssim", aggfunc="median")
+    return medians.reindex(index=defense_order(rows), columns=list(rows["attack"].unique()))
+
+
+def _most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+    """The row of highest score at each place; of equal ones the first."""
+    return rows.loc[rows.groupby(place, sort=False)["score"].idxmax()].sort_index()
 
 
 def first_victim(best: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +71,9 @@ def counted(best: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One line a defense (and data set, model and attack), weak defenses before strong ones.
+    """One line a defense (and data set, model and protocol), weak defenses before strong ones.
+
+    Of several attacks the strongest decides, for each image by itself: see `strongest`.
 
     Columns, beside those names, `family` and `strength`:
         trials: rows, whatever became of them.
@@ -59,7 +81,9 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         images: those that count. Of `none` all, of a defense those that leak without it.
         excluded: images that do not leak without a defense, and so say nothing of one.
         leaked, rate, low, high: images that leaked by the best of their starts, their share, its interval.
-        single, single_low, single_high: share of single starts that leaked.
+        single, single_low, single_high: share of single starts that leaked, by any attack.
+        by: the attacks that got most and of how many images, the most frequent first: `adaptive 15, dlg 5`.
+        threat: what those were told besides: `defense` if any of them was, else `nothing`.
         labels, labelled: images whose label was recovered, of all that have a result: a label may leak
             where the image does not, with or without a defense.
         labels_low, labels_high, chance: the interval of that share, and the share that guessing would get.
@@ -68,9 +92,9 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             the undefended attack on the same image and weights from the same start, where that leaked.
         verdict: of the median SSIM.
 
-    The restart of lowest objective stands for an image. Intervals: `reports.statistics`.
+    Intervals: `reports.statistics`.
     """
-    best = best_of_restarts(rows, scale)
+    best = strongest(rows, scale)
     starts = _starts(rows, best, scale)
     order = defense_order(rows)
     lines = []
@@ -108,6 +132,8 @@ def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: S
         **ends("", wilson(rate, images)),
         "single": single.mean(),
         **ends("single_", wilson(single.mean(), len(single))),
+        "by": _deciding(of_images["attack"]),
+        "threat": "defense" if (of_images["threat"] == "defense").any() else "nothing",
         **label_line(best),
         **medians,
         **{
@@ -119,6 +145,20 @@ def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: S
         **ends("drop_", median_interval(drop)),
         "verdict": scale.verdict(medians["ssim"]).value if images else "",
     }
+
+
+def _deciding(attacks: pd.Series) -> str:
+    """How often each of the attacks was the strongest."""
+    counts = sorted(attacks.value_counts().items(), key=lambda each: (-each[1], str(each[0])))
+    return ", ".join(f"{attack} {count}" for attack, count in counts)
+
+
+def by_attack(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """The lines of `summarize` for each attack alone, with its name in the column `attack`."""
+    parts = [
+        summarize(own, scale).assign(attack=attack) for attack, own in rows.groupby("attack", sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def label_line(best: pd.DataFrame) -> dict[str, Any]:
@@ -157,14 +197,14 @@ def ends(prefix: str, interval: Interval) -> dict[str, float]:
 
 
 def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """Every single trial with a result, beside the undefended one of the same start.
+    """Of every start the strongest attack with a result, beside the undefended one of the same start.
 
     Adds `leaked`, `attackable` (as of the best starts), `paired` (whether that trial leaked) and
     `drop`, the SSIM that the defense took from it.
     """
-    measured = with_result(rows)
-    starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
     place = [*VICTIM, "start"]
+    measured = _most(with_result(rows), [*place, "defense"])
+    starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
     baseline = starts[starts["defense"] == BASELINE].set_index(place)["ssim"].rename("undefended")
     undefended = starts.join(baseline, on=place)["undefended"]
     return starts.assign(
@@ -178,6 +218,11 @@ def _leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) ->
     """For each of the rows, whether the undefended attack leaked at its place."""
     baseline = leaks[leaks["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
     return rows.join(baseline, on=place)["undefended"].eq(True)
+
+
+def title(rows: pd.DataFrame) -> str:
+    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`."""
+    return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(rows["attack"].unique())])
 
 
 def defense_order(rows: pd.DataFrame) -> list[str]:
@@ -214,3 +259,11 @@ def shortened(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(
         defense=rows["defense"].map(short_names(rows["defense"])), family=rows["family"].map(families)
     )
+
+
+def short_attacks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with attacks by their bare names, where those tell them apart."""
+    full = list(rows["attack"].unique())
+    bare = [_FILE.sub("", name).partition("(")[0] for name in full]
+    names = {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}
+    return rows.assign(attack=rows["attack"].map(names))

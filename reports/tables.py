@@ -16,11 +16,14 @@ from reports.statistics import mean_interval
 from reports.summary import (
     BASELINE,
     SETTING,
+    attacks_alone,
     defense_order,
     ends,
     labels_of_hidden,
+    short_attacks,
     shortened,
     summarize,
+    title,
     with_result,
 )
 from sweeps.records import ROW_DTYPES
@@ -30,6 +33,8 @@ UTILITY_CAPTION = (
     "accuracy: on the test images after the last epoch, mean over the seeds and half of its 95 % interval\n"
     "change: beside the undefended training of the same seed"
 )
+
+_SINGLE = "1 start: the share of single starts that leak"
 
 # a line under the heads and nothing else: defenses have long names, and terminals 80 columns
 HEADS = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -54,22 +59,46 @@ def _exact_float(text: str) -> float:
 
 
 def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Iterator[Table]:
-    """A table for each data set, model and attack, with its flags below; see `flags`."""
-    for setting, part in shortened(rows).groupby(SETTING, sort=False):
-        table = _terminal_table(" · ".join(map(str, setting)), summarize(part, scale), scale)
+    """A table for each data set, model and protocol, with its flags below; see `flags`.
+
+    Of several attacks the strongest decides; what each got by itself is in a table above.
+    """
+    for _, part in shortened(rows).groupby(SETTING, sort=False):
+        if part["attack"].nunique() > 1:
+            yield _attack_table(part)
+        table = _terminal_table(part, scale)
         raised = list(flag_lines(flags(part, scale, histories), part["defense"].nunique()))
         if raised:
             table.caption = "\n".join([str(table.caption), *raised, "docs/FLAGS.md tells what these mean"])
         yield table
 
 
-def _terminal_table(title: str, lines: pd.DataFrame, scale: Scale) -> Table:
-    columns = ("leaked", "95 % CI", "1 start", "SSIM", "label", "verdict")
-    table = plain_table(title, columns)
-    table.caption, table.caption_justify = _caption(lines, scale), "left"
-    for line in lines.to_dict("records"):
-        table.add_row(line["defense"], *_cells(line))
+def _attack_table(rows: pd.DataFrame) -> Table:
+    rows = short_attacks(rows)
+    medians = attacks_alone(rows)
+    table = plain_table(title(rows), list(medians.columns))
+    table.caption, table.caption_justify = "each attack alone: the median SSIM of all images\n", "left"
+    for defense, values in medians.iterrows():
+        table.add_row(str(defense), *("-" if isnan(value) else f"{value:.3f}" for value in values))
     return table
+
+
+def _terminal_table(rows: pd.DataFrame, scale: Scale) -> Table:
+    several = rows["attack"].nunique() > 1
+    lines = summarize(short_attacks(rows), scale)
+    columns = ("leaked", "95 % CI", "by" if several else "1 start", "SSIM", "label", "verdict")
+    table = plain_table(f"{title(rows)}: the strongest" if several else title(rows), columns)
+    table.caption, table.caption_justify = _caption(lines, scale, several), "left"
+    for line in lines.to_dict("records"):
+        third = _strongest_of(line) if several else f"{100 * line['single']:.0f}%"
+        table.add_row(line["defense"], *_cells(line, third))
+    return table
+
+
+def _strongest_of(line: dict[Hashable, Any]) -> str:
+    """`adaptive`, or `adaptive +` where others got most of some images."""
+    first, *others = str(line["by"]).split(", ")
+    return first.rpartition(" ")[0] + (" +" if others else "")
 
 
 def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> Table:
@@ -81,24 +110,25 @@ def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> T
     return table
 
 
-def _cells(line: dict[Hashable, Any]) -> list[str]:
+def _cells(line: dict[Hashable, Any], third: str) -> list[str]:
     labels = f"{line['labels']}/{line['labelled']}"
     if not line["images"]:
         return ["0/0", "-", "-", "-", labels, "-"]
     return [
         f"{line['leaked']}/{line['images']}",
         f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
-        f"{100 * line['single']:.0f}%",
+        third,
         f"{line['ssim']:.3f}",
         labels,
         line["verdict"],
     ]
 
 
-def _caption(lines: pd.DataFrame, scale: Scale) -> str:
+def _caption(lines: pd.DataFrame, scale: Scale, several: bool) -> str:
+    third = "by: the attack that got most of most images (+: others did of some)" if several else _SINGLE
     caption = (
         f"leaked: images rebuilt with SSIM >= {scale.leak:g}, of those that leak without a defense; the start"
-        " of lowest objective counts\n1 start: the share of single starts that leak; SSIM: the median;"
+        f" of lowest objective counts\n{third}; SSIM: the median;"
         f" artifacts: one of {scale.artifacts:g} or more\n"
         "label: images whose label was recovered, of all that have a result"
     )

@@ -22,15 +22,14 @@ class Budget:
 
     images: int
     restarts: int
-    steps: int
     epochs: int
     seeds: int
 
 
 BUDGETS = {
-    "quick": Budget(images=12, restarts=1, steps=120, epochs=3, seeds=3),
-    "standard": Budget(images=12, restarts=3, steps=300, epochs=10, seeds=3),
-    "full": Budget(images=20, restarts=3, steps=300, epochs=30, seeds=5),
+    "quick": Budget(images=12, restarts=1, epochs=3, seeds=3),
+    "standard": Budget(images=12, restarts=3, epochs=10, seeds=3),
+    "full": Budget(images=20, restarts=3, epochs=30, seeds=5),
 }
 
 
@@ -51,7 +50,7 @@ class Comparison:
             "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, len(images)) - 1}"}],
             "models": [self.model],
             "defenses": ["none", *dict.fromkeys(map(str, (*self.against, *self.defenses)))],
-            "attacks": [{"name": "dlg", "steps": budget.steps}],
+            "suite": "standard",
             "restarts": budget.restarts,
             "training": {
                 **examples(self.data, images),

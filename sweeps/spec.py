@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_origin
 
-from bench.attacks import ATTACKS, Attack
+from bench.attacks import ATTACKS, SUITES, Attack
 from bench.datasets import DATASETS, Dataset
 from bench.models import MODELS, Model
 from bench.protocols import PROTOCOLS, Protocol
@@ -119,8 +119,8 @@ class Sweep:
 
 
 KEYS = (
-    "datasets", "models", "protocols", "attacks", "defenses", "model_seeds", "restarts", "snapshot_every",
-    "trial_timeout", "training", "verdicts", "quick",
+    "datasets", "models", "protocols", "attacks", "suite", "defenses", "model_seeds", "restarts",
+    "snapshot_every", "trial_timeout", "training", "verdicts", "quick",
 )  # fmt: skip
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
@@ -164,7 +164,7 @@ class _Reader:
             datasets=self.choices(DATASETS, content, "datasets") if attacked else (),
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
             protocols=self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols"),
-            attacks=self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks"),
+            attacks=self.attacks(content),
             defenses=defenses,
             model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),
             restarts=self.count("restarts", content.get("restarts", 1), least=1),
@@ -183,6 +183,8 @@ class _Reader:
         if not isinstance(short, Mapping):
             self.report("quick", f"expected keys and values for a quick run, got {_shown(short)}")
             return content
+        if "suite" in short or "attacks" in short:  # one stands for the other
+            content = {key: value for key, value in content.items() if key not in ("suite", "attacks")}
         training = content.get("training")
         if isinstance(training, Mapping) and isinstance(short.get("training"), Mapping):
             short = {**short, "training": {**training, **short["training"]}}
@@ -190,6 +192,18 @@ class _Reader:
 
     def report(self, place: str, text: str) -> None:
         self.problems.append(f"{place}: {text}" if place else text)
+
+    def attacks(self, content: Mapping[str, Any]) -> tuple[Choice[Attack], ...]:
+        """Those that are listed, or those of a suite."""
+        if "suite" not in content:
+            return self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks")
+        name = content["suite"]
+        if "attacks" in content:
+            self.report("suite", "expected attacks or a suite, got both")
+        if not isinstance(name, str) or name not in SUITES:
+            self.report("suite", unknown_text("suite", str(name), SUITES))
+            return ()
+        return tuple(Choice("suite", ATTACKS.parse(each)) for each in SUITES[name])
 
     def training(self, content: Any) -> Course | None:
         """How models are trained; None where that cannot be understood."""

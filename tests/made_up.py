@@ -25,6 +25,7 @@ def table(*cells):
                 "strength": float(setting.partition("=")[2]) if setting else None, "start": start,
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
+                "score": None if failed else min(max(ssim, 0.0), 1.0),
                 "objective": match_loss, "label_correct": None if failed else False, "classes": 10,
                 "threat": "nothing", "seconds": 1.0, "device": "cpu",
                 "hardware": "AVX2", "torch_version": "2", "finite": True,

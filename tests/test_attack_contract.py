@@ -17,7 +17,7 @@ from bench.trial import Conditions, Trial, run_trials
 from bench.verdicts import Scale
 from defenses import DEFENSES, ContractError
 from defenses.configured import SettingError
-from reports.summary import best_of_restarts
+from reports.summary import strongest
 from sweeps.records import ROW_DTYPES
 
 pytestmark = pytest.mark.numeric
@@ -206,7 +206,7 @@ def test_an_attack_is_one_method(make_trial, write):
         assert row.mse == pytest.approx(float((result.trace.truth - 0.5).square().mean()))
         assert row.seconds > 0
         assert row.classes == 10
-    best = best_of_restarts(rows_of(trials), Scale())
+    best = strongest(rows_of(trials), Scale())
     assert len(best) == 2
 
 

@@ -12,6 +12,7 @@ from made_up import table
 
 import commands
 import leakbench
+from bench.attacks import SUITES
 from bench.datasets import DATASETS, Images, open_dataset
 from bench.verdicts import Scale
 from defenses import DEFENSES
@@ -232,7 +233,8 @@ def here(tmp_path, monkeypatch, without_rehearsal):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "yours.py").write_text(MINE.replace("Mine", "Yours"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, steps=2, epochs=1, seeds=1))
+    monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, epochs=1, seeds=1))
+    monkeypatch.setitem(SUITES, "standard", ("dlg(steps=2)",))
     monkeypatch.setattr("reports.figures.write_figures", lambda _store: [])
     digits = {
         "train": {"name": "mnist-5k", "indices": "0-79"},

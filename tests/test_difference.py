@@ -115,7 +115,7 @@ def test_the_exit_code_tells_whether_something_got_worse(runs, capsys):
     low, high = str(runs["low"]), str(runs["high"])
     assert leakbench.main(["diff", low, high]) == commands.TRIALS_FAILED
     output = capsys.readouterr().out
-    assert "cifar10-sample · lenet · fedsgd · dlg: SSIM" in output
+    assert "cifar10-sample · lenet · fedsgd: SSIM" in output
     assert "1 of 2 got worse" in output
     assert leakbench.main(["diff", high, low]) == 0
     assert "nothing got worse\n" in capsys.readouterr().out

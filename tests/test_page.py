@@ -16,7 +16,7 @@ from reports.figures import write_figures
 from reports.leaderboard import leaderboard
 from reports.page import write_page
 from reports.page.gallery import data_uri, gallery
-from reports.summary import best_of_restarts, short_names
+from reports.summary import kept_starts, short_names, strongest
 from reports.tradeoff import pareto
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -110,9 +110,9 @@ def test_what_a_user_wrote_is_not_taken_for_markup(text):
 
 
 def test_pictures_come_with_the_worst_for_the_victim_first(run):
-    best = best_of_restarts(run.rows(), run.scale)
+    best = strongest(run.rows(), run.scale)
     own = best[best["defense"] == MINE].sort_values("ssim", ascending=False)
-    found = gallery(run, best, ["none", MINE], room=4)
+    found = gallery(run, best, kept_starts(run.rows()), ["none", MINE], room=4)
     films = [film for film in found.films if film.defense == MINE]
     assert [film.index for film in films] == list(own["index"][:4])
     assert found.steps == ["step 0", "step 5", "step 10", "end"]
@@ -120,8 +120,8 @@ def test_pictures_come_with_the_worst_for_the_victim_first(run):
 
 
 def test_a_film_shows_the_way_and_ends_with_what_the_attacker_keeps(run):
-    best = best_of_restarts(run.rows(), run.scale)
-    film = gallery(run, best, [MINE], room=1).films[0]
+    best = strongest(run.rows(), run.scale)
+    film = gallery(run, best, kept_starts(run.rows()), [MINE], room=1).films[0]
     content = base64.b64decode(film.frames.partition(",")[2])
     frames = np.asarray(Image.open(io.BytesIO(content)))
     key = best[(best["defense"] == MINE) & (best["index"] == film.index)]["key"].iloc[0]

@@ -19,7 +19,7 @@ from reports.paper.reference import Noise, Reading, Scope, recalled, reference
 from reports.paper.report import SWEEPS, TRAININGS, write_report
 from reports.paper.sensitivity import FACTORS, sensitivity
 from reports.paper.thresholds import nearest
-from reports.summary import best_of_restarts, summarize
+from reports.summary import strongest, summarize
 from sweeps.spec import read_sweep
 from sweeps.store import Store
 
@@ -225,7 +225,7 @@ def test_a_figure_of_nothing_says_so(folder):
     store = Store.existing(folder / "defenses")
     rows, scale = store.rows(), Scale(leak=1.0)
     table = verdict_table(summarize(rows, scale), STD)
-    figure = draw_figure7(store, best_of_restarts(rows, scale), table, STD)
+    figure = draw_figure7(store, strongest(rows, scale), table, STD)
     assert "no image leaks without a defense" in figure.texts[0].get_text()
     assert set(table["images"]) == {0}
     assert not table["agrees"].any()

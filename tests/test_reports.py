@@ -17,7 +17,7 @@ from reports.figures import write_figures
 from reports.pictures import two_lines
 from reports.scores import draw_scores
 from reports.style import line_style, marker_style, styles
-from reports.summary import best_of_restarts, defense_order, summarize
+from reports.summary import defense_order, strongest, summarize
 from reports.tables import terminal_tables
 from sweeps.store import Store
 
@@ -35,7 +35,7 @@ ROWS = table(
 
 def test_the_restart_of_lowest_objective_stands_for_an_image():
     """Not the one of highest SSIM: an attacker cannot see that."""
-    best = best_of_restarts(ROWS, Scale()).set_index(["defense", "index"])["start"]
+    best = strongest(ROWS, Scale()).set_index(["defense", "index"])["start"]
     assert best["none", 0] == 1
     assert best["prune(ratio=0.5)", 0] == 0
     assert ("prune(ratio=0.1)", 0) not in best
@@ -215,7 +215,7 @@ def test_a_defense_looks_the_same_in_every_figure():
 def test_a_single_trial_has_a_figure():
     """Warnings are errors in tests; around this very value matplotlib finds an axis of no width by itself."""
     rows = table(("none", 0, 0, 1.0, 0.079)).assign(mse=0.0644789734593133)
-    best = best_of_restarts(rows, Scale())
+    best = strongest(rows, Scale())
     figure = draw_scores(best, Scale())
     figure.savefig(io.BytesIO())
     assert all(left < right for left, right in (panel.get_xlim() for panel in figure.axes))
@@ -224,14 +224,14 @@ def test_a_single_trial_has_a_figure():
 def test_the_bars_of_the_scores_are_medians_of_what_counts():
     cells = [("none", index, 0, 0.0, 0.95 if index < 3 else 0.1) for index in range(5)]
     cells += [("int8", index, 0, 0.1, ssim) for index, ssim in enumerate([0.5, 0.6, 0.8, 0.0, 0.0])]
-    figure = draw_scores(best_of_restarts(table(*cells), Scale()), Scale())
+    figure = draw_scores(strongest(table(*cells), Scale()), Scale())
     bars = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 2][-1]
     np.testing.assert_allclose(bars.get_offsets(), [[0.95, 0], [0.6, 1]])
 
 
 def test_many_points_are_all_there():
     cells = [("none", index, 0, 0.0, 0.9 + index / 1000) for index in range(80)]
-    figure = draw_scores(best_of_restarts(table(*cells), Scale()), Scale())
+    figure = draw_scores(strongest(table(*cells), Scale()), Scale())
     points = max(figure.axes[0].collections, key=lambda each: len(each.get_offsets())).get_offsets()
     np.testing.assert_allclose(points[:, 0], [0.9 + index / 1000 for index in range(80)])
     assert np.abs(points[:, 1]).max() <= 0.5

@@ -247,8 +247,8 @@ BAD = {
         "defenses[0].variance: expected a finite number, got 1000",
     "defenses: [none]\ndatasets: [mnist-sample, mnist-sample]":
         "datasets[1]: mnist-sample is there already, as datasets[0]",
-    "- 1": "expected the keys datasets, models, protocols, attacks, defenses, ",
-    "": "expected the keys datasets, models, protocols, attacks, defenses, ",
+    "- 1": "expected the keys datasets, models, protocols, attacks, suite, defenses, ",
+    "": "expected the keys datasets, models, protocols, attacks, suite, defenses, ",
     "x: !!python/object/apply:os.system ['true']": "not readable as YAML at line 1: could not determine",
 }  # fmt: skip
 

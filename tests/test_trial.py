@@ -332,8 +332,8 @@ def test_row_columns_are_the_documented_ones():
         "key", "dataset", "index", "model", "model_seed", "protocol", "attack", "defense", "family",
         "strength", "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
-        "ssim_least", "label_true", "label_recovered", "label_correct", "classes", "threat", "seconds",
-        "device", "hardware", "torch_version",
+        "ssim_least", "score", "label_true", "label_recovered", "label_correct", "classes", "threat",
+        "seconds", "device", "hardware", "torch_version",
     ]  # fmt: skip
 
 

@@ -15,11 +15,12 @@ from bench.attacks.base import (
 from bench.attacks.cosine import Cosine
 from bench.attacks.dlg import DLG
 from bench.attacks.idlg import IDLG
+from bench.attacks.suites import SUITES
 from defenses.registry import Registry
 
 __all__ = [
-    "ATTACKS", "Attack", "Case", "Found", "Knows", "NotApplicableError", "Resources", "Spec", "Start",
-    "Status",
+    "ATTACKS", "SUITES", "Attack", "Case", "Found", "Knows", "NotApplicableError", "Resources", "Spec",
+    "Start", "Status",
 ]  # fmt: skip
 
 ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive])

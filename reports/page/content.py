@@ -13,7 +13,7 @@ from reports.figures import Drawn
 from reports.flags import Raised, flags
 from reports.leaderboard import describe_trainings, leaderboard, trained_with
 from reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
-from reports.summary import BASELINE, SETTING, best_of_restarts, labels_of_hidden
+from reports.summary import BASELINE, SETTING, attacks_alone, kept_starts, labels_of_hidden, strongest, title
 from sweeps.store import Store
 
 TOLD = {  # the verdict on new defenses, the best first
@@ -36,13 +36,14 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Section:
-    """All of one data set, model and attack."""
+    """All of one data set, model and protocol."""
 
     title: str
     verdict: list[str]  # sentences
     standings: list[str]  # of new defenses, a line each
     trained: str  # what its accuracies are of; empty where nothing was trained
     lines: list[dict[str, Any]]  # see `leaderboard`
+    alone: pd.DataFrame  # median SSIM by defense, a column an attack; none where there is only one
     raised: list[Raised]
     gallery: Gallery
     figures: dict[str, str]  # {what it shows: data URI}
@@ -55,20 +56,21 @@ def sections(
     trainings, scale = store.trainings(), store.scale
     groups = list(rows.groupby(SETTING, sort=False))
     room = max(1, MOST_FILMS // (len(groups) * rows["defense"].nunique()))
-    for number, (setting, part) in enumerate(groups):
+    for number, (_, part) in enumerate(groups):
         trained = trained_with(trainings, part)
         lines = leaderboard(part, trained, scale)
         new = [defense for defense in lines["defense"] if is_new(defense)]
-        best = best_of_restarts(part, scale)
+        best = strongest(part, scale)
         found = list(standings(part, trained, scale, new))
         yield Section(
-            " · ".join(map(str, setting)),
+            title(part),
             list(sentences(lines, found, Accuracies(trained), names)),
             [each.describe(names) for each in found],
             describe_trainings(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
+            attacks_alone(part) if part["attack"].nunique() > 1 else pd.DataFrame(),
             flags(part, scale, store.histories),
-            gallery(store, best, list(lines["defense"]), room),
+            gallery(store, best, kept_starts(part), list(lines["defense"]), room),
             dict(_figures(drawn, number)),
         )
 
@@ -119,5 +121,6 @@ def _who_hides(lines: pd.DataFrame, accuracies: Accuracies, names: Mapping[str, 
 
 def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:
     for figure in drawn:
-        if figure.setting == number and figure.name in CAPTIONS:
-            yield CAPTIONS[figure.name], png_uri(figure.paths[0].read_bytes())
+        name, _, attack = figure.name.partition(" ")
+        if figure.setting == number and name in CAPTIONS:
+            yield CAPTIONS[name] + (f", {attack}" if attack else ""), png_uri(figure.paths[0].read_bytes())

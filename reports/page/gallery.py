@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports.pictures import side_by_side, spread
+from reports.summary import VICTIM
 from sweeps.records import StoredTrace
 from sweeps.store import Store
 
@@ -27,48 +28,64 @@ class Film:
     leaked: bool
     original: str  # data URI of a picture
     frames: str  # data URI of pictures side by side, one for each step of the gallery
+    attack: str  # that got most
+    others: list[tuple[str, float, str]]  # other attacks, their SSIM, data URI of what they got
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The films of one data set, model and attack, the worst for the victim first."""
+    """The films of one data set, model and protocol, the worst for the victim first."""
 
     steps: list[str]  # what the frames show: `step 30`, and in the end what the attacker keeps
     films: list[Film]
     left_out: int  # images that there was no room for
 
 
-def gallery(store: Store, best: pd.DataFrame, defenses: list[str], room: int) -> Gallery:
+def gallery(store: Store, best: pd.DataFrame, kept: pd.DataFrame, defenses: list[str], room: int) -> Gallery:
     """The images that leaked most under each defense.
 
     Args:
         store: of the run.
-        best: its rows of one setting, as `best_of_restarts` gives them.
+        best: its rows of one setting, as `strongest` gives them.
+        kept: likewise, as `kept_starts` does: every attack's.
         defenses: in the order in which they are shown.
         room: how many images of each are shown at most.
     """
     chosen = pd.concat([best[best["defense"] == each].nlargest(room, "ssim") for each in defenses])
-    traces = store.traces(chosen["key"])
+    rivals = kept.merge(chosen[[*VICTIM, "defense"]], on=[*VICTIM, "defense"])
+    traces = store.traces(rivals["key"])
     steps = spread(sorted({step for trace in traces.values() for step in trace.snapshots}), MOST_FRAMES - 1)
-    films = list(_films(store, chosen, traces, steps))
+    films = list(_films(store, chosen, rivals, traces, steps))
     return Gallery([*(f"step {step}" for step in steps), "end"], films, len(best) - len(films))
 
 
 def _films(
-    store: Store, chosen: pd.DataFrame, traces: dict[str, StoredTrace], steps: list[int]
+    store: Store,
+    chosen: pd.DataFrame,
+    rivals: pd.DataFrame,
+    traces: dict[str, StoredTrace],
+    steps: list[int],
 ) -> Iterator[Film]:
     originals = {
         place: store.original(*place) for place in set(zip(chosen["dataset"], chosen["index"], strict=True))
     }
+    by_place = dict(list(rivals.groupby([*VICTIM, "defense"], sort=False)))
     for row in chosen.to_dict("records"):
         trace, original = traces.get(row["key"]), originals[row["dataset"], row["index"]]
         if trace is not None and original is not None:
             # a trial that ended early stays as it was
             frames = [trace.snapshots.get(step, trace.reconstruction)[0] for step in steps]
             strip = data_uri([*frames, trace.reconstruction[0]])
+            own = by_place[tuple(row[name] for name in (*VICTIM, "defense"))]
+            others = [
+                (each["attack"], each["ssim"], data_uri([traces[each["key"]].reconstruction[0]]))
+                for each in own.to_dict("records")
+                if each["key"] != row["key"] and each["key"] in traces
+            ]
             yield Film(
-                row["defense"], row["index"], row["ssim"], bool(row["leaked"]), data_uri([original]), strip
-            )
+                row["defense"], row["index"], row["ssim"], bool(row["leaked"]), data_uri([original]), strip,
+                row["attack"], others,
+            )  # fmt: skip
 
 
 def data_uri(pictures: list[np.ndarray]) -> str:

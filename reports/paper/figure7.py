@@ -69,7 +69,7 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
 
     Args:
         store: of the run.
-        best: its rows, as `best_of_restarts` gives them.
+        best: its rows, as `strongest` gives them.
         verdicts: as `verdict_table` gives them for that reading.
         reading: what the paper's words are taken to mean.
     """

@@ -15,7 +15,7 @@ from reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
 from reports.paper.table2 import compared, table2
 from reports.paper.thresholds import draw_thresholds
 from reports.style import save
-from reports.summary import SETTING, best_of_restarts, summarize
+from reports.summary import SETTING, by_attack, strongest, summarize, title
 from reports.tables import markdown, percent
 from sweeps.store import Store
 
@@ -40,7 +40,7 @@ class Runs:
         self.rows = {name: self.stores[name].rows() for name in SWEEPS}
         self.trainings = {name: self.stores[name].trainings() for name in TRAININGS}
         self.scale = self.stores["defenses"].scale
-        self.best = best_of_restarts(self.rows["defenses"], self.scale)
+        self.best = strongest(self.rows["defenses"], self.scale)
         self.summary = summarize(self.rows["defenses"], self.scale)
         self.verdicts = {reading: verdict_table(self.summary, reading) for reading in READINGS}
         varied = pd.concat([self.rows[name] for name in SENSITIVITY], ignore_index=True)
@@ -226,7 +226,7 @@ def _with_interval(line: Any, name: str, form: str) -> str:
 
 def _residual(runs: Runs) -> Lines:
     rows = runs.rows["resnet"]
-    summary = summarize(rows, runs.stores["resnet"].scale)
+    summary = by_attack(rows, runs.stores["resnet"].scale)
     seconds = rows.groupby(["model", "attack"], as_index=False)["seconds"].mean()
     yield "## Residual networks"
     yield ""
@@ -271,6 +271,6 @@ def _flags(runs: Runs) -> Lines:
     yield from ("", "What each means: docs/FLAGS.md.", "")
     for name, rows in runs.rows.items():
         store = runs.stores[name]
-        for setting, part in rows.groupby(SETTING, sort=False):
+        for _, part in rows.groupby([*SETTING, "attack"], sort=False):
             for line in flag_lines(flags(part, store.scale, store.histories), part["defense"].nunique()):
-                yield f"- {name}: {' · '.join(map(str, setting))}: {line}"
+                yield f"- {name}: {title(part)}: {line}"

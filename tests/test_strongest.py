@@ -1,0 +1,158 @@
+"""Several attacks on the same victims: the strongest decides."""
+
+import re
+
+import pandas as pd
+import pytest
+from made_up import store, table
+
+from bench.attacks import ATTACKS, SUITES
+from bench.verdicts import Scale
+from defenses.errors import UserError
+from reports.figures import write_figures
+from reports.flags import flags
+from reports.page import write_page
+from reports.summary import attacks_alone, by_attack, kept_starts, strongest, summarize
+from reports.tables import terminal_tables
+from sweeps.checks import load_sweep
+from sweeps.grid import trials
+from sweeps.spec import read_sweep
+
+PRUNE = "prune(ratio=0.5)"
+WEAK = table(  # (defense, index, start, objective, ssim)
+    ("none", 0, 0, 0.1, 0.95), ("none", 1, 0, 0.1, 0.3), ("none", 2, 0, 9.0, 0.2),
+    (PRUNE, 0, 0, 5.0, 0.05), (PRUNE, 1, 0, 5.0, 0.1), (PRUNE, 2, 0, None, None),
+)  # fmt: skip
+STRONG = table(  # its objectives are far smaller, and mean nothing beside the other's
+    ("none", 0, 0, 1e-9, 0.93), ("none", 1, 0, 1e-9, 0.97), ("none", 1, 1, 1e-8, 0.99),
+    ("none", 2, 0, 1e-9, 0.4), (PRUNE, 0, 0, 1e-9, 0.92), (PRUNE, 1, 0, 1e-9, 0.04), (PRUNE, 2, 0, 1e-9, 0.1),
+)  # fmt: skip
+ROWS = pd.concat(
+    [WEAK.assign(attack="dlg"), STRONG.assign(attack="adaptive", threat="defense")], ignore_index=True
+)
+ROWS["key"] = [f"{number}" for number in range(len(ROWS))]
+
+
+def test_for_each_victim_and_defense_the_attack_of_highest_score_stands():
+    """By the start that its own attacker keeps: not by the better one that it threw away."""
+    best = strongest(ROWS, Scale()).set_index(["defense", "index"])
+    assert best["attack"].to_dict() == {
+        ("none", 0): "dlg", ("none", 1): "adaptive", ("none", 2): "adaptive",
+        (PRUNE, 0): "adaptive", (PRUNE, 1): "dlg", (PRUNE, 2): "adaptive",
+    }  # fmt: skip
+    assert best.loc[("none", 1), "ssim"] == 0.97
+
+
+def test_an_image_is_attackable_if_any_attack_leaks_it():
+    best = strongest(ROWS, Scale()).set_index(["defense", "index"])
+    assert best.loc[PRUNE, "attackable"].to_dict() == {0: True, 1: True, 2: False}
+
+
+def test_the_line_of_a_defense_is_of_the_strongest_and_says_who_that_was():
+    lines = summarize(ROWS, Scale()).set_index("defense")
+    assert (lines.loc["none", "leaked"], lines.loc["none", "images"]) == (2, 3)
+    assert lines.loc["none", "by"] == "adaptive 2, dlg 1"
+    assert (lines.loc[PRUNE, "leaked"], lines.loc[PRUNE, "images"]) == (1, 2)
+    assert lines.loc[PRUNE, "ssim"] == pytest.approx((0.92 + 0.1) / 2)
+    assert lines.loc[PRUNE, "threat"] == "defense"
+    assert lines.loc[PRUNE, "trials"] == 6
+    assert lines.loc[PRUNE, "failed"] == 1
+
+
+def test_every_number_again_with_plain_pandas():
+    kept = ROWS.dropna(subset=["ssim"]).sort_values("objective")
+    kept = kept.drop_duplicates(["attack", "index", "defense"])
+    best = kept.groupby(["defense", "index"])["ssim"].max().unstack(0)
+    open_to_any = best.index[best["none"] >= 0.9]
+    line = summarize(ROWS, Scale()).set_index("defense").loc[PRUNE]
+    assert line["images"] == len(open_to_any)
+    assert line["ssim"] == pytest.approx(best.loc[open_to_any, PRUNE].median())
+    assert line["leaked"] == int((best.loc[open_to_any, PRUNE] >= 0.9).sum())
+    alone = kept.groupby(["defense", "attack"])["ssim"].median().unstack()
+    pd.testing.assert_frame_equal(
+        attacks_alone(ROWS)[["adaptive", "dlg"]], alone.loc[["none", PRUNE]], check_names=False
+    )
+
+
+def test_one_attack_alone_is_what_it_was():
+    own = ROWS[ROWS["attack"] == "dlg"]
+    alone = by_attack(ROWS, Scale())
+    assert set(alone["attack"]) == {"dlg", "adaptive"}
+    expected = summarize(own, Scale())
+    pd.testing.assert_frame_equal(
+        alone[alone["attack"] == "dlg"].drop(columns="attack").reset_index(drop=True), expected
+    )
+    assert expected.set_index("defense").loc["none", "by"] == "dlg 3"
+
+
+def test_equal_scores_go_to_the_first_and_not_to_chance():
+    even = ROWS.assign(ssim=0.5, score=0.5).dropna(subset=["objective"])
+    assert set(strongest(even, Scale())["attack"]) == {"dlg", "adaptive"}  # dlg has no result for one
+    assert set(strongest(even[even["index"] < 2], Scale())["attack"]) == {"dlg"}
+
+
+def test_the_terminal_says_what_each_made_of_it_and_who_decided():
+    alone, board = terminal_tables(ROWS, Scale(), lambda _: {})
+    assert [column.header for column in alone.columns] == ["defense", "dlg", "adaptive"]
+    assert [column.header for column in board.columns] == [
+        "defense", "leaked", "95 % CI", "by", "SSIM", "label", "verdict",
+    ]  # fmt: skip
+    assert board.title == "cifar10-sample · lenet · fedsgd · dlg, adaptive: the strongest"
+    by = dict(zip(board.columns[0].cells, board.columns[3].cells, strict=True))
+    assert by == {"none": "adaptive +", PRUNE: "adaptive +"}
+    (single,) = terminal_tables(ROWS[ROWS["attack"] == "dlg"], Scale(), lambda _: {})
+    assert [column.header for column in single.columns][3] == "1 start"
+
+
+def test_a_defense_that_no_attack_was_told_of_is_flagged_and_no_other():
+    untold = ROWS.assign(threat=ROWS["threat"].mask(ROWS["defense"] == PRUNE, "nothing"))
+    raised = [flags(rows, Scale(), lambda _: {}) for rows in (untold, ROWS)]
+    found = [[each.defense for each in own if each.flag == "NOT_ADAPTIVE"] for own in raised]
+    assert found == [[PRUNE], []]
+
+
+def test_page_and_figures_show_the_strongest_and_every_attack(tmp_path):
+    made = store(tmp_path / "run", ROWS)
+    drawn = write_figures(made, formats=["png"])
+    names = [each.name for each in drawn]
+    assert names == ["scores", "curves adaptive", "curves dlg", "strip", "film"]
+    assert all(path.exists() for each in drawn for path in each.paths)
+    page = write_page(made, drawn).read_text()
+    assert page.count('class="setting"') == 1
+    assert "knows the defense" in page
+    assert "Each attack alone: the median SSIM of all images" in page
+    others = re.findall(r'alt="image \d as (\w+) rebuilt it"', page)
+    assert set(others) == {"dlg", "adaptive"}
+    assert len(others) == len(kept_starts(ROWS)) - len(strongest(ROWS, Scale()))
+
+
+SWEEP = "datasets: [{name: cifar10-sample, indices: 0-1}]\ndefenses: [none, int8]\n"
+
+
+def test_a_suite_stands_for_its_attacks(write, tmp_path):
+    sweep = load_sweep(write("mine.yaml", SWEEP + "suite: standard\n"), tmp_path)
+    assert [str(each.value) for each in sweep.attacks] == list(SUITES["standard"])
+    listed = load_sweep(write("listed.yaml", SWEEP + f"attacks: {list(SUITES['standard'])}\n"), tmp_path)
+    assert [each.key for each in trials(sweep)] == [each.key for each in trials(listed)]
+    assert {str(ATTACKS.parse(each)) for each in SUITES["standard"]} == set(SUITES["standard"])
+
+
+def test_a_quick_run_may_have_attacks_in_place_of_a_suite(write, tmp_path):
+    file = write("mine.yaml", SWEEP + "suite: standard\nquick: {attacks: [dlg(steps=2)]}\n")
+    assert len(load_sweep(file, tmp_path).attacks) == len(SUITES["standard"])
+    assert [str(each.value) for each in load_sweep(file, tmp_path, quick=True).attacks] == ["dlg(steps=2)"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("suite: standart", "suite: unknown suite 'standart'; did you mean 'standard'? known: standard"),
+        ("suite: [standard]", "suite: unknown suite \"['standard']\""),
+        ("suite: standard\nattacks: [dlg]", "suite: expected attacks or a suite, got both"),
+    ],
+)
+def test_a_suite_that_is_none_is_a_line(write, tmp_path, line, problem):
+    file = write("mine.yaml", SWEEP + line + "\n")
+    assert any(each.startswith(problem) for each in read_sweep(file)[1])
+    with pytest.raises(UserError):
+        load_sweep(file, tmp_path)

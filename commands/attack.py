@@ -76,7 +76,8 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     ]
     starts = zip(found, losses, strict=True)
     rows = pd.DataFrame([dict(measured(*start, norm_of(shared), truth)) for start in starts])
-    best = int(rows["match_loss"].argmin())
+    objectives = [math.inf if each.objective is None else each.objective for each in found]
+    best = objectives.index(min(objectives))
     console.print(starts_table(rows, best, f"{options.gradient} · {model} · {attack}"))
     folder = options.out or Path("runs") / f"attack-{options.gradient.stem}"
     with writing_reports(folder):

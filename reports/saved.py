@@ -17,7 +17,7 @@ from reports.tables import plain_table
 
 ENLARGED = 4  # times, in the pictures that are written
 CAPTION = (
-    "*: of lowest match loss, which is all that an attacker sees\n"
+    "*: of lowest objective (of dlg the match loss), which is all that an attacker sees\n"
     "of norm: the match loss beside the squared norm of the gradient; well below 1e-4 the gradients match"
 )
 

@@ -94,7 +94,7 @@ def _square(shared: Gradients, kept: Gradients) -> float:
 
 
 def _residual(case: Case) -> Tensor | None:
-    """P - y of the one image (1, K); None where it is not known."""
+    """The residual p - y of the one image (1, K); None where it is not known."""
     if case.spec.count > 1 or case.account is None:
         return None
     try:

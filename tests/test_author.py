@@ -245,6 +245,12 @@ def test_our_own_pass(capsys, defense):
     assert checked(capsys, defense) == {}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("attack", [each.name for each in ATTACKS])
+def test_our_own_attacks_pass(capsys, attack):
+    assert checked(capsys, attack) == {}
+
+
 @pytest.mark.parametrize(
     ("source", "name", "text"),
     [

@@ -15,6 +15,8 @@ from bench.attacks.regularised import EVERY, total_variation
 from bench.attacks.runs import Feed
 from bench.gradients import shared_gradient, trained_parameters
 from bench.trial import Conditions, prepare, run_trials, victim_of
+from defenses.errors import UserError
+from sweeps.checks import load_sweep
 
 DATA = Path("data")
 SHORT = {
@@ -264,3 +266,20 @@ def test_noise_of_many_rounds_is_averaged_away(make_trial):
 def test_an_outer_step_is_as_many_evaluations_as_it_says(make_trial):
     trial = make_trial(attack="adaptive(steps=10)")
     assert trial.attack.evaluations == 10 * EVERY
+
+
+def test_an_attack_that_a_model_is_not_for_is_refused_before_the_start(write, tmp_path):
+    path = write(
+        "net.py",
+        "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self, image_shape, classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, classes), nn.Tanh())\n",
+    )
+    file = write(
+        "mine.yaml",
+        f"datasets: [mnist-sample]\nmodels: ['{path}:Net']\ndefenses: [none]\nattacks: [idlg, adaptive]\n",
+    )
+    with pytest.raises(UserError) as error:
+        load_sweep(file, tmp_path)
+    (line,) = error.value.problems
+    assert line.startswith(f"{file}: attacks[0]: idlg on {path}:Net and mnist-sample: ")
+    assert "expected a model whose class scores come from an nn.Linear" in line

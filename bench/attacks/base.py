@@ -173,6 +173,13 @@ class Attack(Configured):
         """Whether many gradients are attacked at once, for which `torch.func` has to run the model."""
         return False
 
+    def refusal(self, example: Case) -> str:
+        """Why it cannot take cases such as this one, whatever their values; empty where it can.
+
+        It is asked before a sweep starts. What only shows later is a NotApplicableError.
+        """
+        return ""
+
     def bytes_per_slot(self, example: Case) -> int:
         """The memory that each case takes that is attacked at once with others."""
         return 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.attacks.base import Case
+from bench.attacks.base import Case, NotApplicableError
 from bench.attacks.dlg import DLG
 from bench.attacks.labels import output_layer, readings
 from bench.attacks.optimised import Candidate
@@ -18,6 +18,14 @@ class IDLG(DLG):
 
     name: ClassVar[str] = "idlg"
     citation: ClassVar[str] = citations.IDLG
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        try:
+            output_layer(example.model, example.spec)
+        except NotApplicableError as error:
+            return str(error)
+        return ""
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`."""

@@ -26,7 +26,7 @@ training:
   epochs: 1
 """
 VENV = Path(sys.prefix)
-SMALL_COMPARISON = "--against float16 --data mnist-sample --model mlp"
+SMALL_COMPARISON = "--against float16 --data mnist-sample --model 'mlp(hidden=[16])'"
 TARGETS = {  # of the Makefile, in an order in which they can be run
     "help": [],
     "sweep": ["SWEEP=small.yaml", "OUT=runs/small"],

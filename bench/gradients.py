@@ -53,13 +53,19 @@ def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels
         images: (N, C, H, W).
         labels: their logits (N, K), or classes (N,).
     """
-    own = deepcopy(model)  # a model may keep what passed through it
-    if labels.is_floating_point():
-        loss = float(match_loss(own, shared, images, labels, create_graph=False).detach())
-    else:
-        dummy = shared_gradient(own, images, labels)
-        loss = float(sum((dummy[name] - each).square().sum() for name, each in shared.items()))
+    dummy = gradient_at(model, images, labels)
+    loss = float(torch.stack([(each - shared[name]).square().sum() for name, each in dummy.items()]).sum())
     return math.inf if math.isnan(loss) else loss
+
+
+def gradient_at(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:
+    """The gradient of images (N, C, H, W) whose labels are logits (N, K) or classes (N,)."""
+    own = deepcopy(model)  # a model may keep what passed through it
+    if not labels.is_floating_point():
+        return shared_gradient(own, images, labels)
+    names, parameters = zip(*trained_parameters(own), strict=True)
+    loss = soft_cross_entropy(own(images), labels)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
 def soft_cross_entropy(scores: Tensor, label_logits: Tensor) -> Tensor:

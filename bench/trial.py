@@ -20,9 +20,10 @@ from bench.gradients import plain_match_loss
 from bench.hardware import hardware_of
 from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
+from bench.posterior import neg_log_posterior, signal_to_noise
 from bench.protocols import PROTOCOLS, FedSGD, Protocol
 from bench.victim import Exposed, Victim, find_victim
-from defenses import DEFENSES, ContractError, Defense, Gradients, Point
+from defenses import DEFENSES, Account, ContractError, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
@@ -111,6 +112,7 @@ class Row:
     finite: bool | None  # whether the objective never became NaN or infinite
     gradient_norm: float | None  # L2, of all parameters together, before the defense
     shared_norm: float | None  # and after it
+    signal_to_noise: float | None  # |g|^2 / (entries x variance of the noise on each); None without noise
     sent_bytes: int | None  # of the gradient, as the defense sends it
     defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
     mse: float | None  # these four: of several images the mean of each one's, matched by `match`
@@ -119,6 +121,7 @@ class Row:
     ssim: float | None
     ssim_least: float | None  # of the images that share a gradient
     score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
+    neg_log_posterior: float | None  # what an attacker would choose among attacks by: the least is best
     label_true: int | None  # these two: of the first image
     label_recovered: int | None
     label_correct: bool | None  # of all images
@@ -131,9 +134,10 @@ class Row:
 
 
 MEASURED = (  # the columns that only a trial with a result fills
-    "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm", "sent_bytes",
-    "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "score", "label_true",
-    "label_recovered", "label_correct", "classes", "threat", "hardware",
+    "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
+    "signal_to_noise", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
+    "score", "neg_log_posterior", "label_true", "label_recovered", "label_correct", "classes", "threat",
+    "hardware",
 )  # fmt: skip
 
 
@@ -209,7 +213,8 @@ class _Running:
     case: Case
     trace: Trace
     labels: Tensor  # (N,)
-    costs: dict[str, float]  # columns of its row
+    account: Account | None  # of its defense, whether the attacker is told it or not
+    costs: dict[str, float | None]  # columns of its row
 
 
 class _Group:
@@ -253,8 +258,9 @@ class _Group:
             self.watcher.preparing(trial)
             try:
                 case, victim, exposed = prepare(trial, number, self.conditions.data_root)
-                trace = Trace(victim.batch)
-                self.running[number] = _Running(trial, case, trace, victim.labels, costs(exposed))
+                self.running[number] = _Running(
+                    trial, case, Trace(victim.batch), victim.labels, exposed.account, costs(exposed)
+                )
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
             self.watcher.preparing(None)
@@ -304,6 +310,7 @@ class _Group:
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
             **asdict(score(trace.truth, trace.reconstruction)),
+            neg_log_posterior=posterior_of(case, each.account, found),
             label_true=int(labels[0]),
             **_label_columns(found, order, labels),
             classes=case.spec.classes,
@@ -327,6 +334,14 @@ def match_loss_of(case: Case, found: Found) -> float | None:
     if found.labels is None:
         return None
     return plain_match_loss(case.model, case.shared, found.images.detach(), found.labels.detach())
+
+
+def posterior_of(case: Case, account: Account | None, found: Found) -> float | None:
+    """See `neg_log_posterior`; None where an attack did not look for labels."""
+    if found.labels is None:
+        return None
+    images, labels = found.images.detach(), found.labels.detach()
+    return neg_log_posterior(case.model, case.shared, account, images, labels)
 
 
 def _label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
@@ -366,8 +381,7 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, E
     exposed = victim.share(trial.defense, trial.protocol.rounds)
     spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
     purpose = (trial.dataset.address, trial.index, trial.start)
-    told = Knows.DEFENSE in trial.attack.knows
-    account = trial.defense.checked_account(exposed.shared, trial.protocol.rounds) if told else None
+    account = exposed.account if Knows.DEFENSE in trial.attack.knows else None
     return Case(number, exposed.network, exposed.shared, spec, purpose, account), victim, exposed
 
 
@@ -377,11 +391,12 @@ def victim_of(trial: Trial, data_root: Path) -> Victim:
     return find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)
 
 
-def costs(exposed: Exposed) -> dict[str, float]:
+def costs(exposed: Exposed) -> dict[str, float | None]:
     """The columns of a row that tell what the defense did to the gradient, and what it takes."""
     return {
         "gradient_norm": norm_of(exposed.gradient),
         "shared_norm": norm_of(exposed.shared),
+        "signal_to_noise": signal_to_noise(exposed.gradient, exposed.account),
         "sent_bytes": exposed.sent_bytes,
         "defense_seconds": exposed.seconds,
     }

@@ -13,7 +13,7 @@ from bench.datasets import Dataset, Images, open_dataset
 from bench.gradients import shared_gradient
 from bench.models import Model
 from bench.randomness import generator_for, seed_for
-from defenses import Defense, Gradients, Point
+from defenses import Account, Defense, Gradients, Point
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Exposed:
     network: nn.Module  # with the layers that the defense added, in evaluation mode
     shared: Gradients
     gradient: Gradients  # before `Defense.apply`
+    account: Account | None  # what the defense says of `shared`
     sent_bytes: int
     seconds: float  # in `Defense.change_batch` and `Defense.apply`
 
@@ -56,7 +57,8 @@ class Victim:
         for number in range(1, rounds):
             exposed = self._share(defense, (number,))
             total = {name: each + exposed.shared[name] for name, each in total.items()}
-        return replace(first, shared={name: each / rounds for name, each in total.items()})
+        shared = {name: each / rounds for name, each in total.items()}
+        return replace(first, shared=shared, account=defense.checked_account(shared, rounds))
 
     def _share(self, defense: Defense, number: tuple[int, ...]) -> Exposed:
         """In one round; the first has no number."""
@@ -73,7 +75,8 @@ class Victim:
             gradient = client_gradient(network, *batch, seed_for("layers", *purpose))
             network.eval()
         shared = defense.share(gradient, generator)
-        return Exposed(network, shared.gradients, gradient, shared.sent_bytes, seconds + shared.seconds)
+        seconds += shared.seconds
+        return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds)
 
     def network_under(self, defense: Defense) -> nn.Module:
         """See `with_layers`."""

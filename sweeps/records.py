@@ -12,7 +12,7 @@ from bench.training import TrainingRow
 from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 
-FORMAT = 6  # of a run's folder
+FORMAT = 7  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

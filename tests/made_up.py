@@ -29,7 +29,8 @@ def table(*cells):
                 "objective": match_loss, "label_correct": None if failed else False, "classes": 10,
                 "threat": "nothing", "seconds": 1.0, "device": "cpu",
                 "hardware": "AVX2", "torch_version": "2", "finite": True,
-                "gradient_norm": 1.0, "shared_norm": 1.0, "sent_bytes": 1000, "defense_seconds": 0.001,
+                "gradient_norm": 1.0, "shared_norm": 1.0, "signal_to_noise": None,
+                "neg_log_posterior": match_loss, "sent_bytes": 1000, "defense_seconds": 0.001,
             }
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from bench.attacks import ATTACKS, Case, Resources, Spec, Status
 from bench.attacks.batched import Batch
-from bench.attacks.regularised import EVERY, total_variation
+from bench.attacks.regularised import EVERY
 from bench.attacks.runs import Feed
 from bench.gradients import shared_gradient, trained_parameters
+from bench.posterior import total_variation
 from bench.trial import Conditions, prepare, run_trials, victim_of
 from defenses.errors import UserError
 from sweeps.checks import load_sweep

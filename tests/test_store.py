@@ -46,8 +46,9 @@ def plain_result(key="a", **changes):
         attack="dlg", defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0,
         status="budget", reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3,
         objective=0.25,
-        finite=True, gradient_norm=2.5, shared_norm=2.25, sent_bytes=9, defense_seconds=0.5, mse=0.1 + 0.2,
-        mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0, score=0.0, label_true=3,
+        finite=True, gradient_norm=2.5, shared_norm=2.25, signal_to_noise=0.5, sent_bytes=9,
+        defense_seconds=0.5, mse=0.1 + 0.2, mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0,
+        score=0.0, neg_log_posterior=7.5, label_true=3,
         label_recovered=4, label_correct=False, classes=10, threat="nothing", seconds=0.25, device="cpu",
         hardware="AVX2", torch_version="2",
     )  # fmt: skip
@@ -61,7 +62,8 @@ def plain_result(key="a", **changes):
 def failed(key="b"):
     nothing = dict.fromkeys(
         ["iterations", "match_loss", "objective", "classes", "hardware", "finite", "gradient_norm",
-         "shared_norm", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "score", "label_true",
+         "shared_norm", "signal_to_noise", "neg_log_posterior", "mse", "mse_raw", "psnr", "ssim",
+         "ssim_least", "score", "label_true",
          "label_recovered", "label_correct", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'

@@ -331,9 +331,10 @@ def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "protocol", "attack", "defense", "family",
         "strength", "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
-        "gradient_norm", "shared_norm", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim",
-        "ssim_least", "score", "label_true", "label_recovered", "label_correct", "classes", "threat",
-        "seconds", "device", "hardware", "torch_version",
+        "gradient_norm", "shared_norm", "signal_to_noise", "sent_bytes", "defense_seconds", "mse",
+        "mse_raw", "psnr", "ssim", "ssim_least", "score", "neg_log_posterior", "label_true",
+        "label_recovered", "label_correct", "classes", "threat", "seconds", "device", "hardware",
+        "torch_version",
     ]  # fmt: skip
 
 

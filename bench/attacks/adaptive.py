@@ -12,12 +12,11 @@ from bench.attacks.labels import output_layer
 from bench.attacks.optimised import Candidate, Terms
 from bench.attacks.regularised import Regularised, certain
 from bench.gradients import soft_cross_entropy
-from defenses import Account, Gradients
+from bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
+from defenses import Gradients
 
 UNIT = 1000.0  # the objective at a dummy gradient of zero
 WEIGHTS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of total variation beside it
-PRIOR = 0.1  # scale of a Laplacian prior of pixel differences, of which total variation is the logarithm
-TRUST = 0.3  # in that prior: at 1 pictures are too smooth, at 0.1 too rough (docs/LOG.md)
 CLEAR = 100  # times its noise: so large the residual must be to be taken as known
 
 
@@ -34,14 +33,14 @@ class Adaptive(Regularised):
 
     def weights(self, case: Case) -> Sequence[float]:
         """See `Regularised.weights`: never below the one of the most likely picture, times TRUST."""
-        kept = _kept(case)
-        floor = TRUST * UNIT * 2 * _variance(case) * case.spec.pixels / (PRIOR * _square(case.shared, kept))
+        square = square_of(case.shared, kept_of(case.account, case.shared))
+        floor = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
         return [max(weight, floor) for weight in WEIGHTS]
 
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""
-        kept = _kept(case)
-        scale = (UNIT / _square(case.shared, kept)) ** 0.5
+        kept = kept_of(case.account, case.shared)
+        scale = (UNIT / square_of(case.shared, kept)) ** 0.5
         return {f"weight {name}": scale * each for name, each in kept.items()}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
@@ -70,29 +69,6 @@ class Adaptive(Regularised):
         return torch.stack(squared).sum()
 
 
-def _kept(case: Case) -> Gradients:
-    """1 for every entry that tells of the gradient's, else 0."""
-    kept = case.account.kept if case.account else None
-    return {
-        name: torch.ones_like(each) if kept is None else kept[name].to(each.dtype)
-        for name, each in case.shared.items()
-    }
-
-
-def _variance(case: Case) -> float:
-    """Of what was done to a kept entry, at the mean over all of them: noise, and errors of rounding."""
-    account = case.account or Account()
-    if account.rounding is None:
-        return account.variance
-    square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
-    return account.variance + float(square) / 3  # uniform within what it was rounded by at most
-
-
-def _square(shared: Gradients, kept: Gradients) -> float:
-    total = sum(float((each.double() * kept[name]).square().sum()) for name, each in shared.items())
-    return max(total, torch.finfo(torch.float32).tiny)
-
-
 def _residual(case: Case) -> Tensor | None:
     """The residual p - y of the one image (1, K); None where it is not known."""
     if case.spec.count > 1 or case.account is None:
@@ -101,7 +77,7 @@ def _residual(case: Case) -> Tensor | None:
         bias = output_layer(case.model, case.spec).bias
     except NotApplicableError:
         return None
-    if bias is None or not bool(_kept(case)[bias].all()):
+    if bias is None or not bool(kept_of(case.account, case.shared)[bias].all()):
         return None
     residual = case.shared[bias]
     noise = residual.numel() * case.account.variance

@@ -12,11 +12,11 @@ from torch import Tensor
 from bench.attacks.base import Case, NotApplicableError, Status
 from bench.attacks.labels import output_layer, readings
 from bench.attacks.optimised import Candidate, Optimised, Stage, Terms
+from bench.posterior import total_variation
 from bench.steppers import HalvingLBFGS, Stepper
 from bench.steppers.lbfgs import Settings
 
 GREY = 0.1  # standard deviation of a start, before the sigmoid
-SMOOTHING = 1e-6  # of total variation, so that it has a slope where pixels are equal
 EVERY = 5  # evaluations an outer step
 STILL = 1e-3  # of the objective: if it falls by less in WAIT outer steps, a stage is over (docs/LOG.md)
 WAIT = 2
@@ -117,13 +117,3 @@ def certain(labels: Tensor, classes: int) -> Tensor:
     logits = torch.full((len(labels), classes), -torch.inf)
     logits[torch.arange(len(labels)), labels] = 0
     return logits
-
-
-def total_variation(images: Tensor) -> Tensor:
-    """Of images (N, C, H, W): the mean length of a pixel's difference from those below and beside it.
-
-    Isotropic, as in Rudin, Osher and Fatemi 1992, and smooth; a mean, so that its unit is a pixel's.
-    """
-    here = images[..., :-1, :-1]
-    down, right = images[..., 1:, :-1] - here, images[..., :-1, 1:] - here
-    return (down.square() + right.square() + SMOOTHING).sqrt().mean()

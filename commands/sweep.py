@@ -35,6 +35,12 @@ def add(verbs: Verbs) -> None:
     sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
+    sweep.add_argument("--suite", metavar="NAME", help="its attacks in place of the file's, such as standard")
+    sweep.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="attack victims that have leaked with the other attacks, too",
+    )
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
@@ -63,13 +69,15 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     from sweeps.executors import make_executor
     from sweeps.rehearsal import rehearse
     from sweeps.reuse import reuse_trials
+    from sweeps.spec import Changes
     from sweeps.store import Store
 
     if options.plan and not options.dry_run:
         raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
     download = not options.dry_run
-    rehearse(options.file, options.data_root, download, options.quick)
-    sweep = load_sweep(options.file, options.data_root, download, options.quick)
+    changes = Changes(options.quick, options.suite or "", options.exhaustive)
+    rehearse(options.file, options.data_root, download, changes)
+    sweep = load_sweep(options.file, options.data_root, download, changes)
     jobs, timeout = options.jobs, sweep.trial_timeout
     executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
     folder = options.out or Path("runs") / options.file.stem
@@ -97,25 +105,39 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
 def run_missing(
     options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> None:
-    """Run what has no row yet, and say what is done with what."""
+    """Run what has no row yet, and say what is done with what; what waits for those rows after them."""
+    from sweeps.plan import plan_of
+
+    todo = plan_of(sweep, store, retry_errors=options.retry == "errors")
+    hardware = executor.hardware()
+    for line in describe_plan(todo, store, hardware):
+        console.print(line)
+    store.forget(todo.retried)
+    if not todo:
+        store.begin(sweep, [], [], todo.kept, todo.left_out)
+    while todo:
+        run_plan(options, todo, store, executor, console)
+        todo = plan_of(sweep, store)
+        if todo:
+            spared = sum(todo.settled.values())
+            console.print(f"{len(todo)} trials more, on what has not leaked; {spared} are not needed")
+    store.note_settled(todo.settled)
+
+
+def run_plan(
+    options: argparse.Namespace, todo: "Plan", store: "Store", executor: "Executor", console: Console
+) -> None:
+    """Run what is due now."""
     from bench.trial import Conditions
     from sweeps.executors.devices import describe_workers
-    from sweeps.plan import plan
     from sweeps.progress import show_progress
     from sweeps.resources import choose
     from sweeps.runner import run
 
-    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
-    hardware = executor.hardware()
-    for line in describe_plan(todo, store, hardware):
-        console.print(line)
-    if not todo:
-        store.begin(sweep, [], [], todo.kept, todo.left_out)
-        return
     resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
-    conditions = Conditions(resources, options.data_root, sweep.snapshot_every)
+    conditions = Conditions(resources, options.data_root, todo.sweep.snapshot_every)
     console.print(describe_workers(executor, resources, str(memory)))
-    store.begin(sweep, executor.devices, hardware, todo.kept, todo.left_out)
+    store.begin(todo.sweep, executor.devices, executor.hardware(), todo.kept, todo.left_out)
     with show_progress(console, todo) as progress:
         run(todo, store, executor, conditions, progress)
 
@@ -145,13 +167,13 @@ def show_forecast(
 ) -> int:
     """`leakbench sweep --dry-run`: what would run, and what it would take."""
     from sweeps.forecast import forecast, workers_of
-    from sweeps.plan import plan
+    from sweeps.plan import plan_of
     from sweeps.resources import choose
 
     workers = executor.devices
     if options.plan:
         workers = workers[:1] * workers_of(options.plan, workers[0])
-    todo = plan(sweep, store.statuses(), retry_errors=options.retry == "errors")
+    todo = plan_of(sweep, store, options.retry == "errors", ahead=True)
     if todo.kept:
         console.print(f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run")
     for trial in islice(todo, LISTED):

@@ -38,12 +38,14 @@ def run_utility(options: argparse.Namespace, console: Console) -> int:
     from sweeps.executors.devices import describe_devices, find_devices, worker_devices
     from sweeps.rehearsal import rehearse
     from sweeps.reuse import reuse_trainings
+    from sweeps.spec import Changes
     from sweeps.store import Store
     from sweeps.training import check_training, train
 
     devices = worker_devices(find_devices(options.device), options.jobs)
-    rehearse(options.file, options.data_root, quick=options.quick)
-    sweep = load_sweep(options.file, options.data_root, quick=options.quick)
+    changes = Changes(quick=options.quick)
+    rehearse(options.file, options.data_root, changes=changes)
+    sweep = load_sweep(options.file, options.data_root, changes=changes)
     check_training(sweep, options.data_root)
     store = Store.open_for(options.out or Path("runs") / options.file.stem, sweep)
     console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")

@@ -9,13 +9,14 @@ import pandas as pd
 
 from bench.attacks import Knows, Status
 from bench.verdicts import Scale
-from reports.summary import BASELINE, counted, defense_order, strongest, with_result
+from reports.summary import BASELINE, counted, defense_order, strongest, summarize, with_result
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count
 UNFINISHED_SHARE = 0.2  # of the images, at most, may end without a leak while the match loss falls
 FALLING = 0.01  # of itself, in the last tenth of the steps
 SMALL_MATCH = 1e-4  # match loss beside the squared norm of the shared gradient
+HARD = 0.1  # of SSIM, between what is strongest and what an attacker would choose
 SMALLEST_NORM = 1e-3  # of a gradient that the attack cannot match by none: the root of its `stop_loss`
 
 
@@ -32,6 +33,7 @@ class Flag(StrEnum):
     ZERO_GRADIENT = "ZERO_GRADIENT"
     LOSS_IMAGE_DISAGREE = "LOSS_IMAGE_DISAGREE"
     NOT_ADAPTIVE = "NOT_ADAPTIVE"
+    HARD_TO_CHOOSE = "HARD_TO_CHOOSE"
 
 
 MEANINGS = {  # raised if, and what it means
@@ -76,6 +78,13 @@ MEANINGS = {  # raised if, and what it means
         "The attack was made for a gradient that nothing was done to. One that knows the defense may do"
         " better: let the defense tell what can be seen from outside, in `account`, or write the attack.",
     ),
+    Flag.HARD_TO_CHOOSE: (
+        "the median SSIM of what an attacker would choose among the attacks is lower by 0.1 or more than that"
+        " of the strongest",
+        "The verdict is of the strongest attack on each image, which takes the image to know. An attacker has"
+        " only how well each result explains what was shared, and how smooth it is, and would often believe"
+        " another one. The verdict is what a defender has to reckon with, not what this attacker would get.",
+    ),
 }
 
 
@@ -107,6 +116,10 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
             rows[rows["defense"] == defense], best[best["defense"] == defense], scale
         )
     ]
+    for line in summarize(rows, scale).to_dict("records"):
+        if line["chosen"] <= line["ssim"] - HARD:
+            text = f"SSIM {line['ssim']:.3f}, and {line['chosen']:.3f} of what an attacker would choose"
+            found.append(Raised(Flag.HARD_TO_CHOOSE, line["defense"], text))
     text = "the attack was told nothing of it, as it says nothing of itself"
     untold = _untold(rows)
     return found + [Raised(Flag.NOT_ADAPTIVE, each, text) for each in defense_order(rows) if each in untold]
@@ -160,10 +173,11 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:
-    """The defenses that an attack was told nothing of, though it was told that there was none of `none`."""
-    told = rows[rows["threat"] == Knows.DEFENSE.value]
-    measured = with_result(rows)
-    return set(measured["defense"]) - set(told["defense"]) if BASELINE in set(told["defense"]) else set()
+    """The defenses that an attack was told nothing of, though it was told of others."""
+    told = rows["threat"] == Knows.DEFENSE.value
+    asks = rows["attack"].isin(rows.loc[told, "attack"])
+    measured = with_result(rows[asks])
+    return set(measured["defense"]) - set(rows.loc[told, "defense"])
 
 
 def _images(count: int) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,8 @@ from sweeps.store import Store
 def status(store: Store) -> Iterator[str | Table]:
     """A line a fact, then a table of the defenses."""
     manifest, rows, runner = store.manifest(), store.rows(), store.runner()
-    of_all = manifest["trials"]
+    settled = manifest.get("settled", {})
+    of_all = manifest["trials"] - sum(settled.values())
     yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
     unrequested = sum(map(len, store.unrequested()))
     if unrequested:
@@ -31,10 +32,14 @@ def status(store: Store) -> Iterator[str | Table]:
         return
     counts = by_status(Counter(rows["status"]))
     yield f"{len(rows)} of {of_all} trials, {len(rows) / of_all:.0%}{counts and ': '}{counts}"
+    if settled:
+        count = sum(settled.values())
+        yield f"{count} trials are not needed: what they would attack has leaked to another attack"
     written = store.last_written()
     if manifest["sessions"] and written:
         yield from _pace(manifest["sessions"], len(rows), of_all, written, bool(runner))
-    yield _table(rows, manifest["defenses"], of_all // len(manifest["defenses"]))
+    each = manifest["trials"] // len(manifest["defenses"])
+    yield _table(rows, {name: each - settled.get(name, 0) for name in manifest["defenses"]})
 
 
 def _pace(
@@ -52,14 +57,15 @@ def _pace(
         yield f"about {in_words((of_all - done) * seconds / new)} left at this pace"
 
 
-def _table(rows: pd.DataFrame, defenses: list[str], each: int) -> Table:
+def _table(rows: pd.DataFrame, defenses: Mapping[str, int]) -> Table:
+    """How many trials of each defense have ended, and how; of how many."""
     statuses = sorted(rows["status"].unique())
     table = Table(box=HEADS, padding=(0, 1, 0, 0))
     table.add_column("defense", overflow="fold")
     for name in ("done", "of", *statuses):
         table.add_column(name, justify="right", no_wrap=True)
     counts = rows.groupby(["defense", "status"]).size()
-    for defense in defenses:
+    for defense, of_all in defenses.items():
         own = [int(counts.get((defense, name), 0)) for name in statuses]
-        table.add_row(defense, *(str(count) for count in (sum(own), each, *own)))
+        table.add_row(defense, *(str(count) for count in (sum(own), of_all, *own)))
     return table

@@ -16,6 +16,7 @@ BASELINE = "none"
 SETTING = ["dataset", "model", "protocol"]  # tables and figures never mix these
 VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
 _FILE = re.compile(r"^[^()]*\.py:")
+SPARED = "not needed"
 MEDIANS = ("ssim", "psnr", "mse")
 
 
@@ -48,11 +49,40 @@ def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     return best.assign(attackable=_leaks_without(best, VICTIM, best))
 
 
-def attacks_alone(rows: pd.DataFrame) -> pd.DataFrame:
-    """The median SSIM of all images by each attack alone, rows by defense and a column an attack."""
+def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each victim and defense what an attacker would choose, who does not know which attack got most.
+
+    The most likely of what the attacks got, by one measure for all of them: `bench.posterior`. An attack
+    that gives no labels has none, and is chosen where there is no other.
+    """
     kept = kept_starts(rows)
-    medians = kept.pivot_table(index="defense", columns="attack", values="ssim", aggfunc="median")
-    return medians.reindex(index=defense_order(rows), columns=list(rows["attack"].unique()))
+    value = kept["neg_log_posterior"].fillna(inf)
+    places = [kept[name] for name in (*VICTIM, "defense")]
+    return kept.loc[value.groupby(places, sort=False).idxmin()].sort_index()
+
+
+def attacks_alone(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """The median SSIM of all images by each attack alone, as text: rows by defense, a column an attack.
+
+    `0.512 (3 of 20)` where the attack has a result for some of them only, SPARED where every image had
+    leaked to another attack and was not attacked again.
+    """
+    kept, best = kept_starts(rows), strongest(rows, scale)
+    attacks, defenses = list(rows["attack"].unique()), defense_order(rows)
+    own = kept.groupby(["defense", "attack"])["ssim"].agg(["median", "count"]).to_dict("index")
+    tried = set(zip(rows["defense"], rows["attack"], strict=True))
+    images = best["defense"].value_counts()
+    all_leaked = best.groupby("defense")["leaked"].all()
+
+    def cell(defense: str, attack: str) -> str:
+        if (defense, attack) not in own:
+            spared = (defense, attack) not in tried and bool(all_leaked.get(defense, False))
+            return SPARED if spared else "-"
+        median, count = own[defense, attack].values()
+        return f"{median:.3f}" + (f" ({count} of {images[defense]})" if count < images[defense] else "")
+
+    cells = [[cell(defense, attack) for attack in attacks] for defense in defenses]
+    return pd.DataFrame(cells, index=defenses, columns=attacks)
 
 
 def _most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
@@ -87,6 +117,8 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         labels, labelled: images whose label was recovered, of all that have a result: a label may leak
             where the image does not, with or without a defense.
         labels_low, labels_high, chance: the interval of that share, and the share that guessing would get.
+        chosen: median SSIM of what an attacker would choose among the attacks: see `chosen`.
+        signal_to_noise: median |g|^2 / (entries x variance of the noise on each); NaN without noise.
         ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
         drop, drop_low, drop_high: median over images of the SSIM that the defense took away, beside
             the undefended attack on the same image and weights from the same start, where that leaked.
@@ -96,6 +128,8 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """
     best = strongest(rows, scale)
     starts = _starts(rows, best, scale)
+    likely = chosen(rows)
+    likely = likely.assign(attackable=_leaks_without(best, VICTIM, likely))
     order = defense_order(rows)
     lines = []
     for setting, part in rows.groupby(SETTING, sort=False):
@@ -104,9 +138,9 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             if len(own):
                 names = dict(zip([*SETTING, "defense"], [*setting, defense], strict=True))
                 first = own.iloc[0]
-                mine = [each[is_of(each, SETTING, setting, defense)] for each in (best, starts)]
+                mine = [each[is_of(each, SETTING, setting, defense)] for each in (best, starts, likely)]
                 about = {"family": first["family"], "strength": first["strength"]}
-                lines.append(names | about | _line(own, mine[0], mine[1], scale))
+                lines.append(names | about | _line(own, mine[0], mine[1], mine[2], scale))
     return pd.DataFrame(lines)
 
 
@@ -115,7 +149,9 @@ def is_of(rows: pd.DataFrame, columns: list[str], values: tuple[Any, ...], defen
     return (rows[columns] == list(values)).all(axis=1) & (rows["defense"] == defense)
 
 
-def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: Scale) -> dict[str, Any]:
+def _line(
+    rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, likely: pd.DataFrame, scale: Scale
+) -> dict[str, Any]:
     of_images = counted(best)
     images, leaked = len(of_images), int(of_images["leaked"].sum())
     rate = leaked / images if images else nan
@@ -135,6 +171,8 @@ def _line(rows: pd.DataFrame, best: pd.DataFrame, starts: pd.DataFrame, scale: S
         "by": _deciding(of_images["attack"]),
         "threat": "defense" if (of_images["threat"] == "defense").any() else "nothing",
         **label_line(best),
+        "chosen": counted(likely)["ssim"].median(),
+        "signal_to_noise": of_images["signal_to_noise"].median(),
         **medians,
         **{
             end: v

@@ -16,6 +16,7 @@ from reports.statistics import mean_interval
 from reports.summary import (
     BASELINE,
     SETTING,
+    SPARED,
     attacks_alone,
     defense_order,
     ends,
@@ -34,6 +35,7 @@ UTILITY_CAPTION = (
     "change: beside the undefended training of the same seed"
 )
 
+NOTABLE = 0.005  # of SSIM: smaller differences are not told
 _SINGLE = "1 start: the share of single starts that leak"
 
 # a line under the heads and nothing else: defenses have long names, and terminals 80 columns
@@ -65,7 +67,7 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
     """
     for _, part in shortened(rows).groupby(SETTING, sort=False):
         if part["attack"].nunique() > 1:
-            yield _attack_table(part)
+            yield _attack_table(part, scale)
         table = _terminal_table(part, scale)
         raised = list(flag_lines(flags(part, scale, histories), part["defense"].nunique()))
         if raised:
@@ -73,13 +75,16 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
         yield table
 
 
-def _attack_table(rows: pd.DataFrame) -> Table:
+def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
     rows = short_attacks(rows)
-    medians = attacks_alone(rows)
-    table = plain_table(title(rows), list(medians.columns))
-    table.caption, table.caption_justify = "each attack alone: the median SSIM of all images\n", "left"
-    for defense, values in medians.iterrows():
-        table.add_row(str(defense), *("-" if isnan(value) else f"{value:.3f}" for value in values))
+    cells = attacks_alone(rows, scale)
+    table = plain_table(title(rows), list(cells.columns))
+    text = "each attack alone: the median SSIM of all images"
+    if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
+        text += "; (3 of 20): only those were\nattacked, as an attack before had leaked the others"
+    table.caption, table.caption_justify = f"{text}\n", "left"
+    for defense, values in cells.iterrows():
+        table.add_row(str(defense), *values)
     return table
 
 
@@ -140,8 +145,32 @@ def _caption(lines: pd.DataFrame, scale: Scale, several: bool) -> str:
         f"{line['failed']} of {line['trials']} trials of {line['defense']}"
         for line in lines[lines["failed"] > 0].to_dict("records")
     ]
-    more = (f"failed: {', '.join(failed)}" if failed else "", labels_of_hidden(lines, {}))
+    more = (
+        f"failed: {', '.join(failed)}" if failed else "",
+        _as_chosen(lines) if several else "",
+        _signals(lines),
+        labels_of_hidden(lines, {}),
+    )
     return "\n".join([caption, *filter(None, more)])
+
+
+def _as_chosen(lines: pd.DataFrame) -> str:
+    """What becomes of the medians where nobody can tell which attack got most."""
+    others = [
+        f"{line['chosen']:.3f} of {line['defense']}"
+        for line in lines.to_dict("records")
+        if line["images"] and abs(line["chosen"] - line["ssim"]) >= NOTABLE
+    ]
+    text = "by what is most likely, as an attacker would have to choose among them, SSIM is"
+    return f"{text} {', '.join(others)}, and else the same" if others else f"{text} the same"
+
+
+def _signals(lines: pd.DataFrame) -> str:
+    """How large the gradients are beside the noise."""
+    noisy = lines[lines["signal_to_noise"].notna()].to_dict("records")
+    parts = [f"{line['signal_to_noise']:.3g} of {line['defense']}" for line in noisy]
+    text = "|g|^2 / (entries x variance of the noise), where noise hides the more the smaller it is"
+    return f"{text}:\n{', '.join(parts)}" if parts else ""
 
 
 def percent(value: float, low: float, sign: str = "") -> str:

@@ -23,25 +23,30 @@ from bench.victim import with_layers
 from defenses import Defense, Point
 from defenses.configured import SettingError
 from defenses.errors import UserError, one_line
-from sweeps.spec import Choice, Sweep, read_sweep
+from sweeps.spec import Changes, Choice, Sweep, read_sweep
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
 WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
 
 
-def load_sweep(file: Path, data_root: Path, download: bool = True, quick: bool = False) -> Sweep:
+def load_sweep(
+    file: Path,
+    data_root: Path,
+    download: bool = True,
+    changes: Changes = Changes(),  # noqa: B008  # frozen
+) -> Sweep:
     """The sweep of a YAML file, with its data opened and its models tried.
 
     Args:
         file: the sweep file.
         data_root: where data sets lie that do not come with the project.
         download: whether data sets that ask for it are fetched, once nothing else is wrong.
-        quick: whether to take the file's `quick` in place of the rest.
+        changes: what is asked for beside the file.
 
     Raises:
         UserError: with a line `FILE: PLACE: expected ..., got ...` for every problem.
     """
-    sweep, problems = read_sweep(file, quick)
+    sweep, problems = read_sweep(file, changes)
     at_hand = tuple(filter(_at_hand(data_root), sweep.datasets))
     problems += check(replace(sweep, datasets=at_hand), data_root)
     if not problems and download and at_hand != sweep.datasets:

@@ -108,6 +108,7 @@ def _request(sweep: Sweep) -> dict[str, Any]:
     text = sweep.file.read_text(encoding="utf-8")
     return {
         "file": str(sweep.file),
+        "options": sweep.changes.typed,
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "text": text,
         "sweep": asked_for(sweep),

@@ -1,4 +1,4 @@
-"""What of a sweep is still to be run."""
+"""What of a sweep is to be run next."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from bench.attacks import Status
 from bench.trial import Trial, group_of
 from sweeps.grid import trials
+from sweeps.need import Need, Needs, Score
 from sweeps.spec import Sweep
+from sweeps.store import Store
 
 
 @dataclass
@@ -25,50 +27,84 @@ class Plan:
 
     sweep: Sweep
     done: frozenset[str]  # keys of the trials that are not run again
-    retried: frozenset[str]  # keys of the failed ones that are
+    retried: frozenset[str]  # keys of the failed ones that are, now or later
     left_out: frozenset[str]  # keys of rows that the sweep does not ask for
     kept: int  # trials of the sweep that are done
+    settled: Mapping[str, int]  # how many trials are not needed, of each defense
+    waiting: int  # trials that are needed or not as rows that are still missing will tell
     kinds: tuple[Kind, ...]  # of the others
     by_attack: Mapping[tuple[str, str], int]  # how many others there are of each attack and defense
+    needs: Needs
+    asked: frozenset[Need]  # which of them are run
 
     def __len__(self) -> int:
         """How many trials are to be run."""
-        return len(self.sweep) - self.kept
+        return sum(kind.trials for kind in self.kinds)
 
     def __iter__(self) -> Iterator[Trial]:
-        return (trial for trial in trials(self.sweep) if trial.key not in self.done)
+        return (
+            trial
+            for trial in trials(self.sweep)
+            if trial.key not in self.done and self.needs.of(trial) in self.asked
+        )
 
 
-def plan(sweep: Sweep, statuses: Mapping[str, str], retry_errors: bool = False) -> Plan:
-    """What of the sweep has no row yet and, if that is asked for, what has failed.
+def plan(
+    sweep: Sweep,
+    statuses: Mapping[str, str],
+    scores: Mapping[str, Score] | None = None,
+    retry_errors: bool = False,
+    ahead: bool = False,
+) -> Plan:
+    """What of the sweep is needed, has no row yet, and waits for no other row.
 
     Args:
         sweep: what is to be there.
         statuses: {key: status} of the rows that are.
+        scores: {key: score} of those that have one; needed unless the sweep is exhaustive.
         retry_errors: whether trials whose row is an error are run again.
+        ahead: whether trials that wait for others are in the plan: more than will be run.
     """
     errors = {key for key, status in statuses.items() if status == Status.ERROR}
     done = statuses.keys() - errors if retry_errors else set(statuses)
+    needs = Needs(sweep, done, scores or {})
+    asked = {Need.DUE, Need.WAITING} if ahead else {Need.DUE}
     left_out = set(statuses)
     kinds: dict[tuple[str, ...], Kind] = {}
     by_attack: Counter[tuple[str, str]] = Counter()
     kept = 0
+    waiting = 0
+    settled: Counter[str] = Counter()
     for trial in trials(sweep):
         left_out.discard(trial.key)
         if trial.key in done:
             kept += 1
             continue
-        kind = kinds.setdefault(group_of(trial), Kind(trial))
-        kind.trials += 1
-        kind.steps += trial.attack.budget
-        by_attack[str(trial.attack), str(trial.defense)] += 1
-    retried = errors - left_out if retry_errors else set()
+        need = needs.of(trial)
+        if need is Need.SETTLED:
+            settled[str(trial.defense)] += 1
+        waiting += need is Need.WAITING
+        if need in asked:
+            kind = kinds.setdefault(group_of(trial), Kind(trial))
+            kind.trials += 1
+            kind.steps += trial.attack.budget
+            by_attack[str(trial.attack), str(trial.defense)] += 1
     return Plan(
-        sweep,
-        frozenset(done),
-        frozenset(retried),
-        frozenset(left_out),
-        kept,
-        tuple(kinds.values()),
-        by_attack,
+        sweep=sweep,
+        done=frozenset(done),
+        retried=frozenset(errors - left_out if retry_errors else set()),
+        left_out=frozenset(left_out),
+        kept=kept,
+        settled=settled,
+        waiting=waiting,
+        kinds=tuple(kinds.values()),
+        by_attack=by_attack,
+        needs=needs,
+        asked=frozenset(asked),
     )
+
+
+def plan_of(sweep: Sweep, store: Store, retry_errors: bool = False, ahead: bool = False) -> Plan:
+    """See `plan`; beside the rows of a store."""
+    scores = {} if sweep.exhaustive else store.scores()
+    return plan(sweep, store.statuses(), scores, retry_errors, ahead)

@@ -13,11 +13,17 @@ from sweeps.executors.processes import how_it_ended, kill
 from sweeps.interrupts import start_quietly
 from sweeps.plan import plan
 from sweeps.resources import choose
+from sweeps.spec import Changes
 
 _NAMES_CODE = re.compile(r"[^\n\"'\[\]{},]*\.py(?=:\w)")
 
 
-def rehearse(file: Path, data_root: Path, download: bool = True, quick: bool = False) -> None:
+def rehearse(
+    file: Path,
+    data_root: Path,
+    download: bool = True,
+    changes: Changes = Changes(),  # noqa: B008  # frozen
+) -> None:
     """Check a sweep that names a user's code in a process of its own, which that code may end.
 
     Raises:
@@ -28,7 +34,7 @@ def rehearse(file: Path, data_root: Path, download: bool = True, quick: bool = F
         return
     context = get_context("loky")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_rehearse, args=(file, data_root, download, quick, there), daemon=True)
+    process = context.Process(target=_rehearse, args=(file, data_root, download, changes, there), daemon=True)
     start_quietly(process)
     there.close()
     try:
@@ -44,10 +50,11 @@ def rehearse(file: Path, data_root: Path, download: bool = True, quick: bool = F
         raise UserError(*problems)
 
 
-def _rehearse(file: Path, data_root: Path, download: bool, quick: bool, there: Connection) -> None:
+def _rehearse(file: Path, data_root: Path, download: bool, changes: Changes, there: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to heed
     try:
-        choose(plan(load_sweep(file, data_root, download, quick), {}), ["cpu"], None, None, data_root)
+        sweep = load_sweep(file, data_root, download, changes)
+        choose(plan(sweep, {}, ahead=True), ["cpu"], None, None, data_root)
     except UserError as error:
         there.send(error.problems)
     else:

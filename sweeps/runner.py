@@ -48,7 +48,6 @@ def run(
     Raises:
         StoppedError: no worker can start, or the rows cannot be written.
     """
-    store.forget(todo.retried)
     missing = len(todo)
     slots = conditions.resources.slots
     running = executor.run(partial(work, conditions=conditions), todo, slots, progress.moved)

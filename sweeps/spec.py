@@ -54,6 +54,25 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What is asked for beside a sweep file."""
+
+    quick: bool = False  # what the file has under that key in place of the rest
+    suite: str = ""  # its attacks in place of the file's
+    exhaustive: bool = False  # all attacks on all victims, whatever the file says
+
+    @property
+    def typed(self) -> str:
+        """The options of `leakbench sweep` that ask for it."""
+        options = (
+            "--quick" * self.quick,
+            f"--suite {self.suite}" * bool(self.suite),
+            "--exhaustive" * self.exhaustive,
+        )
+        return " ".join(filter(None, options))
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What to cross with what."""
 
@@ -65,11 +84,13 @@ class Sweep:
     defenses: tuple[Choice[Defense], ...]  # the undefended baseline is always among them
     model_seeds: tuple[int, ...] = (0,)
     restarts: int = 1
+    exhaustive: bool = True  # whether a victim that has leaked is attacked by the attacks that follow
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
     trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
     training: Course | None = None
     scale: Scale = field(default_factory=Scale)  # what counts as a leak
     notices: tuple[str, ...] = ()
+    changes: Changes = field(default_factory=Changes)  # as they are in it
 
     def __len__(self) -> int:
         return self.size
@@ -119,19 +140,18 @@ class Sweep:
 
 
 KEYS = (
-    "datasets", "models", "protocols", "attacks", "suite", "defenses", "model_seeds", "restarts",
-    "snapshot_every", "trial_timeout", "training", "verdicts", "quick",
+    "datasets", "models", "protocols", "attacks", "suite", "exhaustive", "defenses", "model_seeds",
+    "restarts", "snapshot_every", "trial_timeout", "training", "verdicts", "quick",
 )  # fmt: skip
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
 TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints")
 
 
-def read_sweep(file: Path, quick: bool = False) -> tuple[Sweep, list[str]]:
+def read_sweep(file: Path, changes: Changes = Changes()) -> tuple[Sweep, list[str]]:
     """The sweep that a YAML file describes, and a line `PLACE: expected ..., got ...` a problem.
 
-    With problems, the sweep holds what could be understood of the file. `quick` takes what the file
-    has under that key in place of the rest.
+    With problems, the sweep holds what could be understood of the file.
 
     Raises:
         UserError: no such file, or no YAML.
@@ -141,7 +161,8 @@ def read_sweep(file: Path, quick: bool = False) -> tuple[Sweep, list[str]]:
     except UnreadableFileError as error:
         raise UserError(f"{file}: {error}") from error
     reader = _Reader()
-    return reader.read(file, reader.shortened(content) if quick else content), reader.problems
+    sweep = reader.read(file, reader.changed(content, changes))
+    return replace(sweep, changes=changes), reader.problems
 
 
 @dataclass
@@ -165,6 +186,7 @@ class _Reader:
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
             protocols=self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols"),
             attacks=self.attacks(content),
+            exhaustive=self.truth("exhaustive", content.get("exhaustive", "suite" not in content)),
             defenses=defenses,
             model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),
             restarts=self.count("restarts", content.get("restarts", 1), least=1),
@@ -177,6 +199,15 @@ class _Reader:
             self.report("", f"expected at most {MOST_TRIALS:,} trials in a sweep, got {sweep.describe()}")
         return replace(sweep, notices=notices + imports(sweep))
 
+    def changed(self, content: Any, changes: Changes) -> Any:
+        """The content with what is asked for beside it."""
+        content = self.shortened(content) if changes.quick else content
+        if not isinstance(content, Mapping):
+            return content
+        if changes.suite:
+            content = {**without_attacks(content), "suite": changes.suite}
+        return {**content, "exhaustive": True} if changes.exhaustive else content
+
     def shortened(self, content: Any) -> Any:
         """The content with what its key `quick` has instead; within `training`, key by key."""
         short = content.get("quick") if isinstance(content, Mapping) else None
@@ -184,7 +215,7 @@ class _Reader:
             self.report("quick", f"expected keys and values for a quick run, got {_shown(short)}")
             return content
         if "suite" in short or "attacks" in short:  # one stands for the other
-            content = {key: value for key, value in content.items() if key not in ("suite", "attacks")}
+            content = without_attacks(content)
         training = content.get("training")
         if isinstance(training, Mapping) and isinstance(short.get("training"), Mapping):
             short = {**short, "training": {**training, **short["training"]}}
@@ -262,6 +293,11 @@ class _Reader:
             self.report(place, f"expected at most {LARGEST}, got {_shown(value)}")
         return value
 
+    def truth(self, place: str, value: Any) -> bool:
+        if type(value) is not bool:
+            self.report(place, f"expected true or false, got {_shown(value)}")
+        return bool(value)
+
     def seconds(self, place: str, value: Any) -> float:
         if type(value) not in (int, float) or not 0 <= value <= LARGEST:
             self.report(place, f"expected seconds, a number in 0..{LARGEST}, got {_shown(value)}")
@@ -329,6 +365,11 @@ class _Reader:
                 self.report(f"{place}.{setting}", "expected one value or more, got an empty list")
             axes.append([(setting, each) for each in values])
         return map(dict, product(*axes))
+
+
+def without_attacks(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep file's content without what says by whom."""
+    return {key: value for key, value in content.items() if key not in ("suite", "attacks", "exhaustive")}
 
 
 def _make(registry: Registry[T], name: str, settings: dict[str, Any]) -> T:

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +33,7 @@ from bench.training import Trained
 from bench.verdicts import Scale
 from defenses.errors import StoppedError, UserError
 from sweeps.manifest import MANIFEST, asked_for, new_manifest, read_manifest, with_session, write_manifest
+from sweeps.need import Score
 from sweeps.parts import Parts, write_whole
 from sweeps.records import (
     ORIGINAL_SCHEMA,
@@ -175,6 +176,11 @@ class Store:
                 path.unlink(missing_ok=True)
             write_manifest(self.folder, with_session(self.manifest(), sweep, devices, hardware, kept))
 
+    def note_settled(self, trials: Mapping[str, int]) -> None:
+        """Note how many trials of each defense are not needed, as their victims have leaked."""
+        with self._writing():
+            write_manifest(self.folder, {**self.manifest(), "settled": dict(trials)})
+
     def append(self, records: Sequence[Record]) -> None:
         """Store finished trials; what a row refers to is there before the row.
 
@@ -261,6 +267,13 @@ class Store:
         """{key: status} of every trial that has a row, also of those that are left out."""
         table = self._trials.read(["key", "status"])
         return dict(zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True))
+
+    def scores(self) -> dict[str, Score]:
+        """{key: score} of every trial that has a result, also of those that are left out."""
+        table = self._trials.read(["key", "objective", "ssim"])
+        columns = (table[name].to_pylist() for name in ("key", "objective", "ssim"))
+        rows = zip(*columns, strict=True)
+        return {key: Score(objective, ssim) for key, objective, ssim in rows if ssim is not None}
 
     def forget(self, keys: Collection[str]) -> None:
         """Remove the rows of failed trials, so that they run again."""

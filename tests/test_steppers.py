@@ -213,3 +213,29 @@ def test_adam_goes_on_where_it_stood():
     assert torch.equal(stepper.x[0], at)
     assert bool(stepper.arrive(value, slope))
     assert int(stepper.evaluations) == 10
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda slots: LockStepAdam(slots, 48, AdamSettings(steps=400), torch.device("cpu"), torch.float32),
+        lambda slots: HalvingLBFGS(slots, 48, Settings(), 5, torch.device("cpu"), torch.float32),
+    ],
+    ids=["adam", "halving"],
+)
+def test_the_width_of_a_batch_changes_no_bit(make):
+    """Functions of one number a slot are taken otherwise where there are enough slots for a vector."""
+    generator = torch.Generator().manual_seed(0)
+    starts, targets = (torch.randn(64, 48, generator=generator) for _ in range(2))
+    ways = []
+    for slots in (8, 64):
+        stepper = make(slots)
+        for slot in range(slots):
+            stepper.restart(slot, starts[slot])
+        for _ in range(400):
+            apart = stepper.x - targets[:slots]
+            loss, slope = apart.square().sum(1), 2 * apart
+            stepper.arrive(loss, slope)
+            stepper.depart(loss, slope)
+        ways.append(stepper.x[:8].clone())
+    assert torch.equal(*ways)

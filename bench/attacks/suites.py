@@ -1,5 +1,8 @@
-"""Named lists of attacks: what a verdict is worth quoting for."""
+"""Named lists of attacks: what a verdict is worth quoting for.
+
+In the order in which a victim meets them, until one has leaked it: what leaks most in a second comes first.
+"""
 
 SUITES = {
-    "standard": ("cosine", "adaptive", "cosine(optimizer=adam)"),
+    "standard": ("adaptive", "cosine", "cosine(optimizer=adam)"),
 }

@@ -31,6 +31,13 @@ class LockStepAdam:
         self.mean = torch.zeros_like(self.x)
         self.square = torch.zeros_like(self.x)
         self.evaluations = torch.zeros(slots, dtype=torch.int64, device=device)
+        # by number of evaluations: a power taken of all slots at once has other bits in other widths
+        counts, (first, second) = range(settings.steps + 1), settings.betas
+        self.tables = (  # of no slot: a tuple
+            self.x.new_tensor([settings.lr * 0.1 ** _falls(n, settings.steps) for n in counts]),
+            self.x.new_tensor([1 - first**n for n in counts]),
+            self.x.new_tensor([1 - second**n for n in counts]),
+        )
 
     @property
     def at(self) -> Tensor:
@@ -58,20 +65,20 @@ class LockStepAdam:
         settings, (first, second) = self.settings, self.settings.betas
         slope = gradient.sign() if settings.signed else gradient
         self.evaluations += 1
+        count = self.evaluations.clamp(max=settings.steps)
+        rate, in_mean, in_square = (table[count, None] for table in self.tables)  # (B, 1)
         self.mean.lerp_(slope, 1 - first)
         self.square.mul_(second).addcmul_(slope, slope, value=1 - second)
-        count = self.evaluations.to(self.x.dtype)[:, None]
-        mean, square = self.mean / (1 - first**count), self.square / (1 - second**count)
-        self.x -= self._rate()[:, None] * mean / (square.sqrt() + settings.eps)
+        mean, square = self.mean / in_mean, self.square / in_square
+        self.x -= rate * mean / (square.sqrt() + settings.eps)
         if settings.box:
             self.x.clamp_(*settings.box)
-
-    def _rate(self) -> Tensor:
-        """(B,): of the step that is being taken."""
-        done = (self.evaluations - 1).to(self.x.dtype) / self.settings.steps
-        fallen = torch.stack([done >= share for share in FALLS]).sum(0)
-        return self.settings.lr * 0.1 ** fallen.to(self.x.dtype)
 
     def stuck(self, slots: list[int], since: Tensor) -> Tensor:
         """See `Stepper.stuck`; never, since its moments are states of their own."""
         return torch.zeros(len(slots), dtype=torch.bool, device=self.x.device)
+
+
+def _falls(count: int, steps: int) -> int:
+    """How often the rate has fallen at that step, counted from 1."""
+    return sum(count - 1 >= share * steps for share in FALLS)

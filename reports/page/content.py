@@ -43,7 +43,7 @@ class Section:
     standings: list[str]  # of new defenses, a line each
     trained: str  # what its accuracies are of; empty where nothing was trained
     lines: list[dict[str, Any]]  # see `leaderboard`
-    alone: pd.DataFrame  # median SSIM by defense, a column an attack; none where there is only one
+    alone: pd.DataFrame  # see `attacks_alone`: by defense, a column an attack; none where there is only one
     raised: list[Raised]
     gallery: Gallery
     figures: dict[str, str]  # {what it shows: data URI}
@@ -68,7 +68,7 @@ def sections(
             [each.describe(names) for each in found],
             describe_trainings(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
-            attacks_alone(part) if part["attack"].nunique() > 1 else pd.DataFrame(),
+            attacks_alone(part, scale) if part["attack"].nunique() > 1 else pd.DataFrame(),
             flags(part, scale, store.histories),
             gallery(store, best, kept_starts(part), list(lines["defense"]), room),
             dict(_figures(drawn, number)),

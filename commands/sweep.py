@@ -64,7 +64,9 @@ def add(verbs: Verbs) -> None:
 
 def run_sweep(options: argparse.Namespace, console: Console) -> int:
     """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
+    from bench.attacks import SUITES
     from defenses.errors import UserError
+    from defenses.registry import unknown_text
     from sweeps.checks import load_sweep
     from sweeps.executors import make_executor
     from sweeps.rehearsal import rehearse
@@ -75,6 +77,8 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     if options.plan and not options.dry_run:
         raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
     download = not options.dry_run
+    if options.suite is not None and options.suite not in SUITES:
+        raise UserError(f"--suite: {unknown_text('suite', options.suite, SUITES)}")
     changes = Changes(options.quick, options.suite or "", options.exhaustive)
     rehearse(options.file, options.data_root, download, changes)
     sweep = load_sweep(options.file, options.data_root, download, changes)
@@ -148,7 +152,8 @@ def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[
 
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
-        yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}"
+        more = f", then at most {todo.waiting} more" if todo.waiting else ""
+        yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}{more}"
     if todo.left_out:
         stored = f"{len(todo.left_out)} stored row{'s are' if len(todo.left_out) > 1 else ' is'}"
         text = (

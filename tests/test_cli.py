@@ -127,6 +127,10 @@ BAD = [
         ["sweep", "good.yaml", "--dry-run", "--plan", "cores=0"],
         "--plan: expected gpus=N or cores=N, got 'cores",
     ),
+    (
+        ["sweep", "good.yaml", "--suite", "standart"],
+        "--suite: unknown suite 'standart'; did you mean 'standard'?",
+    ),
     (["sweep", "good.yaml", "--retry", "all"], "argument --retry: invalid choice: 'all'"),
     (["sweep", "good.yaml", "--executor", "ray"], "argument --executor: invalid choice: 'ray'"),
     (["status", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),

@@ -11,7 +11,7 @@ from bench.trial import Conditions, run_trials
 from defenses.errors import UserError
 from sweeps.checks import load_sweep
 from sweeps.grid import trials
-from sweeps.spec import parse_ranges, read_sweep
+from sweeps.spec import Changes, parse_ranges, read_sweep
 from sweeps.training import check_training
 
 ROOT = Path(__file__).parent.parent
@@ -247,8 +247,9 @@ BAD = {
         "defenses[0].variance: expected a finite number, got 1000",
     "defenses: [none]\ndatasets: [mnist-sample, mnist-sample]":
         "datasets[1]: mnist-sample is there already, as datasets[0]",
-    "- 1": "expected the keys datasets, models, protocols, attacks, suite, defenses, ",
-    "": "expected the keys datasets, models, protocols, attacks, suite, defenses, ",
+    SMALL + "defenses: [none]\nexhaustive: 1": "exhaustive: expected true or false, got 1",
+    "- 1": "expected the keys datasets, models, protocols, attacks, suite, exhaustive, ",
+    "": "expected the keys datasets, models, protocols, attacks, suite, exhaustive, ",
     "x: !!python/object/apply:os.system ['true']": "not readable as YAML at line 1: could not determine",
 }  # fmt: skip
 
@@ -553,7 +554,7 @@ def test_a_quick_run_takes_what_the_file_has_for_it(write):
     whole, problems = read_sweep(write("mine.yaml", QUICK))
     assert problems == []
     assert whole.describe() == "60 trials = 10 images x 2 defenses x 3 starts"
-    quick, problems = read_sweep(write("mine.yaml", QUICK), quick=True)
+    quick, problems = read_sweep(write("mine.yaml", QUICK), Changes(quick=True))
     assert problems == []
     assert quick.describe() == "6 trials = 2 defenses x 3 starts"
     assert (quick.training.seeds, quick.training.recipe.epochs) == ((0,), 2)
@@ -571,4 +572,4 @@ def test_a_quick_run_takes_what_the_file_has_for_it(write):
 def test_a_quick_run_that_is_none(write, quick, problem):
     file = write("mine.yaml", f"datasets: [mnist-sample]\ndefenses: [none]\n{quick}\n")
     assert read_sweep(file)[1] == []
-    assert any(problem in each for each in read_sweep(file, quick=True)[1])
+    assert any(problem in each for each in read_sweep(file, Changes(quick=True))[1])

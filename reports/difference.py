@@ -99,7 +99,7 @@ def _defenses(tables: Pair, place: list[str]) -> Iterator[tuple[Any, str, list[p
 
 
 def _of(tables: Sequence[pd.DataFrame], place: list[str], own: Any, defense: str) -> list[pd.DataFrame]:
-    return [table[is_of(table, place, own, defense)] for table in tables]
+    return [table[is_of(table, [*place, "defense"], [*own, defense])] for table in tables]
 
 
 def _paired(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """How each defense did: one number an image, judged beside the undefended attack on that image."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isnan, nan
 from typing import Any
 
@@ -92,7 +92,7 @@ def _most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
 
 def first_victim(best: pd.DataFrame) -> pd.DataFrame:
     """The lines of the first image, and of the weights it was attacked with."""
-    return best[(best[VICTIM] == list(best[VICTIM].iloc[0])).all(axis=1)]
+    return best[is_of(best, VICTIM, list(best[VICTIM].iloc[0]))]
 
 
 def counted(best: pd.DataFrame) -> pd.DataFrame:
@@ -136,17 +136,18 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         for defense in order:
             own = part[part["defense"] == defense]
             if len(own):
-                names = dict(zip([*SETTING, "defense"], [*setting, defense], strict=True))
+                place, values = [*SETTING, "defense"], [*setting, defense]
+                names = dict(zip(place, values, strict=True))
                 first = own.iloc[0]
-                mine = [each[is_of(each, SETTING, setting, defense)] for each in (best, starts, likely)]
+                mine = [each[is_of(each, place, values)] for each in (best, starts, likely)]
                 about = {"family": first["family"], "strength": first["strength"]}
                 lines.append(names | about | _line(own, mine[0], mine[1], mine[2], scale))
     return pd.DataFrame(lines)
 
 
-def is_of(rows: pd.DataFrame, columns: list[str], values: tuple[Any, ...], defense: str) -> pd.Series:
-    """Which rows have these values there, and are of that defense."""
-    return (rows[columns] == list(values)).all(axis=1) & (rows["defense"] == defense)
+def is_of(rows: pd.DataFrame, columns: list[str], values: Sequence[Any]) -> pd.Series:
+    """Which rows have these values there."""
+    return (rows[columns] == list(values)).all(axis=1)
 
 
 def _line(

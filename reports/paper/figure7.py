@@ -85,8 +85,8 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
     axes = above.subplots(4, len(PANELS), height_ratios=(3, 3, 3, 1.9))
     places = below.subfigures(1, len(PANELS), squeeze=False)[0]
     for column, place, (title, kinds) in zip(axes.T, places, PANELS.items(), strict=True):
-        curves = _curves(kinds, list(best["defense"].unique()), reading, verdicts)
-        column[0].set_title(f"{title}\n{_meaning(kinds[0], reading)}", fontsize=10)
+        curves = curves_of(kinds, list(best["defense"].unique()), reading, verdicts)
+        column[0].set_title(f"{title}\n{meaning_of(kinds[0], reading)}", fontsize=10)
         _draw_panel(column, curves, best, traces)
         _draw_pictures(place, curves, store, best, traces)
     for row, label in zip(axes, LABELS, strict=False):
@@ -98,7 +98,7 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
     return figure
 
 
-def _meaning(kind: str, reading: Reading) -> str:
+def meaning_of(kind: str, reading: Reading) -> str:
     """What the reading makes of a panel."""
     if kind == "prune":
         return "the smallest of " + ("each tensor" if reading.scope == Scope.TENSOR else "the whole gradient")
@@ -106,15 +106,16 @@ def _meaning(kind: str, reading: Reading) -> str:
     return f"10$^{{-k}}$ is the {name}" if kind in ("gaussian", "laplacian") else ""
 
 
-def _curves(
-    kinds: Sequence[str], names: Sequence[str], reading: Reading, verdicts: pd.DataFrame
+def curves_of(
+    kinds: Sequence[str], names: Sequence[str], reading: Reading, verdicts: pd.DataFrame | None = None
 ) -> list[Curve]:
     """The undefended attack and the defenses of those kinds, as the paper orders them."""
     found = [Curve(BASELINE, "original", "")]
     for reported in reference().figure7:
         name = reported.among(names, reading)
         if reported.kind in kinds and name is not None:
-            found.append(Curve(name, reported.label, _both(reported, verdicts)))
+            text = "" if verdicts is None else _both(reported, verdicts)
+            found.append(Curve(name, reported.label, text))
     return found
 
 

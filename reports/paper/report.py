@@ -12,16 +12,24 @@ from reports.paper.batches import RECOVERED_MSE, batch_table
 from reports.paper.figure7 import draw_figure7, verdict_table
 from reports.paper.reference import Noise, Reading, Scope, recalled, reference
 from reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
+from reports.paper.strongest import beside_dlg, draw_strongest
 from reports.paper.table2 import compared, table2
 from reports.paper.thresholds import draw_thresholds
 from reports.style import save
-from reports.summary import SETTING, by_attack, strongest, summarize, title
-from reports.tables import markdown, percent
+from reports.summary import SETTING, by_attack, is_of, strongest, summarize, title
+from reports.tables import markdown, percent, summarize_utility
+from reports.tradeoff import draw_tradeoff
 from sweeps.store import Store
 
 TRAININGS = ("accuracy", "checkpoints")
 SENSITIVITY = ("data", "weights", "activations", "budgets", "trained")
-SWEEPS = ("defenses", "batches", *SENSITIVITY, "resnet")  # checkpoints are attacked after their training
+SWEEPS = (
+    "defenses",
+    "strongest",
+    "batches",
+    *SENSITIVITY,
+    "resnet",
+)  # checkpoints are attacked after their training
 READINGS = (Reading(Noise.STD, Scope.TENSOR), Reading(Noise.VARIANCE, Scope.GLOBAL))
 WORDS = {
     Noise.VARIANCE: "10^-k as variance",
@@ -43,6 +51,11 @@ class Runs:
         self.best = strongest(self.rows["defenses"], self.scale)
         self.summary = summarize(self.rows["defenses"], self.scale)
         self.verdicts = {reading: verdict_table(self.summary, reading) for reading in READINGS}
+        self.dlg = self.rows["defenses"]["attack"].iloc[0]
+        self.all = pd.concat([self.rows[name] for name in ("defenses", "strongest")], ignore_index=True)
+        self.strongest = beside_dlg(self.all, self.dlg, self.scale)
+        self.setting = list(self.rows["defenses"][SETTING].iloc[0])  # the paper's
+        self.of_paper = self.strongest[is_of(self.strongest, SETTING, self.setting)]
         varied = pd.concat([self.rows[name] for name in SENSITIVITY], ignore_index=True)
         common = self.rows["data"]["attack"].iloc[0]
         self.sensitivity = sensitivity(varied.drop_duplicates("key"), common, self.scale)
@@ -57,7 +70,7 @@ def write_report(folder: Path) -> list[Path]:
     runs = Runs(folder)
     figures = _draw(runs, folder / "figures")
     page = folder / "report.md"
-    sections = (_head, _figure7, _table2, _batches, _residual, _sensitivity, _flags)
+    sections = (_head, _figure7, _strongest, _table2, _batches, _residual, _sensitivity, _flags)
     page.write_text("\n".join(line for section in sections for line in (*section(runs), "")))
     return [page, *figures]
 
@@ -68,6 +81,12 @@ def _draw(runs: Runs, folder: Path) -> list[Path]:
         f"figure7_{reading.noise}_{reading.scope}": draw_figure7(main, runs.best, verdicts, reading)
         for reading, verdicts in runs.verdicts.items()
     }
+    own, stores = runs.all[is_of(runs.all, SETTING, runs.setting)], [main, runs.stores["strongest"]]
+    for reading in READINGS:
+        figure = draw_strongest(stores, own, runs.dlg, runs.scale, reading)
+        drawn[f"strongest_{reading.noise}_{reading.scope}"] = figure
+    trained = summarize_utility(runs.trainings["accuracy"]).drop(columns="model")
+    drawn["tradeoff"] = draw_tradeoff(runs.of_paper.merge(trained, on="defense"), runs.scale)
     drawn["thresholds"] = draw_thresholds(main, runs.best, runs.scale)
     drawn["sensitivity"] = draw_sensitivity(runs.sensitivity, runs.scale)
     return [path for name, figure in drawn.items() for path in save(figure, folder, name)]
@@ -124,6 +143,40 @@ def _figure7(runs: Runs) -> Lines:
     yield from (f"- {text}" for text in agreement(runs.verdicts))
 
 
+def _strongest(runs: Runs) -> Lines:
+    attacks = [name for name in runs.all["attack"].unique() if name != runs.dlg]
+    yield "## The strongest attack"
+    for reading in READINGS:
+        yield from ("", f"![Strongest](figures/strongest_{reading.noise}_{reading.scope}.png)")
+    yield ""
+    yield (
+        f"Of {', '.join([runs.dlg, *attacks])} the one that got most of each image; {runs.dlg} alone on the"
+        " same images. SSIM: median over the images that leak undefended to any attack, with its 95 %"
+        " interval; as chosen: by what is most likely, as an attacker would have to; signal: |g|^2 / (entries"
+        " x variance of the noise)."
+    )
+    for place, lines in runs.strongest.groupby(SETTING, sort=False):
+        yield from ("", f"{' · '.join(map(str, place))}:", "")
+        heads = ["defense", "DLG", "strongest", "leaked", "by", "as chosen", "signal", "verdict"]
+        yield from markdown(heads, map(_left, lines.to_dict("records")))
+    yield from ("", "Verdicts on the strongest that agree with the paper's:", "")
+    verdicts = {reading: verdict_table(runs.of_paper, reading) for reading in READINGS}
+    yield from (f"- {text}" for text in agreement(verdicts))
+
+
+def _left(line: Any) -> list[str]:
+    """What the strongest attack leaves of a defense."""
+    signal = "-" if line["signal_to_noise"] != line["signal_to_noise"] else f"{line['signal_to_noise']:.3g}"
+    if not line["images"]:
+        return [line["defense"], "-", "-", "0/0", "-", "-", signal, "-"]
+    dlg = _with_interval(line, "dlg", ".3f")
+    leaked = f"{line['leaked']}/{line['images']}"
+    return [
+        line["defense"], dlg, _with_interval(line, "ssim", ".3f"), leaked, line["by"],
+        f"{line['chosen']:.3f}", signal, line["verdict"],
+    ]  # fmt: skip
+
+
 def agreement(tables: dict[Reading, pd.DataFrame]) -> Lines:
     """`noise, 10^-k as variance: 4 of 8`, for each reading of each kind of defense."""
     for reading, table in tables.items():
@@ -145,16 +198,17 @@ def _judged(line: Any) -> str:
 
 
 def _table2(runs: Runs) -> Lines:
-    table = table2(runs.trainings["accuracy"], runs.summary)
+    table = table2(runs.trainings["accuracy"], runs.of_paper)
     first = runs.trainings["accuracy"].iloc[0]
     yield "## Table 2"
     yield ""
     yield (
         f"{first['model']} trained on {first['train']}, tested on {first['test']}, {first['recipe']}; the"
         " paper's accuracy is on CIFAR-100. Accuracy: mean over the seeds and half of its 95 % interval;"
-        " change: beside the undefended training of the same seed. Attack: as in Figure 7. Defends: the"
-        " verdict is no leak."
+        " change: beside the undefended training of the same seed. Attack: the strongest, as above. Defends:"
+        " the verdict is no leak."
     )
+    yield from ("", "![What hides, and what it costs](figures/tradeoff.png)")
     yield ""
     heads = ["defense", "seeds", "accuracy", "change", "leaked", "SSIM", "verdict"]
     yield from markdown(heads, map(_cost, table.to_dict("records")))

@@ -17,7 +17,7 @@ from defenses import Gradients
 
 UNIT = 1000.0  # the objective at a dummy gradient of zero
 WEIGHTS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of total variation beside it
-CLEAR = 100  # times its noise: so large the residual must be to be taken as known
+CLEAR = 10_000  # times its noise: so large the residual must be to be taken as known (docs/LOG.md)
 
 
 @dataclass(frozen=True)

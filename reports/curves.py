@@ -53,6 +53,8 @@ def _draw_family(
 ) -> None:
     known = styles(best)
     for defense in dict.fromkeys([BASELINE, *members[family]]):
+        if defense not in known:
+            continue  # what leaks undefended is not attacked again
         style = line_style(*known[defense])
         keys = best.loc[best["defense"] == defense, "key"]
         curves = pad([getattr(traces[key], quantity) for key in keys if key in traces])

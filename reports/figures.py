@@ -14,7 +14,7 @@ from reports.leaderboard import leaderboard, trained_with
 from reports.pictures import draw_film, draw_strip
 from reports.scores import draw_scores
 from reports.style import save
-from reports.summary import SETTING, shortened, strongest
+from reports.summary import SETTING, kept_starts, shortened, strongest
 from reports.tradeoff import can_be_drawn, draw_tradeoff
 from sweeps.store import Store
 
@@ -64,7 +64,7 @@ def _draw(
             yield "tradeoff", draw_tradeoff(lines, scale)
     yield "scores", draw_scores(best, scale)
     for attack in rows["attack"].unique():  # their objectives are not to be compared
-        own = shortened(strongest(rows[rows["attack"] == attack], scale))
+        own = shortened(kept_starts(rows[rows["attack"] == attack]))
         if len(own):
             yield f"curves {attack}" if rows["attack"].nunique() > 1 else "curves", draw_curves(store, own)
     yield "strip", draw_strip(store, best)

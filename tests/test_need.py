@@ -10,6 +10,8 @@ from running import ROOT, inside, stored
 
 from bench.attacks import SUITES
 from bench.verdicts import Scale
+from reports.figures import write_figures
+from reports.page import write_page
 from reports.status import status
 from reports.summary import attacks_alone, kept_starts, strongest, summarize
 from sweeps.grid import trials
@@ -173,6 +175,17 @@ def test_tables_and_status_say_what_was_not_needed(runs):
     assert "6 trials are not needed: what they would attack has leaked to another attack" in out.getvalue()
     whole = Store.existing(runs / "all")
     assert "not needed" not in attacks_alone(whole.rows(), whole.scale).to_numpy()
+
+
+def test_figures_and_page_are_made_of_what_there_is(runs):
+    made = Store.existing(runs / "spared")
+    drawn = write_figures(made, formats=["png"])
+    assert "curves dlg(steps=2)" in [each.name for each in drawn]
+    assert "not needed" in write_page(made, drawn).read_text()
+    whole = Store.existing(runs / "all")
+    page = write_page(whole, []).read_text()
+    assert "leakbench sweep mine.yaml --exhaustive" in page  # how to run it again
+    assert "not needed" not in page
 
 
 def test_an_image_of_several_that_is_attacked_again_is_counted():

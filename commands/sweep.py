@@ -192,7 +192,8 @@ def show_forecast(
     if todo:
         resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
         console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
-    console.print(f"{len(todo)} trials would run; nothing was written")
+    bound = "at most " if any(todo.needs.earlier.values()) else ""
+    console.print(f"{bound}{len(todo)} trials would run; nothing was written")
     return 0
 
 

@@ -114,7 +114,9 @@ class Sweep:
             "defense": len(self.defenses),
             "start": self.restarts,
         }
-        return _product("trial", self.size, counts)
+        return _product(
+            "trial", self.size, counts, "" if self.exhaustive or len(self.attacks) < 2 else " at most"
+        )
 
     def describe_training(self) -> str:
         """How many trainings, and of what: `84 trainings = 28 defenses x 3 seeds`."""
@@ -445,9 +447,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _product(what: str, size: int, counts: Mapping[str, int]) -> str:
+def _product(what: str, size: int, counts: Mapping[str, int], bound: str = "") -> str:
     parts = [f"{count} {_plural(each, count)}" for each, count in counts.items() if count > 1]
-    return f"{size} {_plural(what, size)}" + (" = " + " x ".join(parts) if parts else "")
+    return f"{size} {_plural(what, size)}{bound}" + (" = " + " x ".join(parts) if parts else "")
 
 
 def _plural(what: str, count: int) -> str:

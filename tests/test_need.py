@@ -196,6 +196,13 @@ def test_an_image_of_several_that_is_attacked_again_is_counted():
     assert cells.loc["none"].to_dict() == {"dlg": "0.850", "later": "0.400 (2 of 3)"}
 
 
+def test_what_is_foretold_is_the_most_that_can_be(runs, capsys):
+    assert inside(runs, "sweep", "mine.yaml", "--out", "new", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "mine.yaml: 18 trials at most = 3 images x 2 attacks x 3 defenses" in told
+    assert "at most 18 trials would run; nothing was written" in told
+
+
 def test_exhaustive_fills_in_what_was_spared(runs, capsys):
     assert inside(runs, "sweep", "mine.yaml", "--out", "resumed", "--jobs", "1", "--exhaustive") == 0
     assert "12 trials are there already, 6 to run" in capsys.readouterr().out

@@ -82,7 +82,7 @@ def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
         text += "; (3 of 20): only those were\nattacked, as an attack before had leaked the others"
-    table.caption, table.caption_justify = f"{text}\n", "left"
+    table.caption, table.caption_justify = f"\n{text}\n", "left"
     for defense, values in cells.iterrows():
         table.add_row(str(defense), *values)
     return table
@@ -93,7 +93,7 @@ def _terminal_table(rows: pd.DataFrame, scale: Scale) -> Table:
     lines = summarize(short_attacks(rows), scale)
     columns = ("leaked", "95 % CI", "by" if several else "1 start", "SSIM", "label", "verdict")
     table = plain_table(f"{title(rows)}: the strongest" if several else title(rows), columns)
-    table.caption, table.caption_justify = _caption(lines, scale, several), "left"
+    table.caption, table.caption_justify = f"\n{_caption(lines, scale, several)}", "left"
     for line in lines.to_dict("records"):
         third = _strongest_of(line) if several else f"{100 * line['single']:.0f}%"
         table.add_row(line["defense"], *_cells(line, third))
@@ -108,7 +108,7 @@ def _strongest_of(line: dict[Hashable, Any]) -> str:
 
 def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> Table:
     """A table for the terminal, its first column for names."""
-    table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(first, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)

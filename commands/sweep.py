@@ -119,13 +119,14 @@ def run_missing(
     store.forget(todo.retried)
     if not todo:
         store.begin(sweep, [], [], todo.kept, todo.left_out)
+    store.note_settled(todo.settled)
     while todo:
         run_plan(options, todo, store, executor, console)
         todo = plan_of(sweep, store)
+        store.note_settled(todo.settled)
         if todo:
             spared = sum(todo.settled.values())
             console.print(f"{len(todo)} trials more, on what has not leaked; {spared} are not needed")
-    store.note_settled(todo.settled)
 
 
 def run_plan(

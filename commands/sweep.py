@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +94,9 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     for notice in sweep.notices:
         console.print(f"note: {notice}")
     if options.dry_run:
-        return show_forecast(options, sweep, store, executor, console)
-    with store.lock():
+        with closing(executor):
+            return show_forecast(options, sweep, store, executor, console)
+    with closing(executor), store.lock():
         try:
             taken = reuse_trials(sweep, store, options.reuse, executor.hardware())
             for line in describe_reuse(taken):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from running import ENVIRONMENT, command, inside, start, stored, wait_for
+from running import ENVIRONMENT, ROOT, command, inside, start, stored, wait_for
 
 import commands
 import leakbench
@@ -29,6 +29,15 @@ from defenses import Defense
 @dataclass(frozen=True)
 class Bad(Defense):
     def apply(self, gradients, generator): os._exit(3)
+"""
+
+
+SUITE = f"""
+datasets: [{{name: mnist-sample, indices: 0-1}}]
+models: ['mlp(hidden=[16])']
+defenses: [none, gaussian(variance=1.0)]
+attacks: ['{ROOT}/examples/first_layer.py:FirstLayer', dlg(steps=2)]
+exhaustive: false
 """
 
 
@@ -80,6 +89,16 @@ def test_rows_are_those_of_a_local_run(dask, write, tmp_path):
     cluster = ("--executor", "dask", "--scheduler", dask)
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--slots", "8", *cluster) == 0
     pd.testing.assert_frame_equal(stored(tmp_path / "out"), local(tmp_path), check_exact=True)
+
+
+@pytest.mark.long
+def test_a_suite_whose_attacks_run_one_after_the_other(dask, write, tmp_path):
+    write("mine.yaml", SUITE)
+    cluster = ("--executor", "dask", "--scheduler", dask)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--slots", "8", *cluster) == 0
+    found = stored(tmp_path / "out")
+    assert found["attack"].value_counts().to_list() == [4, 2]
+    pd.testing.assert_frame_equal(found, local(tmp_path), check_exact=True)
 
 
 @pytest.mark.long

@@ -43,6 +43,10 @@ class Executor(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds; it may have run several times, and runs no more."""
+        ...
+
 
 class Inline:
     """All trials in this process: for debugging, as nothing stands between it and what a trial does."""
@@ -62,6 +66,9 @@ class Inline:
         """See `Executor.run`."""
         prepare_worker()
         yield from work(iter(trials), self.devices[0], Watcher(moved=moved))
+
+    def close(self) -> None:
+        """See `Executor.close`: it holds nothing."""
 
 
 def prepare_worker() -> None:

@@ -100,7 +100,10 @@ class Dask:
         finally:
             if self.client.status == "running":
                 self.client.cancel(list(running), force=True)
-            self.client.close()
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        self.client.close()
 
     def _wanted(self) -> int:
         """Bundles to have under way; one even where all workers are dead, for there will be others."""

@@ -62,6 +62,9 @@ class Joblib:
         finally:
             pool.end()
 
+    def close(self) -> None:
+        """See `Executor.close`: its workers ended with each run."""
+
 
 @dataclass
 class _Worker:

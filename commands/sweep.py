@@ -71,7 +71,6 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     from sweeps.checks import load_sweep
     from sweeps.executors import make_executor
     from sweeps.rehearsal import rehearse
-    from sweeps.reuse import reuse_trials
     from sweeps.spec import Changes
     from sweeps.store import Store
 
@@ -83,20 +82,29 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
     changes = Changes(options.quick, options.suite or "", options.exhaustive)
     rehearse(options.file, options.data_root, download, changes)
     sweep = load_sweep(options.file, options.data_root, download, changes)
-    jobs, timeout = options.jobs, sweep.trial_timeout
-    executor = make_executor(options.executor, options.device, jobs, options.scheduler, timeout)
-    folder = options.out or Path("runs") / options.file.stem
-    store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
     if not sweep.datasets:
         text = f"{options.file}: datasets: expected images to attack, found none"
         raise UserError(f"{text}; `leakbench utility {options.file}` trains what it describes")
+    folder = options.out or Path("runs") / options.file.stem
+    jobs, scheduler = options.jobs, options.scheduler
+    made = make_executor(options.executor, options.device, jobs, scheduler, sweep.trial_timeout)
+    with closing(made) as executor:
+        store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
+        return run_in(store, options, sweep, executor, console)
+
+
+def run_in(
+    store: "Store", options: argparse.Namespace, sweep: "Sweep", executor: "Executor", console: Console
+) -> int:
+    """Run what is missing in that store, or foretell it."""
+    from sweeps.reuse import reuse_trials
+
     console.print(f"{options.file}: {sweep.describe()}")
     for notice in sweep.notices:
         console.print(f"note: {notice}")
     if options.dry_run:
-        with closing(executor):
-            return show_forecast(options, sweep, store, executor, console)
-    with closing(executor), store.lock():
+        return show_forecast(options, sweep, store, executor, console)
+    with store.lock():
         try:
             taken = reuse_trials(sweep, store, options.reuse, executor.hardware())
             for line in describe_reuse(taken):
@@ -195,7 +203,7 @@ def show_forecast(
     if todo:
         resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
         console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
-    bound = "at most " if any(todo.needs.earlier.values()) else ""
+    bound = "at most " if sweep.spares else ""
     console.print(f"{bound}{len(todo)} trials would run; nothing was written")
     return 0
 

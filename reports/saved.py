@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.attacks import Found
 from bench.metrics import match, score
 from reports.pictures import side_by_side
-from reports.tables import plain_table
+from reports.tables import plain_table, put_below
 
 ENLARGED = 4  # times, in the pictures that are written
 CAPTION = (
@@ -49,7 +49,7 @@ def starts_table(rows: pd.DataFrame, best: int, title: str) -> Table:
     for number, row in enumerate(shown.itertuples(index=False)):
         cells = (f"{each:.3g}" if isinstance(each, float) else str(each) for each in row)
         table.add_row(f"{number} *" if number == best else str(number), *cells)
-    table.caption, table.caption_justify = CAPTION, "left"
+    put_below(table, CAPTION)
     return table
 
 

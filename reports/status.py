@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from reports.tables import HEADS
+from reports.tables import plain_table
 from sweeps.forecast import in_words
 from sweeps.progress import by_status
 from sweeps.store import Store
@@ -60,10 +60,7 @@ def _pace(
 def _table(rows: pd.DataFrame, defenses: Mapping[str, int]) -> Table:
     """How many trials of each defense have ended, and how; of how many."""
     statuses = sorted(rows["status"].unique())
-    table = Table(box=HEADS, padding=(0, 1, 0, 0))
-    table.add_column("defense", overflow="fold")
-    for name in ("done", "of", *statuses):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table(None, ("done", "of", *statuses))
     counts = rows.groupby(["defense", "status"]).size()
     for defense, of_all in defenses.items():
         own = [int(counts.get((defense, name), 0)) for name in statuses]

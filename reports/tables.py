@@ -68,11 +68,7 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
     for _, part in shortened(rows).groupby(SETTING, sort=False):
         if part["attack"].nunique() > 1:
             yield _attack_table(part, scale)
-        table = _terminal_table(part, scale)
-        raised = list(flag_lines(flags(part, scale, histories), part["defense"].nunique()))
-        if raised:
-            table.caption = "\n".join([str(table.caption), *raised, "docs/FLAGS.md tells what these mean"])
-        yield table
+        yield _terminal_table(part, scale, histories)
 
 
 def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
@@ -82,18 +78,20 @@ def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
         text += "; (3 of 20): only those were\nattacked, as an attack before had leaked the others"
-    table.caption, table.caption_justify = f"\n{text}\n", "left"
+    put_below(table, f"{text}\n")
     for defense, values in cells.iterrows():
         table.add_row(str(defense), *values)
     return table
 
 
-def _terminal_table(rows: pd.DataFrame, scale: Scale) -> Table:
+def _terminal_table(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Table:
     several = rows["attack"].nunique() > 1
     lines = summarize(short_attacks(rows), scale)
     columns = ("leaked", "95 % CI", "by" if several else "1 start", "SSIM", "label", "verdict")
     table = plain_table(f"{title(rows)}: the strongest" if several else title(rows), columns)
-    table.caption, table.caption_justify = f"\n{_caption(lines, scale, several)}", "left"
+    raised = list(flag_lines(flags(rows, scale, histories), rows["defense"].nunique()))
+    told = ["docs/FLAGS.md tells what these mean"] if raised else []
+    put_below(table, "\n".join([_caption(lines, scale, several), *raised, *told]))
     for line in lines.to_dict("records"):
         third = _strongest_of(line) if several else f"{100 * line['single']:.0f}%"
         table.add_row(line["defense"], *_cells(line, third))
@@ -106,13 +104,18 @@ def _strongest_of(line: dict[Hashable, Any]) -> str:
     return first.rpartition(" ")[0] + (" +" if others else "")
 
 
-def plain_table(title: str, columns: Sequence[str], first: str = "defense") -> Table:
+def plain_table(title: str | None, columns: Sequence[str], first: str = "defense") -> Table:
     """A table for the terminal, its first column for names."""
     table = Table(title=title, title_justify="left", box=HEADS, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(first, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def put_below(table: Table, text: str) -> None:
+    """Say that under a table, after a blank line: it has no edge."""
+    table.caption, table.caption_justify = f"\n{text}", "left"
 
 
 def _cells(line: dict[Hashable, Any], third: str) -> list[str]:
@@ -219,7 +222,7 @@ def utility_tables(rows: pd.DataFrame) -> Iterator[Table]:
             accuracy = percent(line["accuracy"], line["accuracy_low"])
             change = percent(line["change"], line["change_low"], "+")
             table.add_row(line["defense"], f"{line['trainings']}{failed}", accuracy, change)
-        table.caption, table.caption_justify = UTILITY_CAPTION, "left"
+        put_below(table, UTILITY_CAPTION)
         yield table
 
 

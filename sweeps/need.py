@@ -36,7 +36,7 @@ class Needs:
     def __init__(self, sweep: Sweep, done: Collection[str], scores: Mapping[str, Score]):
         attacks = [choice.value for choice in sweep.attacks]
         self.earlier: dict[Attack, list[Attack]] = (
-            {} if sweep.exhaustive else {attack: attacks[:place] for place, attack in enumerate(attacks)}
+            {attack: attacks[:place] for place, attack in enumerate(attacks)} if sweep.spares else {}
         )
         self.restarts, self.leak = sweep.restarts, sweep.scale.leak
         self.done, self.scores = done, scores

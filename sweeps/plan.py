@@ -61,7 +61,7 @@ def plan(
     Args:
         sweep: what is to be there.
         statuses: {key: status} of the rows that are.
-        scores: {key: score} of those that have one; needed unless the sweep is exhaustive.
+        scores: {key: score} of those that have one; needed where the sweep spares.
         retry_errors: whether trials whose row is an error are run again.
         ahead: whether trials that wait for others are in the plan: more than will be run.
     """
@@ -106,5 +106,5 @@ def plan(
 
 def plan_of(sweep: Sweep, store: Store, retry_errors: bool = False, ahead: bool = False) -> Plan:
     """See `plan`; beside the rows of a store."""
-    scores = {} if sweep.exhaustive else store.scores()
+    scores = store.scores() if sweep.spares else {}
     return plan(sweep, store.statuses(), scores, retry_errors, ahead)

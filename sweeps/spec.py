@@ -96,6 +96,11 @@ class Sweep:
         return self.size
 
     @property
+    def spares(self) -> bool:
+        """Whether what has leaked to one attack is spared the others, so that `size` is a bound."""
+        return not self.exhaustive and len(self.attacks) > 1
+
+    @property
     def size(self) -> int:
         """How many trials; more than `len` can tell, where a file asks for that."""
         pictures = sum(len(choice.indices) for choice in self.datasets)
@@ -114,9 +119,7 @@ class Sweep:
             "defense": len(self.defenses),
             "start": self.restarts,
         }
-        return _product(
-            "trial", self.size, counts, "" if self.exhaustive or len(self.attacks) < 2 else " at most"
-        )
+        return _product("trial", self.size, counts, " at most" if self.spares else "")
 
     def describe_training(self) -> str:
         """How many trainings, and of what: `84 trainings = 28 defenses x 3 seeds`."""

@@ -37,3 +37,22 @@ COSINE = """@inproceedings{geiping2020inverting,
   eprint = {2003.14053},
   archiveprefix = {arXiv},
 }"""
+
+RECURSIVE = """@inproceedings{zhu2021rgap,
+  title = {{R-GAP}: Recursive Gradient Attack on Privacy},
+  author = {Zhu, Junyi and Blaschko, Matthew},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021},
+  eprint = {2010.07733},
+  archiveprefix = {arXiv},
+}"""
+
+SPEAR = """@inproceedings{dimitrov2024spear,
+  title = {{SPEAR}: Exact Gradient Inversion of Batches in Federated Learning},
+  author = {Dimitrov, Dimitar I. and Baader, Maximilian and M{\\"u}ller, Mark Niklas and Vechev, Martin},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {37},
+  year = {2024},
+  eprint = {2403.03945},
+  archiveprefix = {arXiv},
+}"""

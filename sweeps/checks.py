@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Attack, Case, Spec, Start
+from bench.attacks import Case, Spec, Start
 from bench.attacks.closure import BatchClosure
 from bench.attacks.dlg import DLG
 from bench.datasets import Dataset, Images, open_dataset
@@ -23,6 +23,7 @@ from bench.victim import with_layers
 from defenses import Defense, Point
 from defenses.configured import SettingError
 from defenses.errors import UserError, one_line
+from sweeps.refusals import without_refused
 from sweeps.spec import Changes, Choice, Sweep, read_sweep
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
@@ -51,6 +52,9 @@ def load_sweep(
     problems += check(replace(sweep, datasets=at_hand), data_root)
     if not problems and download and at_hand != sweep.datasets:
         problems = check(sweep, data_root)
+    if not problems:
+        ready = sweep.datasets if download else at_hand
+        sweep, problems = without_refused(sweep, ready, data_root)
     if problems:
         raise UserError(*(f"{file}: {problem}" for problem in problems))
     return sweep
@@ -98,11 +102,6 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
         build = partial(model.value.build, images.shape, images.classes, seed)
         found = list(model_problems(build, images, batch, labels, batched))
         problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
-        for attack in () if found else sweep.attacks:
-            text = refusal(attack.value, build(), images, len(batch))
-            problems += (
-                [f"{attack.place}: {attack.value} on {model.value} and {name}: {text}"] if text else []
-            )
         for choice in () if found else sweep.defenses:
             if Point.MODEL in choice.value.points():
                 build = partial(_build_under, choice.value, model.value, images, seed)
@@ -128,15 +127,6 @@ def defense_problems(defense: Defense) -> Iterator[str]:
         yield f"expected a strength that is a number, got {strength!r}"
     if not isinstance(family, str):
         yield f"expected a family that is text, got {family!r}"
-
-
-def refusal(attack: Attack, network: nn.Module, images: Images, count: int) -> str:
-    """Why an attack cannot take gradients of the network; empty where it can."""
-    zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-    try:
-        return attack.refusal(Case(0, network, zeros, Spec(images.shape, images.classes, count)))
-    except Exception as error:  # noqa: BLE001  # a user's attack may raise anything
-        return f"its refusal cannot be asked: {_sentence(error)}"
 
 
 def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:

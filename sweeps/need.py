@@ -38,12 +38,15 @@ class Needs:
         self.earlier: dict[Attack, list[Attack]] = (
             {attack: attacks[:place] for place, attack in enumerate(attacks)} if sweep.spares else {}
         )
-        self.restarts, self.leak = sweep.restarts, sweep.scale.leak
+        self.sweep, self.restarts, self.leak = sweep, sweep.restarts, sweep.scale.leak
         self.done, self.scores = done, scores
 
     def of(self, trial: Trial) -> Need:
         """Whether that trial is to be run."""
+        what = trial.dataset, trial.model, trial.protocol, trial.defense
         for attack in self.earlier.get(trial.attack, ()):
+            if not self.sweep.takes(attack, *what):
+                continue
             keys = [replace(trial, attack=attack, start=start).key for start in range(self.restarts)]
             if not all(key in self.done for key in keys):
                 return Need.WAITING

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from math import prod
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar, get_origin
 
 from bench.attacks import ATTACKS, SUITES, Attack
 from bench.datasets import DATASETS, Dataset
@@ -15,7 +15,7 @@ from bench.models import MODELS, Model
 from bench.protocols import PROTOCOLS, Protocol
 from bench.training import RECIPES, Examples, Recipe
 from bench.verdicts import SCALES, Scale
-from defenses import DEFENSES, Defense, NoDefense
+from defenses import DEFENSES, Defense, NoDefense, Point
 from defenses.configured import Configured, SettingError, setting_types
 from defenses.errors import UserError
 from defenses.registry import USER_CLASS, Registry, unknown_text
@@ -72,6 +72,24 @@ class Changes:
         return " ".join(filter(None, options))
 
 
+class Meeting(NamedTuple):
+    """What an attack meets, by name: what decides whether it is for it."""
+
+    attack: str
+    dataset: str
+    model: str
+    protocol: str
+    defense: str  # empty where it leaves the model alone
+
+    @classmethod
+    def of(
+        cls, attack: Attack, dataset: Dataset, model: Model, protocol: Protocol, defense: Defense
+    ) -> "Meeting":
+        """With all that by name."""
+        changed = str(defense) if Point.MODEL in defense.points() else ""
+        return cls(str(attack), str(dataset), str(model), str(protocol), changed)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What to cross with what."""
@@ -84,6 +102,8 @@ class Sweep:
     defenses: tuple[Choice[Defense], ...]  # the undefended baseline is always among them
     model_seeds: tuple[int, ...] = (0,)
     restarts: int = 1
+    suite: str = ""  # whose attacks they are
+    refused: Mapping[Meeting, str] = field(default_factory=dict)  # left out of a suite, and why
     exhaustive: bool = True  # whether a victim that has leaked is attacked by the attacks that follow
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
     trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
@@ -106,7 +126,21 @@ class Sweep:
         pictures = sum(len(choice.indices) for choice in self.datasets)
         networks = len(self.models) * len(self.model_seeds)
         crossed = len(self.protocols) * len(self.attacks) * len(self.defenses)
-        return pictures * networks * crossed * self.restarts
+        return pictures * networks * crossed * self.restarts - self.left_out
+
+    @property
+    def left_out(self) -> int:
+        """How many trials there are not, since their attack is not for them."""
+        images = {str(choice.value): len(choice.indices) for choice in self.datasets}
+        alike = sum(Point.MODEL not in choice.value.points() for choice in self.defenses)
+        each = len(self.model_seeds) * self.restarts
+        return sum(
+            each * images[meeting.dataset] * (1 if meeting.defense else alike) for meeting in self.refused
+        )
+
+    def takes(self, attack: Attack, *others: Any) -> bool:
+        """Whether it holds trials of that attack on that; see `Meeting.of`."""
+        return not self.refused or Meeting.of(attack, *others) not in self.refused
 
     def describe(self) -> str:
         """How many trials, and of what: `18 trials = 2 images x 9 defenses`."""
@@ -119,7 +153,8 @@ class Sweep:
             "defense": len(self.defenses),
             "start": self.restarts,
         }
-        return _product("trial", self.size, counts, " at most" if self.spares else "")
+        left_out = f", less {self.left_out} that their attack is not for" if self.refused else ""
+        return _product("trial", self.size, counts, " at most" if self.spares else "") + left_out
 
     def describe_training(self) -> str:
         """How many trainings, and of what: `84 trainings = 28 defenses x 3 seeds`."""
@@ -191,6 +226,7 @@ class _Reader:
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
             protocols=self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols"),
             attacks=self.attacks(content),
+            suite=str(content.get("suite", "")),
             exhaustive=self.truth("exhaustive", content.get("exhaustive", "suite" not in content)),
             defenses=defenses,
             model_seeds=self.whole_numbers("model_seeds", content.get("model_seeds", 0)),

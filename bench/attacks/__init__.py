@@ -14,7 +14,10 @@ from bench.attacks.base import (
 )
 from bench.attacks.cosine import Cosine
 from bench.attacks.dlg import DLG
+from bench.attacks.hybrid import Hybrid
 from bench.attacks.idlg import IDLG
+from bench.attacks.linear import Linear
+from bench.attacks.recursive import Recursive
 from bench.attacks.suites import SUITES
 from defenses.registry import Registry
 
@@ -23,4 +26,4 @@ __all__ = [
     "Start", "Status",
 ]  # fmt: skip
 
-ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive])
+ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Case, Knows, NotApplicableError
-from bench.attacks.labels import output_layer
+from bench.attacks.layers import output_layer
 from bench.attacks.optimised import Candidate, Terms
 from bench.attacks.regularised import Regularised, certain
 from bench.gradients import soft_cross_entropy
@@ -16,7 +16,6 @@ from bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
 from defenses import Gradients
 
 UNIT = 1000.0  # the objective at a dummy gradient of zero
-WEIGHTS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of total variation beside it
 CLEAR = 10_000  # times its noise: so large the residual must be to be taken as known (docs/LOG.md)
 
 
@@ -30,12 +29,11 @@ class Adaptive(Regularised):
 
     name: ClassVar[str] = "adaptive"
     knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})
+    falling: ClassVar[tuple[float, ...]] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # weights of total variation
 
     def weights(self, case: Case) -> Sequence[float]:
-        """See `Regularised.weights`: never below the one of the most likely picture, times TRUST."""
-        square = square_of(case.shared, kept_of(case.account, case.shared))
-        floor = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
-        return [max(weight, floor) for weight in WEIGHTS]
+        """See `Regularised.weights`."""
+        return [max(weight, least_weight(case)) for weight in self.falling]
 
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""
@@ -67,6 +65,12 @@ class Adaptive(Regularised):
             (terms[f"weight {name}"] * (each - shared[name])).square().sum() for name, each in dummy.items()
         ]
         return torch.stack(squared).sum()
+
+
+def least_weight(case: Case) -> float:
+    """Of total variation: the one of the most likely picture under the defense's noise, times TRUST."""
+    square = square_of(case.shared, kept_of(case.account, case.shared))
+    return TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
 
 
 def _residual(case: Case) -> Tensor | None:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from bench.attacks.base import Case, NotApplicableError
 from bench.attacks.dlg import DLG
-from bench.attacks.labels import output_layer, readings
+from bench.attacks.labels import readings
+from bench.attacks.layers import output_layer
 from bench.attacks.optimised import Candidate
 from bench.attacks.regularised import certain
 from defenses import citations

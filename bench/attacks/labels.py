@@ -6,48 +6,18 @@ images their sum (Wainakh et al. 2022).
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.base import Case, NotApplicableError, Spec
-from bench.gradients import trained_parameters
+from bench.attacks.base import Case
+from bench.attacks.layers import LayerNames
 from bench.randomness import generator_for
 
 PROBES = 64  # images that stand for those that are not known, where the network's mean answer is wanted
 
 
-@dataclass(frozen=True)
-class OutputLayer:
-    """The names of the parameters that the class scores come out of."""
-
-    weight: str  # (K, features)
-    bias: str | None  # (K,)
-
-
-def output_layer(model: nn.Module, spec: Spec) -> OutputLayer:
-    """The linear layer whose output the class scores are.
-
-    Raises:
-        NotApplicableError: there is none, or its weights are not trained.
-    """
-    own = deepcopy(model)  # a model may keep what passed through it
-    outputs: list[tuple[nn.Linear, Tensor]] = []
-    for module in own.modules():
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(lambda linear, _, output: outputs.append((linear, output)))
-    with torch.no_grad():
-        scores = own(torch.zeros(spec.batch_shape, dtype=next(own.parameters()).dtype))
-    names: dict[Tensor, str] = {parameter: name for name, parameter in trained_parameters(own)}
-    for linear, output in outputs:
-        if output is scores and linear.weight in names:
-            return OutputLayer(names[linear.weight], names.get(linear.bias))
-    text = "expected a model whose class scores come from an nn.Linear, to read labels off its gradient"
-    raise NotApplicableError(text)
-
-
-def readings(case: Case, layer: OutputLayer) -> list[Tensor]:
+def readings(case: Case, layer: LayerNames) -> list[Tensor]:
     """What the labels may be, classes (N,), each reading once; the one to trust most comes first.
 
     Of one image there are three: the row of the weights with the least sum, which averages noise over the

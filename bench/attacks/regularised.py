@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Case, NotApplicableError, Status
-from bench.attacks.labels import output_layer, readings
+from bench.attacks.labels import readings
+from bench.attacks.layers import output_layer
 from bench.attacks.optimised import Candidate, Optimised, Stage, Terms
 from bench.posterior import total_variation
 from bench.steppers import HalvingLBFGS, Stepper

@@ -1,0 +1,56 @@
+"""An attack by optimisation that begins where closed forms end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from bench.attacks.adaptive import Adaptive, least_weight
+from bench.attacks.base import Case
+from bench.attacks.linear import Linear
+from bench.attacks.optimised import Candidate, Stage
+from bench.attacks.recursive import Recursive
+from bench.attacks.regularised import certain
+from bench.gradients import gradient_at
+from bench.posterior import total_variation
+
+MARGIN = 0.02  # of a start from black and white, where the sigmoid's slope is 0
+
+
+@dataclass(frozen=True)
+class Hybrid(Adaptive):
+    """`adaptive` from what `linear` or `recursive` found, which needs less smoothing than grey does."""
+
+    name: ClassVar[str] = "hybrid"
+    falling: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
+    shares: ClassVar[tuple[float, ...]] = (0.25, 0.25, 0.25, 0.25)
+
+    steps: int = 100  # outer steps, of five evaluations each
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        return Linear().refusal(example) and Recursive().refusal(example)
+
+    def candidates(self, case: Case) -> Sequence[Candidate]:
+        """See `Optimised.candidates`; of several images the labels come with them, in their order."""
+        found = (Recursive() if Linear().refusal(case) else Linear()).invert(case)
+        images = found.images.clamp(MARGIN, 1 - MARGIN)
+        candidates = super().candidates(case)
+        if found.labels is not None and case.spec.count > 1:
+            labels = certain(found.labels, case.spec.classes).to(images.dtype)
+            candidates = [replace(candidates[0], labels=labels, free_labels=False)]
+        return [
+            replace(each, images=images.logit(), stages=self._gentler(case, images, each))
+            for each in candidates
+        ]
+
+    def _gentler(self, case: Case, images: Tensor, candidate: Candidate) -> list[Stage]:
+        """The candidate's stages; smoothing does not weigh more than the start's misfit."""
+        dummy = gradient_at(case.model, images, candidate.labels.argmax(1))
+        misfit = float(self.distance(dummy, case.shared, self.terms(case)))
+        share = min(1.0, misfit / float(total_variation(images)))
+        return [
+            Stage(stage.steps, {"tv": max(share * stage.terms["tv"], least_weight(case))})
+            for stage in candidate.stages
+        ]

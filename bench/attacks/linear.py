@@ -1,0 +1,96 @@
+"""The images read off the first layer's gradient, where that is fully connected.
+
+The gradient of its weights is the outer product of its bias' gradient and the image: Phong et al. 2017,
+"Privacy-Preserving Deep Learning via Additively Homomorphic Encryption", section 3. Of several images it
+is a sum, which `bench.attacks.null_vectors` takes apart.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from skimage.restoration import denoise_tv_chambolle
+from torch import Tensor
+
+from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
+from bench.attacks.layers import InputLayer, input_layer
+from bench.attacks.null_vectors import separate
+from bench.posterior import PRIOR, TRUST, kept_of, variance_of
+from bench.rank_one import rank_one
+from defenses import citations
+
+GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Linear(Attack):
+    """One image by the best rank-one fit to what was kept; several where a ReLU follows."""
+
+    name: ClassVar[str] = "linear"
+    citation: ClassVar[str] = citations.SPEAR
+    knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})  # which entries were kept, and how noisy
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        try:
+            layer = input_layer(example.model, example.spec)
+        except NotApplicableError as error:
+            return str(error)
+        if example.spec.count > 1 and not _is_rectified(layer, example):
+            return "expected a ReLU behind the first layer, whose zeros tell several images apart"
+        return ""
+
+    def invert(self, case: Case) -> Found:
+        """See `Attack.invert`."""
+        layer = input_layer(case.model, case.spec)
+        weight, bias = (case.shared[each].double() for each in (layer.weight, layer.bias))
+        if case.spec.count == 1:
+            pixels, slopes = _one(case, layer)
+        else:
+            found = separate(weight, bias, case.spec.count, case.generator("null vectors"))
+            pixels, slopes = found.images, found.slopes * case.spec.count
+        missing = case.spec.count - len(pixels)
+        pixels = torch.cat([pixels, torch.full((missing, pixels.shape[1]), GREY, dtype=pixels.dtype)])
+        dtype = next(iter(case.shared.values())).dtype
+        images = pixels.nan_to_num(GREY, 1.0, 0.0).to(dtype).view(case.spec.batch_shape)
+        labels = _labels(case, layer, images, slopes)
+        if missing:
+            reason = f"{missing} of {case.spec.count} images could not be told apart, and are grey"
+            return Found(images, labels, status=Status.BUDGET, reason=reason)
+        return Found(images, labels, reason="solved in closed form")
+
+
+def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
+    """The image (1, pixels), and the slope of the loss in the layer's outputs (m, 1)."""
+    kept = kept_of(case.account, case.shared)
+    rows, mask = (
+        torch.cat([each[layer.weight], each[layer.bias][:, None]], 1).double() for each in (case.shared, kept)
+    )
+    slopes, right = rank_one(rows, mask)
+    image, slopes = right[:-1] / right[-1], slopes * right[-1]
+    variance = variance_of(case.account) / float(slopes.square().sum())  # of a pixel's error
+    if 0 < variance < torch.inf:  # the most likely picture under the prior, see `bench.posterior`
+        smooth = denoise_tv_chambolle(
+            image.view(case.spec.shape).numpy(), TRUST * variance / PRIOR, eps=1e-5, channel_axis=0
+        )
+        image = torch.from_numpy(smooth).flatten()
+    return image[None], slopes[:, None]
+
+
+def _labels(case: Case, layer: InputLayer, images: Tensor, slopes: Tensor) -> Tensor:
+    """The classes (N,) whose slopes in the layer's outputs point where those do that were found."""
+    count, classes = case.spec.logit_shape
+    each = torch.stack(
+        [layer.slopes(images, torch.full((count,), label))[1].double() for label in range(classes)]
+    )  # (K, N, m)
+    found = torch.zeros(count, each.shape[2], dtype=torch.float64)
+    found[: slopes.shape[1]] = slopes.T
+    return torch.cosine_similarity(each, found[None], dim=2).argmax(0)
+
+
+def _is_rectified(layer: InputLayer, example: Case) -> bool:
+    """Whether nothing passes where the layer's outputs are below 0, and something where they are above."""
+    images = torch.rand(example.spec.batch_shape, generator=example.generator("is rectified"))
+    images = images.to(next(layer.model.parameters()).dtype)
+    outputs, slopes = layer.slopes(images, torch.zeros(example.spec.count, dtype=torch.long))
+    return not slopes[outputs < 0].any() and bool(slopes[outputs > 0].any())

@@ -1,0 +1,94 @@
+"""Several images behind one gradient of a fully connected layer, told apart by the zeros of a ReLU.
+
+SPEAR: Dimitrov et al. 2024, "SPEAR: Exact Gradient Inversion of Batches in Federated Learning". The gradient
+of the weights is D X, with an image in each row of X (N, pixels), and in each column of D (m, N) the
+slope of the loss in the layer's outputs for that image, which is 0 wherever its ReLU is. A factorisation
+of rank N gives D Q^-1 and Q X for some Q (N, N), and the directions that turn many rows of the first
+into 0 are the columns of Q.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DRAWS = 3000  # at a time, of N - 1 rows
+ROUNDS = 100  # of draws, at most
+IDLE = 25  # rounds on end without anything new, after which the search is over
+LOUD = 10.0  # times the noise: rows that are less are not used
+NEAR = 3.0  # times the noise in a row that is 0, at most
+LEAST = 1e-5  # of a row, that rounding leaves at least
+ALIKE = 0.99  # cosine of the slopes of two directions that are one
+
+
+@dataclass(frozen=True)
+class Separated:
+    """What could be told apart: k images, where k may be less than N."""
+
+    images: Tensor  # (k, pixels)
+    slopes: Tensor  # (m, k)
+
+
+def separate(weight: Tensor, bias: Tensor, count: int, generator: torch.Generator) -> Separated:
+    """The images whose gradients a first layer's gradient is the sum of.
+
+    Args:
+        weight: the gradient of its weights, (m, pixels), float64.
+        bias: of its bias, (m,).
+        count: how many images there are, N.
+        generator: for the choice of rows.
+    """
+    left, sizes, right = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1), full_matrices=False)
+    rows = left[:, :count] * sizes[:count]  # (m, N)
+    freedom = (len(left) - count) * (right.shape[1] - count)
+    noise = float(sizes[count:].square().sum() / max(freedom, 1)) ** 0.5  # of each entry of the gradient
+    lengths = rows.norm(dim=1)
+    directions = _directions(rows[lengths > max(LOUD * noise, 1e-3 * float(lengths.max()))], noise, generator)
+    slopes = rows @ directions.T
+    # the bias' gradient is the sum of the slopes
+    shares = torch.linalg.lstsq(slopes, bias[:, None]).solution[:, 0] if len(directions) else bias[:0]
+    images = torch.linalg.pinv(directions.T * shares) @ right[:count, :-1]
+    return Separated(images, slopes * shares)
+
+
+def _directions(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Those (k, N) in which most rows (m, N) are 0, at most N of them; the best come first."""
+    count = rows.shape[1]
+    best, idle = rows.new_zeros(0, count), 0
+    lengths = rows.norm(dim=1)
+    near = (NEAR * noise / lengths).clamp(min=LEAST)
+    for _ in range(ROUNDS if len(rows) > count else 0):
+        drawn = _drawn(rows / lengths[:, None], near, generator)
+        known = len(best)
+        best, new = _distinct(torch.cat([best, drawn]), rows, near * lengths, known)
+        idle = 0 if new else idle + 1
+        if idle == IDLE:
+            break
+    return best
+
+
+def _drawn(units: Tensor, near: Tensor, generator: torch.Generator) -> Tensor:
+    """Directions (k, N) in which N - 1 rows are 0 that were drawn, and others besides."""
+    count = units.shape[1]
+    order = torch.rand(DRAWS, len(units), generator=generator).topk(count - 1).indices
+    _, sizes, right = torch.linalg.svd(units[order])
+    # a second direction in which they are 0 would make any of the two a mixture
+    null = right[sizes[:, -1] > LOUD * near.median()][:, -1]  # (draws, N)
+    zeros = (units @ null.T).abs() <= near[:, None]  # (m, draws)
+    many = zeros.sum(0) >= 3 * count
+    fits = [torch.linalg.svd(units[zero]).Vh[-1] for zero in zeros.T[many]]
+    return torch.stack(fits) if fits else null[:0]
+
+
+def _distinct(directions: Tensor, rows: Tensor, near: Tensor, known: int) -> tuple[Tensor, bool]:
+    """Of directions (k, N) the N in which most rows are 0; whether one is not among the first `known`."""
+    slopes = rows @ directions.T  # (m, k)
+    zeros = (slopes.abs() <= near[:, None]).sum(0)
+    slopes = torch.nn.functional.normalize(slopes, dim=0)
+    chosen: list[int] = []
+    for place in zeros.argsort(descending=True, stable=True).tolist():
+        if len(chosen) == directions.shape[1]:
+            break
+        if not bool(((slopes[:, chosen].T @ slopes[:, place]).abs() > ALIKE).any()):
+            chosen.append(place)
+    return directions[chosen], max(chosen, default=0) >= known

@@ -1,0 +1,118 @@
+"""The image layer by layer, from the last to the first, without an optimiser.
+
+After R-GAP (Zhu and Blaschko 2021) and Chen and Campbell 2021: the residual p - y and the features come out
+of the last layer's gradient; each layer's input solves linear equations (`bench.equations`), and undoing
+the activation in front of it gives the output of the layer before.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
+from bench.attacks.layers import output_layer
+from bench.chain import Activation, Chain, chain_of
+from bench.equations import Equations, Output, Solution
+from bench.posterior import kept_of
+from bench.rank_one import rank_one
+from defenses import Gradients, citations
+
+FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
+DOUBT = 10.0  # times what the equations leave unexplained, likewise
+PRECISION = 1e-8  # of a layer's equations: what float32 gradients tell to 1e-7 is worth no more
+GREY = 0.5  # what pixels are where nothing tells
+
+
+@dataclass(frozen=True)
+class Recursive(Attack):
+    """Layer by layer, in float64: networks that are a chain and end in a linear layer with a bias."""
+
+    name: ClassVar[str] = "recursive"
+    citation: ClassVar[str] = citations.RECURSIVE
+    knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})  # which entries were kept
+
+    steps: int = 2000  # of LSMR for each layer, at most
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A count of at least 1."""
+        if not 1 <= self.steps <= 10**9:
+            yield "steps", f"expected a whole number in 1..{10**9}, got {self.steps}"
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        try:
+            self._chain(example)
+        except NotApplicableError as error:
+            return str(error)
+        return ""
+
+    def invert(self, case: Case) -> Found:
+        """See `Attack.invert`."""
+        chain = self._chain(case)
+        kept = kept_of(case.account, case.shared)
+        slope = residual_of(case, kept)
+        label = slope.argmin(1)  # p - y is below 0 only where y is
+        output, unsettled = None, 0
+        for place in reversed(range(len(chain.blocks))):
+            block = chain.blocks[place]
+            before = chain.blocks[place - 1].activation if place else None
+            equations = Equations(block, chain.weights, slope, case.shared, kept, output)
+            solution = equations.solve(self.steps, _usual(before) if output else 0.0, PRECISION)
+            unsettled += not solution.settled
+            if before:
+                slope, output = back_through(before, solution, equations)
+        dtype = next(iter(case.shared.values())).dtype
+        images = solution.inputs.nan_to_num(GREY, 1.0, 0.0).to(dtype)
+        if unsettled:
+            reason = f"{unsettled} of {len(chain.blocks)} layers stopped at the limit of {self.steps} steps"
+            return Found(images, label, status=Status.BUDGET, reason=reason)
+        return Found(images, label, reason=f"{len(chain.blocks)} layers solved")
+
+    @staticmethod
+    def _chain(case: Case) -> Chain:
+        if case.spec.count > 1:
+            raise NotApplicableError(f"expected a gradient of one image, got {case.spec.count}")
+        if not output_layer(case.model, case.spec).bias:
+            raise NotApplicableError("expected a last layer with a bias, whose gradient is the residual")
+        chain = chain_of(case.model, case.spec.shape)
+        if chain.problem:
+            raise NotApplicableError(f"expected layers one after the other: {chain.problem}")
+        return chain
+
+
+def residual_of(case: Case, kept: Gradients) -> Tensor:
+    """The residual p - y (1, K): what the rows of the last layer's gradient have in common with its bias'."""
+    layer = output_layer(case.model, case.spec)
+    assert layer.bias is not None
+    rows, mask = (
+        torch.cat([each[layer.weight], each[layer.bias][:, None]], 1).double() for each in (case.shared, kept)
+    )
+    left, right = rank_one(rows, mask)
+    return (left * right[-1])[None]
+
+
+def back_through(activation: Activation, solution: Solution, equations: Equations) -> tuple[Tensor, Output]:
+    """From the output of an activation to its input: the gradient of the loss in it, and what is known of it.
+
+    An error of the outputs is divided by the slope, so each equation is multiplied with its slope.
+    """
+    (slope,) = torch.autograd.grad(
+        (equations.at_zero * equations.slope).sum(), equations.zero, retain_graph=True
+    )
+    inputs = activation.inverse(solution.inputs)
+    if activation.slope(-torch.ones(1)) == 0:
+        least = max(FLAT, DOUBT * solution.residual) * inputs.max()
+        inputs = torch.where(inputs > least, inputs, 0.0)
+    own = activation.slope(inputs)
+    return slope * own, Output(inputs, own)
+
+
+def _usual(activation: Activation | None) -> float:
+    """What a block's input is where no equation tells.
+
+    But for the last: there entries of the gradient that were dropped were small, as their features are.
+    """
+    return float(activation(torch.zeros(()))) if activation else GREY

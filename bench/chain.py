@@ -1,0 +1,225 @@
+"""A network as a chain: blocks of linear operations, each followed by an activation that can be inverted."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from operator import getitem
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, functionalize
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from bench.gradients import trained_parameters
+from bench.operations import record
+from bench.randomness import generator_for
+
+aten = torch.ops.aten
+EDGE = 1e-7  # how near to its bound an output of an activation is taken to be, at most
+LINEAR = 1e-6  # of its size: so far an operation that counts as linear may be off, by rounding
+NAMES = "sigmoid, tanh, ReLU, leaky ReLU, ELU"
+
+
+def _inverse_elu(outputs: Tensor, alpha: float = 1.0, scale: float = 1.0, into: float = 1.0) -> Tensor:
+    below = (outputs / (alpha * scale)).clamp(min=EDGE - 1).log1p() / into
+    return torch.where(outputs > 0, outputs / scale, below)
+
+
+INVERSES: dict[Any, Callable[..., Tensor]] = {
+    aten.sigmoid.default: lambda outputs: outputs.logit(EDGE),
+    aten.tanh.default: lambda outputs: outputs.clamp(EDGE - 1, 1 - EDGE).atanh(),
+    aten.relu.default: lambda outputs: outputs,
+    aten.leaky_relu.default: lambda outputs, slope=0.01: torch.where(outputs < 0, outputs / slope, outputs),
+    aten.elu.default: _inverse_elu,
+}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of each number by itself, which can be inverted where it is not flat."""
+
+    operation: Any
+    settings: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as `sigmoid`."""
+        return name_of(self.operation)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Its outputs."""
+        outputs: Tensor = self.operation(inputs, *self.settings)
+        return outputs
+
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """Inputs that give those outputs; near its bounds, or where it is flat, one of them."""
+        return INVERSES[self.operation](outputs, *self.settings)
+
+    def slope(self, inputs: Tensor) -> Tensor:
+        """Its derivative there."""
+        at = inputs.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(self(at).sum(), at)
+        return slope
+
+
+@dataclass(frozen=True)
+class Block:
+    """Operations in a row that together are linear in their input, but for a constant, and what follows."""
+
+    entry: Node  # whose value is the input
+    nodes: Sequence[Node]  # in their order
+    constants: Mapping[Node, Tensor]
+    parameters: Mapping[Node, str]  # those that are trained, by name
+    shape: torch.Size  # of the input, with a batch of one
+    activation: Activation | None  # None: its outputs are the class scores
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its trained parameters."""
+        return tuple(self.parameters.values())
+
+    def __call__(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """The outputs, before the activation, of one input.
+
+        Args:
+            inputs: of its shape, float64.
+            weights: {name: tensor} of its trained parameters at least.
+        """
+        outputs: Tensor
+        *_, outputs = self.values(inputs, weights)
+        return outputs
+
+    def values(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Iterator[Any]:
+        """The input, and then what each operation gives."""
+        given = {node: weights[name] for node, name in self.parameters.items()}
+        values: dict[Node, Any] = {self.entry: inputs, **self.constants, **given}
+        yield inputs
+        for node in self.nodes:
+            arguments, options = map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*arguments, **options)  # type: ignore[operator]
+            yield values[node]
+
+
+@dataclass
+class Chain:
+    """The blocks of a network from the image on, as far as it is a chain."""
+
+    weights: dict[str, Tensor]  # of what is trained, float64
+    blocks: list[Block] = field(default_factory=list)
+    problem: str = ""  # why it is none from there on
+
+    def inputs_of(self, image: Tensor) -> Iterator[Tensor]:
+        """Of each block, where the network is given that image (1, C, H, W)."""
+        for block in self.blocks:
+            yield image
+            if block.activation:
+                image = block.activation(block(image, self.weights))
+
+
+def chain_of(model: nn.Module, shape: tuple[int, int, int]) -> Chain:
+    """A network as a chain, for one image of that shape (C, H, W); see `Chain.problem`."""
+    own = deepcopy(model).double()  # a model may keep what passed through it
+    weights = {name: parameter.detach() for name, parameter in trained_parameters(own)}
+
+    def scores(image: Tensor, weights: dict[str, Tensor]) -> Any:
+        return functional_call(own, weights, (image,))
+
+    image = torch.zeros(1, *shape, dtype=torch.float64)
+    try:
+        operations = record(functionalize(scores), image, weights)
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+        return Chain(weights, problem=f"its operations cannot be recorded: {type(error).__name__}")
+    return _Reader(operations, weights, image).read()
+
+
+class _Reader:
+    """Cuts recorded operations where an activation can be inverted."""
+
+    def __init__(self, operations: GraphModule, weights: dict[str, Tensor], image: Tensor):
+        self.operations, self.image = operations, image
+        self.entry, *parameters = operations.graph.find_nodes(op="placeholder")
+        self.names = dict(zip(parameters, weights, strict=True))
+        self.moving = {self.entry}  # nodes whose values depend on the image
+        self.nodes: list[Node] = []  # since the entry, of those that do
+        self.chain = Chain(weights)
+
+    def read(self) -> Chain:
+        for node in self.operations.graph.nodes:
+            if node.op == "call_function" and self.moving.intersection(node.all_input_nodes):
+                self.chain.problem = self._take(node)
+            if not self.chain.problem and node.op == "output":
+                self.chain.problem = self._close(None)
+            if self.chain.problem:
+                break
+        return self.chain
+
+    def _take(self, node: Node) -> str:
+        """One more operation; what is wrong with it, if something is."""
+        here = {self.entry, *self.nodes}
+        self.moving.add(node)
+        if not here.issuperset(self.moving.intersection(node.all_input_nodes)):
+            return f"{name_of(node.target)} takes what has not passed the activation before it, too"
+        if node.target not in INVERSES:
+            self.nodes.append(node)
+            return ""
+        problem = self._close(Activation(node.target, tuple(node.args[1:])))
+        self.entry, self.nodes = node, []
+        return problem
+
+    def _close(self, activation: Activation | None) -> str:
+        """End a block; what is wrong with it, if something is."""
+        needed = _with_what_they_need(self.nodes, {self.entry})
+        block = Block(
+            self.entry,
+            [node for node in needed if node.op == "call_function"],
+            {node: getattr(self.operations, str(node.target)) for node in needed if node.op == "get_attr"},
+            {node: self.names[node] for node in needed if node.op == "placeholder"},
+            self.image.shape,
+            activation,
+        )
+        crooked = _not_linear(block, self.chain.weights)
+        if crooked:
+            return f"{crooked} is neither linear nor an activation that can be inverted ({NAMES})"
+        before = {name for each in self.chain.blocks for name in each.names}
+        twice = before.intersection(block.names)
+        if twice:
+            return f"{twice.pop()} is used in two layers"
+        self.chain.blocks.append(block)
+        outputs = block(self.image, self.chain.weights)
+        self.image = activation(outputs) if activation else outputs
+        return ""
+
+
+def _with_what_they_need(nodes: Sequence[Node], entries: set[Node]) -> list[Node]:
+    """The nodes and all that their values come from, but for the entries, in order."""
+    found: set[Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found and node not in entries:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return [node for node in nodes[0].graph.nodes if node in found] if nodes else []
+
+
+def _not_linear(block: Block, weights: Mapping[str, Tensor]) -> str:
+    """The name of the first operation that is not linear in the block's input; empty where all are."""
+    generator = generator_for("is it linear")
+    a, b = (torch.randn(block.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    points = [a, b, a + b, torch.zeros_like(a)]
+    values = zip(*(block.values(point, weights) for point in points), strict=True)
+    for node, (at_a, at_b, at_both, at_zero) in zip([block.entry, *block.nodes], values, strict=True):
+        if isinstance(at_a, Tensor) and at_a.is_floating_point():
+            off = (at_both - at_a - at_b + at_zero).abs().max()
+            if not off <= LINEAR * (at_a.abs().max() + at_b.abs().max() + at_zero.abs().max()):
+                source = node.all_input_nodes[0] if node.target is getitem else node
+                return name_of(source.target)
+    return ""
+
+
+def name_of(operation: Any) -> str:
+    """Of one of PyTorch's: `max_pool2d`."""
+    return str(operation.__name__).split(".")[0].removesuffix("_with_indices")

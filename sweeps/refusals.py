@@ -1,0 +1,71 @@
+"""Which attacks of a sweep are not for which of its networks and protocols, and why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from bench.attacks import Attack, Case, Spec
+from bench.datasets import Dataset, open_dataset
+from bench.gradients import trained_parameters
+from bench.victim import with_layers
+from defenses import Defense
+from defenses.errors import one_line
+from sweeps.grid import share_a_network
+from sweeps.spec import Choice, Meeting, Sweep
+
+
+def without_refused(
+    sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
+) -> tuple[Sweep, list[str]]:
+    """A sweep less what the attacks of its suite are not for; of attacks that it lists that is a problem.
+
+    Args:
+        sweep: one without other problems.
+        datasets: those of its data sets that are at hand.
+        data_root: where they lie.
+    """
+    found = list(_refusals(sweep, datasets, data_root))
+    if not sweep.suite:
+        lines = (
+            f"{attack.place}: {meeting.attack} on {meeting.model} and {meeting.dataset}: {text}"
+            for attack, meeting, text in found
+            if not meeting.defense
+        )
+        return sweep, list(dict.fromkeys(lines))
+    notices = (
+        f"{meeting.attack} is left out on {meeting.model}"
+        f"{' with ' + meeting.defense if meeting.defense else ''}: {text}"
+        for _, meeting, text in found
+    )
+    refused = {meeting: text for _, meeting, text in found}
+    return replace(sweep, refused=refused, notices=(*sweep.notices, *dict.fromkeys(notices))), []
+
+
+def _refusals(
+    sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
+) -> Iterator[tuple[Choice[Attack], Meeting, str]]:
+    seed = sweep.model_seeds[0]
+    networks: list[Choice[Defense]] = [group[0] for group in share_a_network(sweep.defenses)]
+    for data, model in product(datasets, sweep.models):
+        images = open_dataset(data.value, data_root)
+        plain = model.value.build(images.shape, images.classes, seed)
+        for defense, protocol in product(networks, sweep.protocols):
+            network = with_layers(defense.value, plain, model.value.address, seed).eval()
+            zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
+            spec = Spec(images.shape, images.classes, protocol.value.batch_size)
+            for attack in sweep.attacks:
+                text = refusal(attack.value, Case(0, network, zeros, spec))
+                if text:
+                    what = attack.value, data.value, model.value, protocol.value, defense.value
+                    yield attack, Meeting.of(*what), text
+
+
+def refusal(attack: Attack, example: Case) -> str:
+    """Why an attack cannot take such cases; empty where it can."""
+    try:
+        return attack.refusal(example)
+    except Exception as error:  # noqa: BLE001  # a user's attack may raise anything
+        return f"its refusal cannot be asked: {one_line(error)[:300]}"

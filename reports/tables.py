@@ -74,10 +74,12 @@ def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> I
 def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
     rows = short_attacks(rows)
     cells = attacks_alone(rows, scale)
-    table = plain_table(title(rows), list(cells.columns))
+    heads = [name.replace("(", "(\n").replace("=", "\n=") for name in cells.columns]
+    table = plain_table(title(rows), heads)
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
-        text += "; (3 of 20): only those were\nattacked, as an attack before had leaked the others"
+        text += "; (3): only so many were attacked,\nas an attack before had leaked the others"
+    cells = cells.replace(r" of \d+\)", ")", regex=True)
     put_below(table, f"{text}\n")
     for defense, values in cells.iterrows():
         table.add_row(str(defense), *values)

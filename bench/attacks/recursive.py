@@ -5,6 +5,7 @@ of the last layer's gradient; each layer's input solves linear equations (`bench
 the activation in front of it gives the output of the layer before.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,13 +17,14 @@ from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, S
 from bench.attacks.layers import output_layer
 from bench.chain import Activation, Chain, chain_of
 from bench.equations import Equations, Output, Solution
-from bench.posterior import kept_of
+from bench.posterior import kept_of, square_of, variance_of
 from bench.rank_one import rank_one
 from defenses import Gradients, citations
 
 FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
 DOUBT = 10.0  # times what the equations leave unexplained, likewise
 PRECISION = 1e-8  # of a layer's equations: what float32 gradients tell to 1e-7 is worth no more
+BELOW_NOISE = 0.01  # times the noise in the gradient, likewise (docs/LOG.md)
 GREY = 0.5  # what pixels are where nothing tells
 
 
@@ -55,12 +57,12 @@ class Recursive(Attack):
         kept = kept_of(case.account, case.shared)
         slope = residual_of(case, kept)
         label = slope.argmin(1)  # p - y is below 0 only where y is
-        output, unsettled = None, 0
+        precision, output, unsettled = _precision(case, kept), None, 0
         for place in reversed(range(len(chain.blocks))):
             block = chain.blocks[place]
             before = chain.blocks[place - 1].activation if place else None
             equations = Equations(block, chain.weights, slope, case.shared, kept, output)
-            solution = equations.solve(self.steps, _usual(before) if output else 0.0, PRECISION)
+            solution = equations.solve(self.steps, _usual(before) if output else 0.0, precision)
             unsettled += not solution.settled
             if before:
                 slope, output = back_through(before, solution, equations)
@@ -81,6 +83,13 @@ class Recursive(Attack):
         if chain.problem:
             raise NotApplicableError(f"expected layers one after the other: {chain.problem}")
         return chain
+
+
+def _precision(case: Case, kept: Gradients) -> float:
+    """To which equations are solved, in their size."""
+    entries = sum(float(each.sum()) for each in kept.values())
+    square = variance_of(case.account) * entries / square_of(case.shared, kept)  # of the noise, likewise
+    return max(PRECISION, BELOW_NOISE * math.sqrt(square))
 
 
 def residual_of(case: Case, kept: Gradients) -> Tensor:

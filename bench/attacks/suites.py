@@ -4,5 +4,5 @@ In the order in which a victim meets them, until one has leaked it: what leaks m
 """
 
 SUITES = {
-    "standard": ("linear", "recursive", "hybrid", "adaptive", "cosine", "cosine(optimizer=adam)"),
+    "standard": ("linear", "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"),
 }

@@ -66,7 +66,7 @@ class Equations:
         # recorded once: the adjoints are backward passes through these
         self.zero = torch.zeros(block.shape, dtype=torch.float64, requires_grad=True)
         self.at_zero, at_zero = self._apply(self.zero, create_graph=True)
-        self.tied = [name for name, each in at_zero.items() if each.requires_grad]  # to the input
+        self.tied = [name for name in block.names if name not in self._untied()]
         self.gradients_at_zero = {name: at_zero[name] for name in self.tied}
         self.kept = {name: kept[name].double() for name in self.tied}
         self.sizes = [slope.numel() if output else 0, *(self.kept[name].numel() for name in self.tied)]
@@ -122,6 +122,17 @@ class Equations:
         left, whole = (float(np.linalg.norm(each)) for each in (self.right - self.times(found), self.right))
         inputs = torch.from_numpy(found).view(self.block.shape)
         return Solution(inputs, int(taken), why != _OUT_OF_STEPS, left / whole if whole else 0.0)
+
+    def _untied(self) -> set[str]:
+        """The weights whose gradient does not depend on the input: what is added, such as a bias."""
+        generator = generator_for("is it tied")
+        slope, *inputs = (
+            torch.randn(shape, generator=generator, dtype=torch.float64)
+            for shape in (self.slope.shape, self.zero.shape, self.zero.shape)
+        )
+        outputs = [(slope * self.block(each, self.weights)).sum() for each in inputs]
+        here, there = (torch.autograd.grad(each, list(self.weights.values())) for each in outputs)
+        return {name for name, a, b in zip(self.weights, here, there, strict=True) if torch.allclose(a, b)}
 
     def _apply(self, inputs: Tensor, create_graph: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """The block's output, and the gradient of <slope, output> in its weights."""

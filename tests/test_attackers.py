@@ -26,6 +26,9 @@ SHORT = {
     "idlg": "idlg(steps=3)",
     "cosine": "cosine(steps=20)",
     "adaptive": "adaptive(steps=20)",
+    "linear": "linear",
+    "recursive": "recursive(steps=50)",
+    "hybrid": "hybrid(steps=5)",
 }
 ADAM = "cosine(optimizer=adam, steps=20)"
 
@@ -44,7 +47,8 @@ def test_every_attack_is_tried_here():
 @pytest.mark.parametrize("attack", [*SHORT.values(), ADAM])
 def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatch, attack):
     """The client is exchanged for one that has other images and labels, but shares the same gradient."""
-    trials = [make_trial(attack=attack, defense=each) for each in ("none", "prune(ratio=0.5)")]
+    model = "mlp(hidden=[32])" if attack == "linear" else "lenet"
+    trials = [make_trial(attack=attack, defense=each, model=model) for each in ("none", "prune(ratio=0.5)")]
     honest = outcome(trials)
     victim = victim_of(trials[0], DATA)
     liar = dataclasses.replace(victim, batch=1 - victim.batch, labels=(victim.labels + 3) % 10)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bench.attacks import Case, NotApplicableError, Spec
-from bench.attacks.labels import OutputLayer, output_layer, readings
+from bench.attacks.labels import readings
+from bench.attacks.layers import LayerNames, output_layer
 from bench.gradients import shared_gradient
 from bench.trial import prepare, victim_of
 
@@ -56,7 +57,7 @@ def test_a_layer_without_bias_is_enough(bias):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Sigmoid(), nn.Linear(20, 5, bias=bias))
     images, labels = torch.rand(3, 3, 8, 8), torch.tensor([4, 0, 4])
     layer = output_layer(model, SPEC)
-    assert layer == OutputLayer("3.weight", "3.bias" if bias else None)
+    assert layer == LayerNames("3.weight", "3.bias" if bias else None)
     for count in (1, 3):
         shared = shared_gradient(model, images[:count], labels[:count])
         (found,) = readings(Case(0, model, shared, Spec((3, 8, 8), 5, count)), layer)
@@ -76,7 +77,7 @@ class Named(nn.Module):
 
 
 def test_the_layer_is_the_one_that_the_scores_come_from():
-    assert output_layer(Named(), SPEC) == OutputLayer("last.weight", "last.bias")
+    assert output_layer(Named(), SPEC) == LayerNames("last.weight", "last.bias")
 
 
 @pytest.mark.parametrize(

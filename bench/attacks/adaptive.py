@@ -16,6 +16,7 @@ from bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
 from defenses import Gradients
 
 UNIT = 1000.0  # the objective at a dummy gradient of zero
+MOST = 1e9  # weight of total variation
 CLEAR = 10_000  # times its noise: so large the residual must be to be taken as known (docs/LOG.md)
 
 
@@ -70,7 +71,8 @@ class Adaptive(Regularised):
 def least_weight(case: Case) -> float:
     """Of total variation: the one of the most likely picture under the defense's noise, times TRUST."""
     square = square_of(case.shared, kept_of(case.account, case.shared))
-    return TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
+    weight = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
+    return min(weight, MOST)  # of a gradient of nothing
 
 
 def _residual(case: Case) -> Tensor | None:

@@ -68,8 +68,9 @@ def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
     )
     slopes, right = rank_one(rows, mask)
     image, slopes = right[:-1] / right[-1], slopes * right[-1]
-    variance = variance_of(case.account) / float(slopes.square().sum())  # of a pixel's error
-    if 0 < variance < torch.inf:  # the most likely picture under the prior, see `bench.posterior`
+    square = float(slopes.square().sum())
+    variance = variance_of(case.account) / square if square > 0 else 0.0  # of a pixel's error
+    if variance:  # the most likely picture under the prior, see `bench.posterior`
         smooth = denoise_tv_chambolle(
             image.view(case.spec.shape).numpy(), TRUST * variance / PRIOR, eps=1e-5, channel_axis=0
         )

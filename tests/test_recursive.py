@@ -1,0 +1,185 @@
+"""The attack layer by layer, and the one by optimisation that begins where it ends."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.attacks import ATTACKS, Case, NotApplicableError, Resources, Spec, Status
+from bench.attacks.adaptive import Adaptive
+from bench.attacks.hybrid import Hybrid
+from bench.attacks.recursive import Recursive
+from bench.gradients import shared_gradient
+from bench.trial import Conditions, prepare, run_trials
+from defenses import Account
+from defenses.configured import SettingError
+
+DATA = Path("data")
+
+
+def row_of(trial):
+    (result,) = run_trials([trial], Conditions(Resources(slots=2)))
+    return result.row
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "defense"),
+    [
+        ("lenet", "cifar10-sample", "none"),
+        ("lenet", "cifar10-sample", "prune(ratio=0.2)"),
+        ("lenet", "lfw-subset", "none"),
+        ("lenet(weights=default)", "cifar10-sample", "none"),
+        ("lenet(activation=tanh, weights=default)", "cifar10-sample", "float16"),
+        ("lenet(activation=relu)", "mnist-sample", "none"),
+        ("mlp(hidden=[60,40], activation=tanh)", "mnist-sample", "int8"),
+    ],
+)
+def test_networks_are_solved(make_trial, model, dataset, defense):
+    row = row_of(make_trial(attack="recursive", model=model, dataset=dataset, defense=defense))
+    assert row.ssim > 0.99
+    assert row.label_correct
+    assert (row.status, row.threat) == ("converged", "defense")
+    assert row.reason.endswith("layers solved")
+
+
+def plainly(model, shared, shape):
+    """The image behind a gradient, with dense matrices: convolutions, sigmoids and a linear layer."""
+    *convolutions, last = [
+        (f"{place}", layer) for place, layer in enumerate(model) if list(layer.parameters())
+    ]
+    slope = shared[f"{last[0]}.bias"].double()  # p - y
+    features = shared[f"{last[0]}.weight"].double().T @ slope / slope.square().sum()
+    slope = slope @ last[1].weight.detach().double()
+    for name, layer in reversed(convolutions):
+        outputs = features.view(1, layer.out_channels, 4, 4)
+        certain = (outputs * (1 - outputs)).flatten()
+        slope = (slope.flatten() * certain).view(layer.out_channels, -1)
+        size = shape if layer.in_channels == shape[0] else (layer.in_channels, 4, 4)
+        units = torch.eye(int(np.prod(size)), dtype=torch.float64).view(-1, *size)
+        convolve = partial(nn.functional.conv2d, stride=layer.stride, padding=layer.padding)
+        linear = convolve(units, layer.weight.detach().double()).flatten(1).T
+        patches = nn.functional.unfold(units, 3, padding=layer.padding, stride=layer.stride)
+        gradient = torch.einsum("op,ukp->uok", slope, patches).flatten(1).T
+        known = (outputs.logit() - layer.bias.detach().double()[:, None, None]).flatten()
+        rows = [certain[:, None] * linear, gradient]
+        right = [certain * known, shared[f"{name}.weight"].double().flatten()]
+        scales = [each.square().sum(1).mean() ** -0.5 for each in rows]
+        rows, right = (
+            torch.cat([scale * each for scale, each in zip(scales, parts, strict=True)])
+            for parts in (rows, right)
+        )
+        features = torch.linalg.lstsq(rows, right[:, None]).solution[:, 0]
+        slope = slope.flatten() @ linear
+    return features.view(shape)
+
+
+def small_network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1, stride=2), nn.Sigmoid(),
+        nn.Conv2d(6, 6, 3, padding=1), nn.Sigmoid(),
+        nn.Flatten(), nn.Linear(96, 4),
+    )  # fmt: skip
+
+
+def test_it_is_a_plain_rendering_with_dense_matrices():
+    model, image = small_network(), torch.rand(1, 1, 8, 8)
+    shared = shared_gradient(model, image, torch.tensor([2]))
+    found = Recursive().invert(Case(0, model, shared, Spec((1, 8, 8), 4), (), Account()))
+    plain = plainly(model, shared, (1, 8, 8))
+    assert torch.allclose(found.images[0].double(), plain, atol=1e-3)
+    assert torch.allclose(found.images, image, atol=1e-2)
+    assert found.labels.tolist() == [2]
+
+
+def test_what_was_dropped_counts_for_nothing():
+    """Zeros in the place of a tenth of the entries, told or not."""
+    model, image = small_network(), torch.rand(1, 1, 8, 8)
+    shared = shared_gradient(model, image, torch.tensor([2]))
+    kept = {name: each.abs() >= each.abs().flatten().quantile(0.1) for name, each in shared.items()}
+    pruned = {name: each * kept[name] for name, each in shared.items()}
+    told, not_told = (
+        Recursive().invert(Case(0, model, pruned, Spec((1, 8, 8), 4), (), account)).images - image
+        for account in (Account(kept), None)
+    )
+    assert told.norm() < 0.1 * not_told.norm()
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "text"),
+    [
+        (small_network(), 2, "expected a gradient of one image, got 2"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Softplus()), 1, "come from an nn.Linear"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False)), 1, "expected a last layer with a bias"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 4)),
+            1,
+            "expected layers one after the other: max_pool2d is neither linear nor an activation",
+        ),
+    ],
+)
+def test_what_it_cannot_take_is_said_before_the_start(model, count, text):
+    shared = {name: torch.zeros_like(each) for name, each in model.named_parameters()}
+    case = Case(0, model, shared, Spec((1, 8, 8), 4, count))
+    assert text in Recursive().refusal(case)
+    with pytest.raises(NotApplicableError, match="expected"):
+        Recursive().invert(case)
+
+
+def test_too_few_steps_are_told():
+    model = small_network()
+    shared = shared_gradient(model, torch.rand(1, 1, 8, 8), torch.tensor([2]))
+    found = Recursive(steps=3).invert(Case(0, model, shared, Spec((1, 8, 8), 4), (), Account()))
+    assert found.status is Status.BUDGET
+    assert found.reason == "2 of 3 layers stopped at the limit of 3 steps"
+
+
+@pytest.mark.parametrize("attack", ["recursive", "hybrid(steps=2)", "linear"])
+def test_a_gradient_of_nothing_gives_a_picture(attack):
+    """As a network has that is sure of an image."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 4))
+    shared = {name: torch.zeros_like(each) for name, each in model.named_parameters()}
+    own = ATTACKS.parse(attack)
+    cases = iter([Case(0, model, shared, Spec((1, 8, 8), 4), (), Account(variance=0.01))])
+    ((_, found),) = own.run(cases, lambda *_: None, Resources())
+    assert found.images.isfinite().all()
+
+
+def test_steps_are_at_least_one():
+    with pytest.raises(SettingError) as error:
+        Recursive(steps=0)
+    assert error.value.problems == [("steps", "expected a whole number in 1..1000000000, got 0")]
+
+
+# from there on by optimisation
+
+
+def test_hybrid_goes_on_where_rounding_stops_the_equations(make_trial):
+    found = {
+        name: row_of(make_trial(attack=name, defense="bfloat16", index=1)) for name in ("recursive", "hybrid")
+    }
+    assert found["recursive"].ssim < 0.85
+    assert found["hybrid"].ssim > 0.95
+
+
+def test_hybrid_leaves_a_good_start_alone(make_trial):
+    """On a network whose gradient hardly feels the image, smoothing would win."""
+    model = "lenet(weights=default)"
+    assert row_of(make_trial(attack="hybrid", model=model)).ssim > 0.99
+    assert row_of(make_trial(attack="adaptive", model=model)).ssim < 0.7
+
+
+def test_hybrid_is_adaptive_from_another_start(make_trial):
+    case, _, _ = prepare(make_trial(defense="gaussian(variance=0.00001)"), 0, DATA)
+    case = Case(0, case.model, case.shared, case.spec, case.purpose, Account(variance=1e-5))
+    (own,), (plain,) = Hybrid().candidates(case), Adaptive().candidates(case)
+    start = Recursive().invert(case).images.clamp(0.02, 0.98)
+    assert torch.allclose(own.images.sigmoid(), start, atol=1e-6)
+    assert torch.equal(own.labels, plain.labels)
+    weights = [stage.terms["tv"] for stage in own.stages]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] <= 1
+    assert weights[-1] >= plain.stages[-1].terms["tv"] > 0.03  # the floor that noise sets

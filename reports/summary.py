@@ -69,7 +69,8 @@ def attacks_alone(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     leaked to another attack and was not attacked again.
     """
     kept, best = kept_starts(rows), strongest(rows, scale)
-    attacks = list(rows["attack"].value_counts().index)  # the first of a suite have most
+    counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
+    attacks = list(counts.sort_values(ascending=False, kind="stable").index)
     defenses = defense_order(rows)
     own = kept.groupby(["defense", "attack"])["ssim"].agg(["median", "count"]).to_dict("index")
     tried = set(zip(rows["defense"], rows["attack"], strict=True))

@@ -132,7 +132,8 @@ SWEEP = "datasets: [{name: cifar10-sample, indices: 0-1}]\ndefenses: [none, int8
 def test_a_suite_stands_for_its_attacks(write, tmp_path):
     sweep = load_sweep(write("mine.yaml", SWEEP + "suite: standard\n"), tmp_path)
     assert [str(each.value) for each in sweep.attacks] == list(SUITES["standard"])
-    listed = load_sweep(write("listed.yaml", SWEEP + f"attacks: {list(SUITES['standard'])}\n"), tmp_path)
+    fitting = [each for each in SUITES["standard"] if each != "linear"]  # which no LeNet is for
+    listed = load_sweep(write("listed.yaml", SWEEP + f"attacks: {fitting}\n"), tmp_path)
     assert [each.key for each in trials(sweep)] == [each.key for each in trials(listed)]
     assert {str(ATTACKS.parse(each)) for each in SUITES["standard"]} == set(SUITES["standard"])
 

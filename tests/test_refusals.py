@@ -1,0 +1,92 @@
+"""A suite leaves out what its attacks are not for; of attacks that are listed it is a mistake."""
+
+import pytest
+
+import leakbench
+from defenses.errors import UserError
+from sweeps.checks import load_sweep
+from sweeps.grid import trials
+from sweeps.need import Need, Needs, Score
+from sweeps.plan import plan
+
+MODELS = "datasets: [{name: mnist-sample, indices: 0-1}]\nmodels: [lenet, 'mlp(hidden=[16])']\n"
+SUITE = MODELS + "defenses: [none, int8]\nsuite: standard\n"
+FIRST_LAYER = "expected a model whose first layer is an nn.Linear with a bias, on all pixels"
+LAYERED = """
+from dataclasses import dataclass
+from torch import nn
+from defenses import Defense
+@dataclass(frozen=True)
+class Pooled(Defense):
+    def change_model(self, network):
+        return nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), network)
+"""
+
+
+def meetings(sweep):
+    return {(str(each.attack), str(each.model), str(each.defense)) for each in trials(sweep)}
+
+
+def test_a_suite_has_no_trials_of_what_an_attack_is_not_for(write, tmp_path):
+    sweep = load_sweep(write("mine.yaml", SUITE), tmp_path)
+    assert {str(attack) for attack, model, _ in meetings(sweep) if model == "lenet"} == {
+        "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"
+    }  # fmt: skip
+    assert ("linear", "mlp(hidden=[16])", "int8") in meetings(sweep)
+    assert sweep.notices == (f"linear is left out on lenet: {FIRST_LAYER}",)
+    assert len(sweep) == len(list(trials(sweep))) == 2 * 2 * (6 + 5)
+    expected = "2 images x 2 models x 6 attacks x 2 defenses, less 4 that their attack is not for"
+    assert sweep.describe() == f"44 trials at most = {expected}"
+
+
+def test_of_listed_attacks_it_is_a_mistake(write, tmp_path):
+    text = SUITE.replace("suite: standard", "attacks: [dlg, linear, recursive]")
+    protocols = "protocols: [fedsgd, {name: fedsgd, batch_size: 2}]\n"
+    with pytest.raises(UserError) as error:
+        load_sweep(write("mine.yaml", text + protocols), tmp_path)
+    lines = [line.partition(": ")[2] for line in error.value.problems]
+    one = "expected a gradient of one image, got 2"
+    assert set(lines) == {
+        f"attacks[1]: linear on lenet and mnist-sample: {FIRST_LAYER}",
+        "attacks[1]: linear on mlp(hidden=[16]) and mnist-sample: expected a ReLU behind the first layer, "
+        "whose zeros tell several images apart",
+        f"attacks[2]: recursive on lenet and mnist-sample: {one}",
+        f"attacks[2]: recursive on mlp(hidden=[16]) and mnist-sample: {one}",
+    }
+
+
+def test_layers_that_a_defense_adds_count(write, tmp_path):
+    path = write("pooled.py", LAYERED)
+    text = SUITE.replace("int8", f"'{path}:Pooled'")
+    sweep = load_sweep(write("mine.yaml", text), tmp_path)
+    attacks = {attack for attack, _, defense in meetings(sweep) if defense.endswith("Pooled")}
+    assert attacks == {"adaptive", "cosine", "cosine(optimizer=adam)"}
+    (notice,) = [each for each in sweep.notices if each.startswith("recursive is left out on lenet")]
+    assert notice.startswith(f"recursive is left out on lenet with {path}:Pooled: expected layers one after")
+    assert len(sweep) == len(list(trials(sweep)))
+
+
+def test_nothing_waits_for_an_attack_that_is_left_out(write, tmp_path):
+    """On a LeNet `recursive` is the first, on a fully connected network `linear` is."""
+    sweep = load_sweep(write("mine.yaml", SUITE), tmp_path)
+    due = {(str(each.attack), str(each.model)) for each in plan(sweep, {})}
+    assert due == {("recursive", "lenet"), ("linear", "mlp(hidden=[16])")}
+    first = next(each for each in trials(sweep) if str(each.attack) == "recursive")
+    adaptive = next(
+        each
+        for each in trials(sweep)
+        if str(each.attack) == "adaptive" and str(each.model) == "lenet" and each.index == first.index
+    )
+    for ssim, need in ((0.95, Need.SETTLED), (0.5, Need.DUE)):
+        assert Needs(sweep, {first.key}, {first.key: Score(None, ssim)}).of(adaptive) is need
+
+
+def test_a_run_of_a_suite_tells_what_is_left_out(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = write("mine.yaml", SUITE.replace("lenet, ", "").replace("none, int8", "none"))
+    assert leakbench.main(["sweep", str(file), "--no-figures", "--jobs", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "linear" in text
+    assert "2/2" in text
+    assert leakbench.main(["sweep", str(file), "--dry-run"]) == 0
+    assert "0 trials would run" in capsys.readouterr().out

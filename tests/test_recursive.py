@@ -1,5 +1,6 @@
 """The attack layer by layer, and the one by optimisation that begins where it ends."""
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import ATTACKS, Case, NotApplicableError, Resources, Spec, Status
+from bench.attacks import ATTACKS, Case, Found, NotApplicableError, Resources, Spec, Status
 from bench.attacks.adaptive import Adaptive
 from bench.attacks.hybrid import Hybrid
 from bench.attacks.recursive import Recursive
@@ -183,3 +184,12 @@ def test_hybrid_is_adaptive_from_another_start(make_trial):
     assert weights == sorted(weights, reverse=True)
     assert weights[0] <= 1
     assert weights[-1] >= plain.stages[-1].terms["tv"] > 0.03  # the floor that noise sets
+
+
+def test_where_it_begins_is_part_of_its_time(make_trial, monkeypatch):
+    def slowly(self, case):
+        time.sleep(0.5)
+        return Found(torch.full(case.spec.batch_shape, 0.5), torch.tensor([0]))
+
+    monkeypatch.setattr(Recursive, "invert", slowly)
+    assert row_of(make_trial(attack="hybrid(steps=1)")).seconds >= 0.5

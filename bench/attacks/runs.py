@@ -1,6 +1,7 @@
 """A case on its way through the batched engine: its candidates, their race, its stages."""
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -118,11 +119,14 @@ class Feed:
         return self.waiting.popleft()
 
     def _begin(self, case: Case) -> None:
+        began = time.perf_counter()
         candidates = self.attack.candidates(case)
+        each = (time.perf_counter() - began) / max(len(candidates), 1)  # where it begins is its work, too
         self.unfinished[case.number] = case
         race = Race(len(candidates)) if len(candidates) > 1 else None
         for candidate in candidates:
-            self.waiting.append(Run(case, candidate, race, candidate.variable, candidate.variable))
+            variable = candidate.variable
+            self.waiting.append(Run(case, candidate, race, variable, variable, seconds=each))
 
     def goes_on(self, run: Run) -> None:
         """It has won its race, and waits for a slot."""

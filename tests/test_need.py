@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up import table
 from rich.console import Console
-from running import ROOT, inside, stored
+from running import inside, stored
 
 from bench.attacks import SUITES
 from bench.verdicts import Scale
@@ -28,11 +28,11 @@ attacks: [%s, %s]
 restarts: 2
 exhaustive: false
 """ % (FIRST, SECOND)  # noqa: UP031  # braces are YAML's
-SWEEP = f"""
-datasets: [{{name: mnist-sample, indices: 0-2}}]
+SWEEP = """
+datasets: [{name: mnist-sample, indices: 0-2}]
 models: ['mlp(hidden=[16])']
 defenses: [none, gaussian(variance=1.0), prune(ratio=0.5)]
-attacks: ['{ROOT}/examples/first_layer.py:FirstLayer', dlg(steps=2)]
+attacks: [linear, dlg(steps=2)]
 exhaustive: false
 """
 
@@ -130,12 +130,12 @@ def runs(tmp_path_factory):
     """The same sweep as it is, with every attack, and stopped after the first attack and taken up again."""
     folder = tmp_path_factory.mktemp("need")
     (folder / "mine.yaml").write_text(SWEEP)
-    assert inside(folder, "sweep", "mine.yaml", "--out", "spared", "--jobs", "1") == 0
-    assert inside(folder, "sweep", "mine.yaml", "--out", "all", "--jobs", "1", "--exhaustive") == 0
+    assert inside(folder, "sweep", "mine.yaml", "--out", "spared", "--executor", "inline") == 0
+    assert inside(folder, "sweep", "mine.yaml", "--out", "all", "--executor", "inline", "--exhaustive") == 0
     (folder / "mine.yaml").write_text(SWEEP.replace(", dlg(steps=2)]", "]"))
-    assert inside(folder, "sweep", "mine.yaml", "--out", "resumed", "--jobs", "1") == 0
+    assert inside(folder, "sweep", "mine.yaml", "--out", "resumed", "--executor", "inline") == 0
     (folder / "mine.yaml").write_text(SWEEP)
-    assert inside(folder, "sweep", "mine.yaml", "--out", "resumed", "--jobs", "1") == 0
+    assert inside(folder, "sweep", "mine.yaml", "--out", "resumed", "--executor", "inline") == 0
     return folder
 
 
@@ -204,10 +204,12 @@ def test_what_is_foretold_is_the_most_that_can_be(runs, capsys):
 
 
 def test_exhaustive_fills_in_what_was_spared(runs, capsys):
-    assert inside(runs, "sweep", "mine.yaml", "--out", "resumed", "--jobs", "1", "--exhaustive") == 0
+    assert inside(runs, "sweep", "mine.yaml", "--out", "resumed", "--executor", "inline", "--exhaustive") == 0
     assert "12 trials are there already, 6 to run" in capsys.readouterr().out
     assert stored(runs / "resumed").equals(stored(runs / "all"))
-    assert inside(runs, "sweep", "mine.yaml", "--out", "resumed", "--jobs", "1") == 0  # takes nothing away
+    assert (
+        inside(runs, "sweep", "mine.yaml", "--out", "resumed", "--executor", "inline") == 0
+    )  # takes nothing away
     assert len(stored(runs / "resumed")) == 18
 
 
@@ -230,11 +232,11 @@ def test_failed_trials_run_again_wherever_they_stand(write, tmp_path):
     write("fails.py", FAILS)
     write("mine.yaml", SWEEP.replace("prune(ratio=0.5)", "'fails.py:Fails'"))
     write("broken", "")
-    inside(tmp_path, "sweep", "mine.yaml", "--jobs", "1")
+    inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline")
     rows = stored(tmp_path / "runs" / "mine")
     assert (rows[rows["defense"] == "fails.py:Fails"]["status"] == "error").to_list() == [True] * 6
     (tmp_path / "broken").unlink()
-    assert inside(tmp_path, "sweep", "mine.yaml", "--jobs", "1", "--retry", "errors") == 0
+    assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline", "--retry", "errors") == 0
     rows = stored(tmp_path / "runs" / "mine")
     assert (rows["status"] != "error").all()
     assert len(rows[rows["defense"] == "fails.py:Fails"]) == 6

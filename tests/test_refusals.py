@@ -84,7 +84,7 @@ def test_nothing_waits_for_an_attack_that_is_left_out(write, tmp_path):
 def test_a_run_of_a_suite_tells_what_is_left_out(write, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = write("mine.yaml", SUITE.replace("lenet, ", "").replace("none, int8", "none"))
-    assert leakbench.main(["sweep", str(file), "--no-figures", "--jobs", "1"]) == 0
+    assert leakbench.main(["sweep", str(file), "--no-figures", "--executor", "inline"]) == 0
     text = capsys.readouterr().out
     assert "linear" in text
     assert "2/2" in text

@@ -15,11 +15,10 @@ from torch import Tensor
 from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
 from bench.attacks.layers import InputLayer, input_layer
 from bench.attacks.null_vectors import separate
+from bench.attacks.recursive import FAR, GREY
 from bench.posterior import PRIOR, TRUST, kept_of, variance_of
 from bench.rank_one import rank_one
 from defenses import citations
-
-GREY = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Linear(Attack):
         missing = case.spec.count - len(pixels)
         pixels = torch.cat([pixels, torch.full((missing, pixels.shape[1]), GREY, dtype=pixels.dtype)])
         dtype = next(iter(case.shared.values())).dtype
-        images = pixels.nan_to_num(GREY, 1.0, 0.0).to(dtype).view(case.spec.batch_shape)
+        images = pixels.nan_to_num(GREY).clamp(-FAR, FAR).to(dtype).view(case.spec.batch_shape)
         labels = _labels(case, layer, images, slopes)
         if missing:
             reason = f"{missing} of {case.spec.count} images could not be told apart, and are grey"
@@ -67,7 +66,7 @@ def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
         torch.cat([each[layer.weight], each[layer.bias][:, None]], 1).double() for each in (case.shared, kept)
     )
     slopes, right = rank_one(rows, mask)
-    image, slopes = right[:-1] / right[-1], slopes * right[-1]
+    image, slopes = (right[:-1] / right[-1]).nan_to_num(GREY).clamp(-FAR, FAR), slopes * right[-1]
     square = float(slopes.square().sum())
     variance = variance_of(case.account) / square if square > 0 else 0.0  # of a pixel's error
     if variance:  # the most likely picture under the prior, see `bench.posterior`

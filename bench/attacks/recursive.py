@@ -26,6 +26,7 @@ DOUBT = 10.0  # times what the equations leave unexplained, likewise
 PRECISION = 1e-8  # of a layer's equations: what float32 gradients tell to 1e-7 is worth no more
 BELOW_NOISE = 0.01  # times the noise in the gradient, likewise (docs/LOG.md)
 GREY = 0.5  # what pixels are where nothing tells
+FAR = 1e6  # from any picture, of which float32 has the square
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Recursive(Attack):
             if before:
                 slope, output = back_through(before, solution, equations)
         dtype = next(iter(case.shared.values())).dtype
-        images = solution.inputs.nan_to_num(GREY, 1.0, 0.0).to(dtype)
+        images = solution.inputs.nan_to_num(GREY).clamp(-FAR, FAR).to(dtype)
         if unsettled:
             reason = f"{unsettled} of {len(chain.blocks)} layers stopped at the limit of {self.steps} steps"
             return Found(images, label, status=Status.BUDGET, reason=reason)

@@ -26,14 +26,14 @@ training:
   epochs: 1
 """
 VENV = Path(sys.prefix)
-SMALL_COMPARISON = "--against float16 --data mnist-sample --model 'mlp(hidden=[16])'"
+SMALL_COMPARISON = "--against float16 --data mnist-sample --model 'mlp(hidden=[16])' --jobs 1"
 TARGETS = {  # of the Makefile, in an order in which they can be run
     "help": [],
     "sweep": ["SWEEP=small.yaml", "OUT=runs/small"],
     "figures": ["OUT=runs/small"],
     "csv": ["OUT=runs/small"],
     "compare": ["DEFENSE=examples/sign.py", f"ARGS={SMALL_COMPARISON}"],
-    "paper": ["ARGS=--sweeps paper"],
+    "paper": ["ARGS=--sweeps paper --jobs 1"],
     "bench": ["SMALL=1"],
     "torture": ["N=1"],
     "reference": [],

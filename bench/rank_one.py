@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from defenses import Gradients
+
 ROUNDS = 100
 TINY = 1e-300
 
@@ -17,11 +19,28 @@ def rank_one(matrix: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         matrix: float64.
         kept: 1 for each entry that counts, else 0.
     """
-    left, sizes, right = torch.linalg.svd(matrix * kept, full_matrices=False)
+    known = kept * matrix
+    left, sizes, right = torch.linalg.svd(known, full_matrices=False)
     a, b = left[:, 0] * sizes[0], right[0]
     if bool(kept.all()):
         return a, b
     for _ in range(ROUNDS):
-        b = (kept * matrix).T @ a / (kept.T @ a.square()).clamp(min=TINY)
-        a = (kept * matrix) @ b / (kept @ b.square()).clamp(min=TINY)
+        b = known.T @ a / (kept.T @ a.square()).clamp(min=TINY)
+        a = known @ b / (kept @ b.square()).clamp(min=TINY)
     return a, b
+
+
+def layer_of_rank_one(shared: Gradients, kept: Gradients, weight: str, bias: str) -> tuple[Tensor, Tensor]:
+    """Of one image: the slope of the loss in a linear layer's outputs (m,), and the layer's inputs (n,).
+
+    The gradient of its weights and its bias together is the outer product of the slope and (inputs, 1).
+
+    Args:
+        shared: {parameter name: gradient}.
+        kept: 1 for each entry of it that counts, else 0.
+        weight: the name of the layer's weights.
+        bias: the name of its bias.
+    """
+    rows, mask = (torch.cat([each[weight], each[bias][:, None]], 1).double() for each in (shared, kept))
+    slope, right = rank_one(rows, mask)
+    return slope * right[-1], right[:-1] / right[-1]

@@ -34,7 +34,8 @@ class Adaptive(Regularised):
 
     def weights(self, case: Case) -> Sequence[float]:
         """See `Regularised.weights`."""
-        return [max(weight, least_weight(case)) for weight in self.falling]
+        least = least_weight(case)
+        return [max(weight, least) for weight in self.falling]
 
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""

@@ -50,7 +50,7 @@ class Hybrid(Adaptive):
         dummy = gradient_at(case.model, images, candidate.labels.argmax(1))
         misfit = float(self.distance(dummy, case.shared, self.terms(case)))
         share = min(1.0, misfit / float(total_variation(images)))
+        least = least_weight(case)
         return [
-            Stage(stage.steps, {"tv": max(share * stage.terms["tv"], least_weight(case))})
-            for stage in candidate.stages
+            Stage(stage.steps, {"tv": max(share * stage.terms["tv"], least)}) for stage in candidate.stages
         ]

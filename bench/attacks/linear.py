@@ -17,7 +17,7 @@ from bench.attacks.layers import InputLayer, input_layer
 from bench.attacks.null_vectors import separate
 from bench.attacks.recursive import FAR, GREY
 from bench.posterior import PRIOR, TRUST, kept_of, variance_of
-from bench.rank_one import rank_one
+from bench.rank_one import layer_of_rank_one
 from defenses import citations
 
 
@@ -62,11 +62,8 @@ class Linear(Attack):
 def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
     """The image (1, pixels), and the slope of the loss in the layer's outputs (m, 1)."""
     kept = kept_of(case.account, case.shared)
-    rows, mask = (
-        torch.cat([each[layer.weight], each[layer.bias][:, None]], 1).double() for each in (case.shared, kept)
-    )
-    slopes, right = rank_one(rows, mask)
-    image, slopes = (right[:-1] / right[-1]).nan_to_num(GREY).clamp(-FAR, FAR), slopes * right[-1]
+    slopes, image = layer_of_rank_one(case.shared, kept, layer.weight, layer.bias)
+    image = image.nan_to_num(GREY).clamp(-FAR, FAR)
     square = float(slopes.square().sum())
     variance = variance_of(case.account) / square if square > 0 else 0.0  # of a pixel's error
     if variance:  # the most likely picture under the prior, see `bench.posterior`

@@ -18,7 +18,7 @@ from bench.attacks.layers import output_layer
 from bench.chain import Activation, Chain, chain_of
 from bench.equations import Equations, Output, Solution
 from bench.posterior import kept_of, square_of, variance_of
-from bench.rank_one import rank_one
+from bench.rank_one import layer_of_rank_one
 from defenses import Gradients, citations
 
 FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
@@ -97,11 +97,8 @@ def residual_of(case: Case, kept: Gradients) -> Tensor:
     """The residual p - y (1, K): what the rows of the last layer's gradient have in common with its bias'."""
     layer = output_layer(case.model, case.spec)
     assert layer.bias is not None
-    rows, mask = (
-        torch.cat([each[layer.weight], each[layer.bias][:, None]], 1).double() for each in (case.shared, kept)
-    )
-    left, right = rank_one(rows, mask)
-    return (left * right[-1])[None]
+    slope, _ = layer_of_rank_one(case.shared, kept, layer.weight, layer.bias)
+    return slope[None]
 
 
 def back_through(activation: Activation, solution: Solution, equations: Equations) -> tuple[Tensor, Output]:

@@ -16,6 +16,7 @@ from commands import (
     author,
     compare,
     diff,
+    index,
     paper,
     runs,
     sweep,
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="leakbench", description="Attacks shared gradients, and shows which defenses stop it."
     )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (sweep, utility, author, compare, diff, attack, paper, runs, about):
+    for command in (sweep, utility, author, compare, diff, index, attack, paper, runs, about):
         command.add(verbs)
     return parser
 

@@ -67,7 +67,10 @@ class Activation:
 
 @dataclass(frozen=True)
 class Block:
-    """Operations in a row that together are linear in their input, but for a constant, and what follows."""
+    """Operations in a row with one input, and the activation that follows.
+
+    Of a `chain_of` they are together linear in their input, but for a constant.
+    """
 
     entry: Node  # whose value is the input
     nodes: Sequence[Node]  # in their order
@@ -119,8 +122,15 @@ class Chain:
                 image = block.activation(block(image, self.weights))
 
 
-def chain_of(model: nn.Module, shape: tuple[int, int, int]) -> Chain:
-    """A network as a chain, for one image of that shape (C, H, W); see `Chain.problem`."""
+def chain_of(model: nn.Module, shape: tuple[int, int, int], linear: bool = True) -> Chain:
+    """A network as a chain, for one image of that shape (C, H, W); see `Chain.problem`.
+
+    Args:
+        model: maps (N, C, H, W) to class scores.
+        shape: of the image.
+        linear: whether blocks have to be; else each goes on to the next activation that everything
+            passes, so that a residual unit is one block.
+    """
     own = deepcopy(model).double()  # a model may keep what passed through it
     weights = {name: parameter.detach() for name, parameter in trained_parameters(own)}
 
@@ -132,14 +142,14 @@ def chain_of(model: nn.Module, shape: tuple[int, int, int]) -> Chain:
         operations = record(functionalize(scores), image, weights)
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         return Chain(weights, problem=f"its operations cannot be recorded: {type(error).__name__}")
-    return _Reader(operations, weights, image).read()
+    return _Reader(operations, weights, image, linear).read()
 
 
 class _Reader:
     """Cuts recorded operations where an activation can be inverted."""
 
-    def __init__(self, operations: GraphModule, weights: dict[str, Tensor], image: Tensor):
-        self.operations, self.image = operations, image
+    def __init__(self, operations: GraphModule, weights: dict[str, Tensor], image: Tensor, linear: bool):
+        self.operations, self.image, self.linear = operations, image, linear
         self.entry, *parameters = operations.graph.find_nodes(op="placeholder")
         self.names = dict(zip(parameters, weights, strict=True))
         self.moving = {self.entry}  # nodes whose values depend on the image
@@ -162,12 +172,17 @@ class _Reader:
         self.moving.add(node)
         if not here.issuperset(self.moving.intersection(node.all_input_nodes)):
             return f"{name_of(node.target)} takes what has not passed the activation before it, too"
-        if node.target not in INVERSES:
+        if node.target not in INVERSES or not (self.linear or self._all_pass(node)):
             self.nodes.append(node)
             return ""
         problem = self._close(Activation(node.target, tuple(node.args[1:])))
         self.entry, self.nodes = node, []
         return problem
+
+    def _all_pass(self, node: Node) -> bool:
+        """Whether nothing after it takes what comes before it."""
+        before = {self.entry, *self.nodes}
+        return all(user in self.moving for each in before for user in each.users)
 
     def _close(self, activation: Activation | None) -> str:
         """End a block; what is wrong with it, if something is."""
@@ -180,7 +195,7 @@ class _Reader:
             self.image.shape,
             activation,
         )
-        crooked = _not_linear(block, self.chain.weights)
+        crooked = self.linear and _not_linear(block, self.chain.weights)
         if crooked:
             return f"{crooked} is neither linear nor an activation that can be inverted ({NAMES})"
         before = {name for each in self.chain.blocks for name in each.names}

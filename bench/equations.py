@@ -5,8 +5,9 @@ the loss in its weights W, there are two kinds: S(u) = z (weight equations, wher
 d<g, S(u)>/dW = D (gradient equations). Both are linear in u. No matrix is built.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ class Equations:
         shared: Mapping[str, Tensor],
         kept: Mapping[str, Tensor],
         output: Output | None = None,
+        at: Tensor | None = None,
     ):
         """Set them up, each kind with a mean square of 1, as they are for random inputs of variance 1.
 
@@ -60,25 +62,27 @@ class Equations:
             shared: {parameter name: gradient of the loss}.
             kept: 1 for each entry of it that tells something, else 0.
             output: what is known of the block's output; None: nothing.
+            at: the input that they are taken apart at; None: zero, which is as good where they are linear.
         """
         self.block, self.slope, self.output = block, slope, output
         self.weights = {name: weights[name].detach().clone().requires_grad_() for name in block.names}
         # recorded once: the adjoints are backward passes through these
-        self.zero = torch.zeros(block.shape, dtype=torch.float64, requires_grad=True)
-        self.at_zero, at_zero = self._apply(self.zero, create_graph=True)
+        given = torch.zeros(block.shape) if at is None else at.detach().clone()
+        self.point = given.double().requires_grad_()
+        self.outputs, gradients = self._apply(self.point, create_graph=True)
         self.tied = [name for name in block.names if name not in self._untied()]
-        self.gradients_at_zero = {name: at_zero[name] for name in self.tied}
+        self.gradients = {name: gradients[name] for name in self.tied}
         self.kept = {name: kept[name].double() for name in self.tied}
         self.sizes = [slope.numel() if output else 0, *(self.kept[name].numel() for name in self.tied)]
         self.scales = (1.0, 1.0)
         self.scales = self._mean_sizes()
-        given = {name: shared[name].double() for name in self.tied}
-        self.right = self._rows(output.values if output else self.at_zero, given)
+        told = {name: shared[name].double() for name in self.tied}
+        self.right = self._rows(output.values if output else self.outputs, told)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(equations, unknowns)."""
-        return sum(self.sizes), self.zero.numel()
+        return sum(self.sizes), self.point.numel()
 
     @property
     def rows_left(self) -> tuple[int, int]:
@@ -96,12 +100,12 @@ class Equations:
         weight_rows, *others = torch.from_numpy(np.array(rows).ravel()).split(self.sizes)
         ends, ways = [], []
         if self.output:
-            ends.append(self.at_zero)
-            ways.append(self.scales[0] * self.output.trust * weight_rows.view(self.at_zero.shape))
+            ends.append(self.outputs)
+            ways.append(self.scales[0] * self.output.trust * weight_rows.view(self.outputs.shape))
         for name, each in zip(self.tied, others, strict=True):
-            ends.append(self.gradients_at_zero[name])
+            ends.append(self.gradients[name])
             ways.append(self.scales[1] * self.kept[name] * each.view(self.kept[name].shape))
-        (back,) = torch.autograd.grad(ends, self.zero, ways, retain_graph=True)
+        (back,) = torch.autograd.grad(ends, self.point, ways, retain_graph=True)
         return back.flatten().numpy()
 
     def solve(self, steps: int, start: float = 0.0, tolerance: float = 1e-12) -> Solution:
@@ -128,7 +132,7 @@ class Equations:
         generator = generator_for("is it tied")
         slope, *inputs = (
             torch.randn(shape, generator=generator, dtype=torch.float64)
-            for shape in (self.slope.shape, self.zero.shape, self.zero.shape)
+            for shape in (self.slope.shape, self.point.shape, self.point.shape)
         )
         outputs = [(slope * self.block(each, self.weights)).sum() for each in inputs]
         here, there = (torch.autograd.grad(each, list(self.weights.values())) for each in outputs)
@@ -143,13 +147,12 @@ class Equations:
         return outputs, dict(zip(self.weights, gradients, strict=True))
 
     def _rows(self, outputs: Tensor, gradients: Mapping[str, Tensor]) -> Vector:
-        """Less what they are at an input of zero, weighted."""
+        """Less what they are at the point, weighted."""
         rows = []
         if self.output:
-            rows.append(self.scales[0] * self.output.trust * (outputs - self.at_zero))
+            rows.append(self.scales[0] * self.output.trust * (outputs - self.outputs))
         rows += [
-            self.scales[1] * self.kept[name] * (gradients[name] - self.gradients_at_zero[name])
-            for name in self.tied
+            self.scales[1] * self.kept[name] * (gradients[name] - self.gradients[name]) for name in self.tied
         ]
         return torch.cat([each.detach().flatten() for each in rows]).numpy()
 
@@ -164,6 +167,60 @@ class Equations:
         sizes = (squares / PROBES / np.maximum(self.rows_left, 1)) ** 0.5
         weight_scale, gradient_scale = (1 / size if size > 0 else 0.0 for size in sizes.tolist())
         return weight_scale, gradient_scale
+
+
+class Slopes(Equations):
+    """The same of a block that need not be linear in its input: how the left-hand sides change with it."""
+
+    def __init__(
+        self,
+        block: Block,
+        weights: Mapping[str, Tensor],
+        slope: Tensor,
+        kept: Mapping[str, Tensor],
+        output: Output | None,
+        at: Tensor,
+    ):
+        """As `Equations`, around the input `at`; what the right-hand sides are does not matter."""
+        super().__init__(block, weights, slope, kept, kept, output, at)
+
+    def times(self, inputs: Vector) -> Vector:
+        """See `Equations.times`."""
+        rows: Vector = self.times_each(torch.from_numpy(np.array(inputs)).view(1, -1))[0].numpy()
+        return rows
+
+    def times_each(self, inputs: Tensor) -> Tensor:
+        """Of several changes of the input: (k, equations) of (k, unknowns)."""
+        ways, back = self._adjoint
+        changes = torch.autograd.grad(
+            back, ways, inputs, retain_graph=True, is_grads_batched=True, materialize_grads=True
+        )
+        weighed = zip(changes, self._weights(), strict=True)
+        return torch.cat([(each * weight).flatten(1) for each, weight in weighed], 1)
+
+    def transposed_times_each(self, rows: Tensor) -> Tensor:
+        """Of several: (k, unknowns) of (k, equations)."""
+        parts = zip(rows.split([each.numel() for each in self._ends], 1), self._weights(), strict=True)
+        ways = [weight * part.view(-1, *weight.shape) for part, weight in parts]
+        (back,) = torch.autograd.grad(self._ends, self.point, ways, retain_graph=True, is_grads_batched=True)
+        return back.flatten(1)
+
+    @property
+    def _ends(self) -> list[Tensor]:
+        return [*([self.outputs] if self.output else []), *self.gradients.values()]
+
+    @cached_property
+    def _adjoint(self) -> tuple[list[Tensor], Tensor]:
+        """Rows, and what the adjoint makes of them: it is linear in them, and its own adjoint is `times`."""
+        ways = [torch.zeros_like(each, requires_grad=True) for each in self._ends]
+        (back,) = torch.autograd.grad(self._ends, self.point, ways, create_graph=True)
+        return ways, back.flatten()
+
+    def _weights(self) -> Iterator[Tensor]:
+        """What each equation is multiplied with."""
+        if self.output:
+            yield self.scales[0] * self.output.trust
+        yield from (self.scales[1] * each for each in self.kept.values())
 
 
 _OUT_OF_STEPS = 7  # of LSMR's reasons to stop

@@ -20,6 +20,7 @@ from commands.common import (
     show_failures,
     writing_reports,
 )
+from commands.index import measure_all
 
 if TYPE_CHECKING:
     from sweeps.executors import Executor
@@ -97,6 +98,7 @@ def run_in(
     store: "Store", options: argparse.Namespace, sweep: "Sweep", executor: "Executor", console: Console
 ) -> int:
     """Run what is missing in that store, or foretell it."""
+    from sweeps.indices import probes_of
     from sweeps.reuse import reuse_trials
 
     console.print(f"{options.file}: {sweep.describe()}")
@@ -110,6 +112,9 @@ def run_in(
             for line in describe_reuse(taken):
                 console.print(line)
             run_missing(options, sweep, store, executor, console)
+            if sweep.probes:
+                for line in measure_all(store.indices, list(probes_of(sweep)), options.data_root, console):
+                    console.print(f"note: no index of {line}")
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED
@@ -215,6 +220,14 @@ def show_results(store: "Store", console: Console, figures: bool) -> int:
     rows = store.rows()
     for table in terminal_tables(rows, store.scale, store.histories):
         console.print(table)
+    indices = store.indices.rows()
+    if len(indices):
+        from reports.index import correlations, index_and_leakage, index_tables
+
+        for table in index_tables(indices):
+            console.print(table)
+        for line in correlations(index_and_leakage(indices, rows, store.scale)):
+            console.print(line)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")

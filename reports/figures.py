@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.verdicts import Scale
 from reports.curves import draw_curves
+from reports.index import FEWEST, draw_against, draw_index, index_and_leakage
 from reports.leaderboard import leaderboard, trained_with
 from reports.pictures import draw_film, draw_strip
 from reports.scores import draw_scores
@@ -42,12 +43,20 @@ def write_figures(
     """
     folder = folder or store.folder / "figures"
     scale, rows, trainings = store.scale, store.rows(), store.trainings()
+    indices = store.indices.rows()
     groups = list(rows.groupby(SETTING, sort=False))
     drawn = []
     for number, (setting, own) in enumerate(groups):
         suffix = "" if len(groups) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, setting)))}"
-        for name, figure in _draw(store, own, trained_with(trainings, own), scale):
+        figures = list(_draw(store, own, trained_with(trainings, own), scale))
+        if len(measured := _of_setting(indices, own)):
+            figures.append(("index", draw_index(measured)))
+        for name, figure in figures:
             drawn.append(Drawn(number, name, save(figure, folder, f"{_slug(name)}{suffix}", formats)))
+    lines = index_and_leakage(indices, rows, scale)
+    if len(lines) >= FEWEST:
+        path = save(draw_against(lines), folder, "index_and_leakage", formats)
+        drawn.append(Drawn(len(groups) - 1, "leakage", path))
     return drawn
 
 
@@ -71,6 +80,15 @@ def _draw(
     film = draw_film(store, best)
     if film is not None:
         yield "film", film
+
+
+def _of_setting(indices: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The security indices of the networks that were attacked there."""
+    first = rows.iloc[0]
+    own: pd.DataFrame = indices[
+        (indices["dataset"] == first["dataset"]) & (indices["model"] == first["model"])
+    ]
+    return own
 
 
 def _slug(text: str) -> str:

@@ -1,6 +1,6 @@
 """Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
 
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +59,40 @@ def median_band(curves: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDA
         method="inverted_cdf",
     )
     return low, high
+
+
+class Correlation(NamedTuple):
+    """A rank correlation with its interval; NaN where nothing can be said."""
+
+    rho: float
+    low: float
+    high: float
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> Correlation:
+    """Spearman's, of pairs, with the percentile bootstrap over them; equal values share their rank."""
+    pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
+    chosen = np.random.default_rng(SEED).integers(pairs.shape[1], size=(BAND_RESAMPLES, pairs.shape[1]))
+    drawn = [rho for own in chosen if not isnan(rho := _spearman(*pairs[:, own]))]
+    if not drawn:
+        return Correlation(nan, nan, nan)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Correlation(_spearman(*pairs), float(low), float(high))
+
+
+def _spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    if (ranks.std(axis=1) == 0).any():
+        return nan
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def rankdata(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The place of each value in their order, from 1; of equal ones the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    means: NDArray[np.floating] = ends - (counts - 1) / 2
+    return means[inverse]
 
 
 def mean_interval(values: ArrayLike) -> Interval:

@@ -19,15 +19,15 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 _PANDAS = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
 
 
-def _table(row: type) -> tuple[dict[str, str], pa.Schema]:
+def table_of(row: type) -> tuple[dict[str, str], pa.Schema]:
     """The dtypes in pandas and the schema on disk of a table of such rows."""
     kinds = {name: kind if kind in _ARROW else get_args(kind)[0] for name, kind in setting_types(row).items()}
     columns = [(name, _ARROW[kind]) for name, kind in kinds.items()]
     return {name: _PANDAS[kind] for name, kind in kinds.items()}, pa.schema(columns, metadata=_VERSION)
 
 
-ROW_DTYPES, ROW_SCHEMA = _table(Row)
-TRAINING_DTYPES, TRAINING_SCHEMA = _table(TrainingRow)
+ROW_DTYPES, ROW_SCHEMA = table_of(Row)
+TRAINING_DTYPES, TRAINING_SCHEMA = table_of(TrainingRow)
 TRACE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -108,6 +108,7 @@ class Sweep:
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
     trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
     training: Course | None = None
+    probes: tuple[str, ...] = ()  # what is measured without an attack, of PROBES
     scale: Scale = field(default_factory=Scale)  # what counts as a leak
     notices: tuple[str, ...] = ()
     changes: Changes = field(default_factory=Changes)  # as they are in it
@@ -181,8 +182,10 @@ class Sweep:
 
 KEYS = (
     "datasets", "models", "protocols", "attacks", "suite", "exhaustive", "defenses", "model_seeds",
-    "restarts", "snapshot_every", "trial_timeout", "training", "verdicts", "quick",
+    "restarts", "snapshot_every", "trial_timeout", "training", "probes", "verdicts", "quick",
 )  # fmt: skip
+
+PROBES = ("index",)  # the security index: `sweeps.indices`
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
 TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints")
@@ -235,6 +238,7 @@ class _Reader:
             trial_timeout=self.seconds("trial_timeout", content.get("trial_timeout", 0)),
             scale=self.scale(content.get("verdicts", {})),
             training=self.training(content["training"]) if "training" in content else None,
+            probes=self.probes(content.get("probes", [])),
         )
         if sweep.size > MOST_TRIALS:
             self.report("", f"expected at most {MOST_TRIALS:,} trials in a sweep, got {sweep.describe()}")
@@ -276,6 +280,16 @@ class _Reader:
             self.report("suite", unknown_text("suite", str(name), SUITES))
             return ()
         return tuple(Choice("suite", ATTACKS.parse(each)) for each in SUITES[name])
+
+    def probes(self, items: Any) -> tuple[str, ...]:
+        """What is measured without an attack."""
+        if not isinstance(items, list):
+            self.report("probes", f"expected a list of {', '.join(PROBES)}, got {_shown(items)}")
+            return ()
+        for place, item in enumerate(items):
+            if item not in PROBES:
+                self.report(f"probes[{place}]", unknown_text("probe", str(item), PROBES))
+        return tuple(dict.fromkeys(map(str, items)))
 
     def training(self, content: Any) -> Course | None:
         """How models are trained; None where that cannot be understood."""

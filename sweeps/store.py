@@ -5,6 +5,7 @@ RUN/trials.parquet/     one row a trial; pandas reads the folder as one table
 RUN/traces.parquet/     loss histories and reconstructions, read only when asked for
 RUN/originals.parquet/  the images themselves, once each
 RUN/trainings.parquet/  one row a training; only where there are some
+RUN/indices.parquet/    security indices, one row a layer; only where they are asked for
 RUN/checkpoints/        weights of trained models; only where they are asked for
 RUN/left-out.parquet    keys of rows that the sweep file no longer asks for; only where there are some
 RUN/set-aside/          parts that could not be read
@@ -32,6 +33,7 @@ from bench.attacks import Status
 from bench.training import Trained
 from bench.verdicts import Scale
 from defenses.errors import StoppedError, UserError
+from sweeps.indices import Indices
 from sweeps.manifest import MANIFEST, asked_for, new_manifest, read_manifest, with_session, write_manifest
 from sweeps.need import Score
 from sweeps.parts import Parts, write_whole
@@ -65,6 +67,7 @@ class Store:
         self._traces = Parts(folder / "traces.parquet", TRACE_SCHEMA)
         self._originals = Parts(folder / "originals.parquet", ORIGINAL_SCHEMA)
         self._trainings = Parts(folder / "trainings.parquet", TRAINING_SCHEMA)
+        self.indices = Indices(folder)
         self._known: set[tuple[str, int]] | None = None  # the originals that are stored
 
     @classmethod

@@ -107,7 +107,7 @@ def back_through(activation: Activation, solution: Solution, equations: Equation
     An error of the outputs is divided by the slope, so each equation is multiplied with its slope.
     """
     (slope,) = torch.autograd.grad(
-        (equations.at_zero * equations.slope).sum(), equations.zero, retain_graph=True
+        (equations.outputs * equations.slope).sum(), equations.point, retain_graph=True
     )
     inputs = activation.inverse(solution.inputs)
     if activation.slope(-torch.ones(1)) == 0:

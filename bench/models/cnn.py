@@ -1,0 +1,62 @@
+"""Convolutions in a row: what widths, kernels, strides and depths do to leakage."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from bench.models.base import ACTIVATIONS, ActivationName, Model
+from defenses.configured import SettingError
+
+
+@dataclass(frozen=True)
+class CNN(Model):
+    """Convolutions, each activated, and a linear layer; `lenet` is one of these.
+
+    `kernel`, `stride` and `padding` have a number for each convolution, or one for all of them.
+    """
+
+    name: ClassVar[str] = "cnn"
+
+    channels: tuple[int, ...] = (12, 12, 12)
+    kernel: tuple[int, ...] = (5,)
+    stride: tuple[int, ...] = (2, 2, 1)
+    padding: tuple[int, ...] = (2,)
+    activation: ActivationName = "sigmoid"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Also sizes that are none, or are not of these convolutions."""
+        yield from super().problems()
+        for setting, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
+            values = getattr(self, setting)
+            if not values or min(values) < least:
+                yield setting, f"expected whole numbers >= {least}, got {list(values)}"
+            elif setting != "channels" and len(values) not in (1, len(self.channels)):
+                yield setting, f"expected 1 number, or {len(self.channels)} as of channels, got {len(values)}"
+
+    def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """See `Model.layers`.
+
+        Raises:
+            SettingError: kernels and strides that leave nothing of the image.
+        """
+        sizes = (
+            each * len(self.channels) if len(each) == 1 else each
+            for each in (self.kernel, self.stride, self.padding)
+        )
+        stages: list[nn.Module] = []
+        inputs = shape[0]
+        for outputs, kernel, stride, padding in zip(self.channels, *sizes, strict=True):
+            stages += [nn.Conv2d(inputs, outputs, kernel, stride, padding), ACTIVATIONS[self.activation]()]
+            inputs = outputs
+        body = nn.Sequential(*stages, nn.Flatten())
+        try:
+            features = body(torch.zeros(1, *shape)).shape[1]
+        except RuntimeError as error:
+            text = (
+                f"expected kernels that fit the image of {shape[1]} x {shape[2]} and what strides leave of it"
+            )
+            raise SettingError([("kernel", f"{text}, got {list(self.kernel)}")]) from error
+        return nn.Sequential(*body, nn.Linear(features, classes))

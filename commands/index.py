@@ -1,0 +1,123 @@
+"""`leakbench index`: how open networks are, before anybody attacks them."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from commands.common import Verbs, add_data_root, problems_of, writing_reports
+
+if TYPE_CHECKING:
+    from bench.datasets import Dataset
+    from bench.models import Model
+    from sweeps.indices import Indices, Probe
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    index = verbs.add_parser("index", help="how much a network's gradient determines, without any attack")
+    index.add_argument(
+        "model", nargs="+", metavar="MODEL", help="such as lenet, 'cnn(channels=[4, 8])' or net.py:Net"
+    )
+    index.add_argument(
+        "--dataset", default="cifar10-sample", help="whose shape it has (default: cifar10-sample)"
+    )
+    index.add_argument("--index", type=int, default=0, metavar="I", help="of the image (default: 0)")
+    index.add_argument("--seed", type=int, default=0, metavar="S", help="draw of the weights (default: 0)")
+    index.add_argument(
+        "--defense",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="beside none, such as 'prune(ratio=0.5)'; may be given several times",
+    )
+    index.add_argument(
+        "--out", type=Path, default=Path("runs/index"), metavar="DIR", help="default: runs/index"
+    )
+    add_data_root(index)
+    index.set_defaults(command=run_index)
+
+
+def run_index(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench index`: a table a network, and a figure of all of them."""
+    from bench.datasets import DATASETS
+    from bench.models import MODELS
+    from defenses import DEFENSES, NoDefense
+    from defenses.errors import UserError
+    from reports.index import draw_index, index_tables
+    from reports.style import save
+    from sweeps.indices import Indices, Probe
+
+    with problems_of("--dataset"):
+        dataset = DATASETS.parse(options.dataset)
+    with problems_of("--defense"):
+        defenses = [NoDefense(), *map(DEFENSES.parse, options.defense)]
+    with problems_of("MODEL"):
+        models = list(map(MODELS.parse, options.model))
+    for model in models:
+        _check(model, dataset, options)
+    probes = [
+        Probe(dataset, options.index, model, options.seed, defense)
+        for model in models
+        for defense in dict.fromkeys(defenses)
+    ]
+    indices = Indices(options.out)
+    problems = measure_all(indices, probes, options.data_root, console)
+    if problems:
+        raise UserError(*problems)
+    rows = indices.rows([probe.key for probe in probes])
+    for table in index_tables(rows):
+        console.print(table)
+    with writing_reports(options.out):
+        paths = save(draw_index(rows), options.out, "index", ("png", "pdf"))
+    console.print(f"rows     {options.out / 'indices.parquet'}")
+    console.print(f"figure   {paths[0]} (and .pdf)")
+    return 0
+
+
+def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> None:
+    """Whether the network is one, of such an image.
+
+    Raises:
+        UserError: with a line for every problem.
+    """
+    from functools import partial
+
+    from bench.datasets import open_dataset
+    from defenses.errors import UserError
+    from sweeps.checks import image_problems, model_problems
+
+    with problems_of("--dataset"):
+        images = open_dataset(dataset, options.data_root)
+    found = list(image_problems(images, (options.index,), together=1))
+    if found:
+        raise UserError(*(f"--dataset{text}" for text in found))
+    build = partial(model.build, images.shape, images.classes, options.seed)
+    batch, labels = images.batch(range(options.index, options.index + 1))
+    problems = list(model_problems(build, images, batch, labels, batched=False))
+    if problems:
+        raise UserError(*(f"{model}: {text}" for text in problems))
+
+
+def measure_all(
+    indices: "Indices", probes: "Sequence[Probe]", data_root: Path, console: Console
+) -> list[str]:
+    """Work out what is not there yet, and say so; a line for each network that has no index."""
+    from bench.attacks import NotApplicableError
+
+    problems: dict[str, None] = {}
+    for number, probe in enumerate(probes, 1):
+        began = time.monotonic()
+        try:
+            with console.status(f"index {number} of {len(probes)}: {probe}"):
+                new = indices.measure(probe, data_root)
+        except NotApplicableError as error:
+            problems[str(error)] = None
+            continue
+        if new:
+            seconds = time.monotonic() - began
+            console.print(f"index {number} of {len(probes)}: {probe}: {seconds:.1f} s")
+    return list(problems)

@@ -1,0 +1,187 @@
+"""Security indices: which there are, and where they are kept.
+
+DIR/indices.parquet/    one row a layer; a run has it beside its trials
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.attacks import NotApplicableError
+from bench.datasets import Dataset
+from bench.index import LayerIndex, ModelIndex, index_of, known_chain
+from bench.models import Model
+from bench.trial import key_of
+from bench.victim import Exposed, Victim, find_victim
+from defenses import Defense, NoDefense, Point
+from sweeps.parts import Parts
+from sweeps.records import table_of
+from sweeps.spec import Sweep
+
+FOLDER = "indices.parquet"
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A layer of a network at one image, and what a defense left of its equations."""
+
+    key: str  # of the network, the image and the defense
+    dataset: str
+    index: int
+    model: str
+    model_seed: int
+    defense: str
+    equations: str  # a hash of which there are: defenses that keep the same have the same index
+    layer: int  # from the image on
+    name: str
+    unknowns: int
+    weight_rows: int
+    gradient_rows: int
+    all_rows: int
+    rank: float
+    error: float | None
+    condition: float
+    seconds: float  # of the whole index
+
+
+INDEX_DTYPES, INDEX_SCHEMA = table_of(IndexRow)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A network at one image under a defense, whose index is asked for."""
+
+    dataset: Dataset
+    index: int
+    model: Model
+    model_seed: int
+    defense: Defense
+
+    @property
+    def key(self) -> str:
+        """See `key_of`."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        form = {n: v if isinstance(v, int) else v.canonical() for n, v in values.items()}
+        return key_of({"what": "security index", **form})
+
+    def __str__(self) -> str:
+        weights = f" weights {self.model_seed}" if self.model_seed else ""
+        return f"{self.model}{weights} · {self.dataset} {self.index} · {self.defense}"
+
+
+def probes_of(sweep: Sweep) -> Iterator[Probe]:
+    """Those that a sweep asks for: each network at the first image, under each defense."""
+    for data, model, seed in product(sweep.datasets, sweep.models, sweep.model_seeds):
+        for defense in sweep.defenses:
+            yield Probe(data.value, data.indices[0], model.value, seed, defense.value)
+
+
+class Indices:
+    """Those on disk. Any number of readers, one writer."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._parts = Parts(folder / FOLDER, INDEX_SCHEMA)
+
+    def rows(self, keys: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row a layer, in the order of the keys; of all there are where none are given."""
+        found: pd.DataFrame = self._parts.read(keys=keys).to_pandas(integer_object_nulls=True)
+        found = found.astype(INDEX_DTYPES).drop_duplicates(["key", "layer"])
+        order = {key: place for place, key in enumerate(keys or found["key"].unique())}
+        return found.sort_values(
+            ["key", "layer"],
+            key=lambda each: each.map(order) if each.name == "key" else each,
+            ignore_index=True,
+        )
+
+    def measure(self, probe: Probe, data_root: Path) -> bool:
+        """Work out what is not here yet; whether anything was.
+
+        Raises:
+            NotApplicableError: there is no index of such a network or defense.
+        """
+        if len(self._parts.read(["key"], [probe.key])):
+            return False
+        victim, exposed = _share(probe, data_root)
+        equations = _hash_of_equations(probe, exposed)
+        alike = self._parts.find("equations", [equations])
+        if alike:
+            first = [each for each in alike if each["key"] == alike[0]["key"]]
+            rows = [{**row, "key": probe.key, "defense": str(probe.defense)} for row in first]
+        else:
+            rows = _measured(probe, victim, exposed, equations)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._parts.append(rows)
+        return True
+
+
+def index_problem(defense: Defense) -> str:
+    """Why there is no index under a defense; empty where there is one."""
+    if Point.BATCH in defense.points():
+        return "expected a defense that leaves the images as they are: of changed ones there is no index"
+    if Point.GRADIENT in defense.points() and type(defense).account is Defense.account:
+        text = "expected a defense that says what it leaves of a gradient, by `account`, found none"
+        return f"{text}; docs/DEFENSES.md tells how"
+    return ""
+
+
+def _share(probe: Probe, data_root: Path) -> tuple[Victim, Exposed]:
+    problem = index_problem(probe.defense)
+    if problem:
+        raise NotApplicableError(f"{probe.defense}: {problem}")
+    own = range(probe.index, probe.index + 1)
+    victim = find_victim(probe.dataset, own, probe.model, probe.model_seed, data_root)
+    exposed = victim.share(probe.defense)
+    try:
+        known_chain(exposed.network, victim.images.shape)
+    except NotApplicableError as error:
+        raise NotApplicableError(f"{probe.model}: {error}") from error
+    return victim, exposed
+
+
+def _hash_of_equations(probe: Probe, exposed: Exposed) -> str:
+    """Of the network, the image and which entries of the gradient were kept."""
+    changed = probe.defense if Point.MODEL in probe.defense.points() else NoDefense()
+    digest = sha256(replace(probe, defense=changed).key.encode())
+    kept = exposed.account.kept if exposed.account else None
+    if kept and not all(bool(each.all()) for each in kept.values()):
+        for name, each in kept.items():
+            digest.update(name.encode() + np.packbits(each.numpy()).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _measured(probe: Probe, victim: Victim, exposed: Exposed, equations: str) -> list[dict[str, Any]]:
+    began = perf_counter()
+    found = index_of(exposed.network, victim.batch, victim.labels, exposed.account)
+    seconds = perf_counter() - began
+    rows = (
+        IndexRow(
+            key=probe.key,
+            dataset=str(probe.dataset),
+            index=probe.index,
+            model=str(probe.model),
+            model_seed=probe.model_seed,
+            defense=str(probe.defense),
+            equations=equations,
+            layer=number,
+            **asdict(layer),
+            seconds=seconds,
+        )
+        for number, layer in enumerate(found.layers, 1)
+    )
+    return [asdict(row) for row in rows]
+
+
+def as_index(rows: pd.DataFrame) -> ModelIndex:
+    """The index whose layers these rows are."""
+    names = [each.name for each in fields(LayerIndex)]
+    layers = rows.sort_values("layer")[names].astype({"error": object})
+    layers["error"] = layers["error"].where(layers["error"].notna(), None)
+    return ModelIndex(tuple(LayerIndex(*each) for each in layers.itertuples(index=False, name=None)))

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: batch systems send it
     command: Callable[[argparse.Namespace, Console], int] = options.command
     try:
-        return command(options, Console(soft_wrap=True, highlight=False, markup=False))
+        return command(options, Console(soft_wrap=True, highlight=False, markup=False, emoji=False))
     except UserError as error:
         print("\n".join(error.problems), file=sys.stderr)
         return STOPPED if isinstance(error, StoppedError) else USER_ERROR

@@ -51,7 +51,7 @@ def run(
     folder = Path(out) if out is not None else Path("runs") / file.stem
     arguments = ["sweep", str(file), "--out", str(folder), "--no-figures", "--data-root", str(data_root)]
     arguments += typed_workers(device, jobs)
-    console = Console(soft_wrap=True, highlight=False, markup=False, quiet=quiet)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     if call(sweep.add, arguments, console) == INTERRUPTED:
         raise KeyboardInterrupt
     return Store.existing(folder).rows()

@@ -84,6 +84,11 @@ class Block:
         """Of its trained parameters."""
         return tuple(self.parameters.values())
 
+    @property
+    def name(self) -> str:
+        """Of the first of those, without the last part; of the first operation where there are none."""
+        return self.names[0].rpartition(".")[0] or self.names[0] if self.names else str(self.nodes[0])
+
     def __call__(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """The outputs, before the activation, of one input.
 

@@ -58,6 +58,23 @@ def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels
     return math.inf if math.isnan(loss) else loss
 
 
+def distance_by_layer(
+    model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor
+) -> dict[str, float]:
+    """The squared distance of a dummy's gradient from the shared one, parameter by parameter.
+
+    What Zhu et al. 2019 draw in their figure of the layers. The sum is the match loss.
+
+    Args:
+        model: the victim's model.
+        shared: as the victim shared it.
+        images: the dummy images (N, C, H, W).
+        labels: the logits of the dummy labels (N, K), or classes (N,).
+    """
+    dummy = gradient_at(model, images, labels)
+    return {name: float((each - shared[name]).square().sum()) for name, each in dummy.items()}
+
+
 def gradient_at(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:
     """The gradient of images (N, C, H, W) whose labels are logits (N, K) or classes (N,)."""
     own = deepcopy(model)  # a model may keep what passed through it

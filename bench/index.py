@@ -26,7 +26,7 @@ from defenses import Account, Gradients
 class LayerIndex:
     """What is known of a layer's input, if all that follows is known."""
 
-    name: str  # of its first parameter
+    name: str  # see `Block.name`
     unknowns: int  # numbers of its input
     weight_rows: int  # equations by its output that say something: where the activation is not flat
     gradient_rows: int  # equations by the gradient of its weights, likewise: which the defense left
@@ -141,7 +141,7 @@ def _layer(
     equations = Slopes(block, chain.weights, slope, kept, known, inputs)
     spectrum = spectrum_of(equations)
     return LayerIndex(
-        block.names[0],
+        block.name,
         equations.shape[1],
         *equations.rows_left,
         equations.shape[0],

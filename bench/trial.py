@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import chain, groupby
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.attacks import ATTACKS, Attack, Case, Found, Knows, NotApplicableError, Resources, Spec, Status
+from bench.chain import chain_of
 from bench.datasets import DATASETS, Dataset
-from bench.gradients import plain_match_loss
+from bench.gradients import distance_by_layer, plain_match_loss
 from bench.hardware import hardware_of
 from bench.metrics import match, matched_mse, score
 from bench.models import MODELS, Model
@@ -148,6 +149,8 @@ class Trace:
     truth: Tensor  # (N, C, H, W)
     image_mse: list[float] = field(default_factory=list)  # raw pixels, at the start and after each step
     snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (N, C, H, W)}
+    distances: dict[int, dict[str, float]] = field(default_factory=dict)  # {outer step: `distance_by_layer`}
+    input_errors: dict[str, float] = field(default_factory=dict)  # {layer: relative error of its input}
     objective: list[float] = field(default_factory=list)  # at the start and after each step
     reconstruction: Tensor | None = None  # (N, C, H, W), not clipped, in the order of the true images
 
@@ -267,20 +270,27 @@ class _Group:
             if number in self.running:
                 yield case
 
-    def observe(self, numbers: list[int], steps: list[int], images: Tensor) -> None:
-        """See `Attack.invert_many`."""
+    def observe(
+        self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
+    ) -> None:
+        """See `Observer`."""
         traces = [self.running[number].trace for number in numbers]
         self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
         truths = torch.stack([trace.truth for trace in traces])
         errors = matched_mse(seen, truths)
-        for trace, step, image, error in zip(traces, steps, seen, errors, strict=True):
+        logits = labels.cpu() if labels is not None else [None] * len(numbers)
+        for number, step, image, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
+            trace, case = self.running[number].trace, self.running[number].case
             if step == 0:  # once more where an attack had to start again
                 trace.image_mse.clear()
                 trace.snapshots.clear()
+                trace.distances.clear()
             trace.image_mse.append(error)
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
+                if label is not None:
+                    trace.distances[step] = distance_by_layer(case.model, case.shared, image, label)
 
     def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
         each = self.running[number]
@@ -298,6 +308,8 @@ class _Group:
         order = match(images, trace.truth)
         trace.objective = list(found.history)
         trace.reconstruction = images[order]
+        if found.inputs:
+            trace.input_errors = input_errors(case.model, case.spec.shape, trace.truth, found.inputs)
         trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
         row = make_row(
             trial,
@@ -327,6 +339,26 @@ class _Group:
     def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
         self._count(trial.attack.budget - max(steps, 0))
         return failure(trial, one_line(error), self.conditions.resources.device)
+
+
+def input_errors(
+    model: nn.Module, shape: tuple[int, int, int], truth: Tensor, inputs: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """How far what an attack took for the inputs of layers is off, relative to them, from the last layer on.
+
+    Args:
+        model: the victim's model.
+        shape: of an image.
+        truth: the image (1, C, H, W).
+        inputs: {see `Block.name`: what was found}.
+    """
+    layers = chain_of(model, shape)
+    true = dict(zip((block.name for block in layers.blocks), layers.inputs_of(truth.double()), strict=True))
+    return {
+        name: float((found - true[name]).norm() / true[name].norm())
+        for name, found in inputs.items()
+        if name in true and found.shape == true[name].shape
+    }
 
 
 def match_loss_of(case: Case, found: Found) -> float | None:

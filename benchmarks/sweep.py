@@ -65,7 +65,16 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     measured |= {"threat": "nothing", "hardware": hardware_of(device), "seconds": 4.2}
     row = make_row(trial, device, status="budget", reason="stopped at the limit of 300 steps", **measured)
     snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}
-    return Result(row, Trace(picture, [0.1] * 301, snapshots, [0.2] * 301, picture))
+    distances = {step: {f"{layer}.weight": 0.1 for layer in range(8)} for step in snapshots}
+    trace = Trace(
+        picture,
+        image_mse=[0.1] * 301,
+        snapshots=snapshots,
+        distances=distances,
+        objective=[0.2] * 301,
+        reconstruction=picture,
+    )
+    return Result(row, trace)
 
 
 def through_the_runner(count: int, workers: int) -> dict[str, float]:

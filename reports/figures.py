@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from bench.verdicts import Scale
 from reports.curves import draw_curves
 from reports.index import FEWEST, draw_against, draw_index, index_and_leakage
+from reports.layers import draw_distances, draw_input_errors
 from reports.leaderboard import leaderboard, trained_with
 from reports.pictures import draw_film, draw_strip
 from reports.scores import draw_scores
@@ -74,8 +75,14 @@ def _draw(
     yield "scores", draw_scores(best, scale)
     for attack in rows["attack"].unique():  # their objectives are not to be compared
         own = shortened(kept_starts(rows[rows["attack"] == attack]))
-        if len(own):
-            yield f"curves {attack}" if rows["attack"].nunique() > 1 else "curves", draw_curves(store, own)
+        if own.empty:
+            continue
+        several = f" {attack}" if rows["attack"].nunique() > 1 else ""
+        yield f"curves{several}", draw_curves(store, own)
+        for name, draw in (("distances", draw_distances), ("inputs", draw_input_errors)):
+            figure = draw(store, own)
+            if figure is not None:
+                yield f"{name}{several}", figure
     yield "strip", draw_strip(store, best)
     film = draw_film(store, best)
     if film is not None:

@@ -12,7 +12,7 @@ from bench.training import TrainingRow
 from bench.trial import SCHEMA_VERSION, Result, Row, Trace
 from defenses.configured import setting_types
 
-FORMAT = 7  # of a run's folder
+FORMAT = 8  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -37,6 +37,11 @@ TRACE_SCHEMA = pa.schema(
         ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
         ("snapshot_steps", pa.list_(pa.int32())),
         ("snapshots", pa.binary()),  # likewise, one picture after the other
+        ("layers", pa.list_(pa.string())),  # parameters whose gradients' distances follow
+        ("distance_steps", pa.list_(pa.int32())),
+        ("distances", pa.list_(pa.float32())),  # of all layers at one step, then at the next
+        ("input_layers", pa.list_(pa.string())),
+        ("input_errors", pa.list_(pa.float32())),
     ],
     metadata=_VERSION,
 )
@@ -67,6 +72,8 @@ class StoredTrace:
     image_mse: np.ndarray  # likewise, of the raw pixels
     reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
     snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
+    distances: dict[str, dict[int, float]]  # {parameter: {outer step: of its gradient from the shared one}}
+    input_errors: dict[str, float]  # {layer: relative error of its input}, from the last layer on
 
 
 def to_record(result: Result) -> Record:
@@ -90,17 +97,26 @@ def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
         **_pixels("reconstruction", trace.reconstruction),
         "snapshot_steps": list(trace.snapshots),
         "snapshots": b"".join(_half_bytes(image) for image in trace.snapshots.values()),
+        "layers": list(next(iter(trace.distances.values()), {})),
+        "distance_steps": list(trace.distances),
+        "distances": [each for layers in trace.distances.values() for each in layers.values()],
+        "input_layers": list(trace.input_errors),
+        "input_errors": list(trace.input_errors.values()),
     }
 
 
 def stored_trace(record: dict[str, Any]) -> StoredTrace:
     """A trace as it was read back."""
     steps, shape = record["snapshot_steps"], record["shape"]
+    layers, moments = record["layers"], record["distance_steps"]
+    distances = np.array(record["distances"]).reshape(len(moments), len(layers))
     return StoredTrace(
         np.array(record["objective"], dtype=np.float32),
         np.array(record["image_mse"], dtype=np.float32),
         picture(record["reconstruction"], shape),
         dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
+        {name: dict(zip(moments, own, strict=True)) for name, own in zip(layers, distances.T, strict=True)},
+        dict(zip(record["input_layers"], record["input_errors"], strict=True)),
     )
 
 

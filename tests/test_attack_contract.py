@@ -80,6 +80,11 @@ def _observes_one_image(case, found, observe):
     yield case.number, found
 
 
+def _observes_labels(case, found, observe):
+    observe([case.number], [0], found.images[None], found.labels)
+    yield case.number, found
+
+
 DEEDS = {
     "no number": _with(images=lambda found: found.images * math.nan),
     "flat": _with(images=lambda found: found.images[0]),
@@ -100,6 +105,8 @@ DEEDS = {
     "bare": _bare,
     "observes another": _observes_another,
     "observes one image": _observes_one_image,
+    "observes labels": _observes_labels,
+    "inputs": _with(inputs=lambda found: [found.images]),
     "liar": _with(objective=lambda _: -1.0),
     "graph": _with(images=lambda found: found.images.clone().requires_grad_()),
 }
@@ -135,6 +142,7 @@ def rows(deed, images=2, defense="none"):
         ("history", "history: expected a list of numbers"),
         ("seconds", "seconds: expected a number >= 0, got -1.0"),
         ("reason", "reason: expected text, got None"),
+        ("inputs", "inputs: expected {name of a layer: tensor}"),
         ("nothing", "expected a result for every case, got none"),
         ("bare", "expected Found(images, ...), got Tensor"),
     ],
@@ -157,6 +165,7 @@ def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):
             "observes one image",
             "observe: expected 1 steps and dummy images of shape (1, 1, 1, 28, 28), got 1 and (1, 1, 28, 28)",
         ),
+        ("observes labels", "observe: expected labels of shape (1, 1, 10), or none, got (1, 10)"),
     ],
 )
 def test_what_belongs_to_no_trial_ends_those_under_way(deed, problem):

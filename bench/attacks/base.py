@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,21 @@ from defenses import Account, ContractError, Gradients
 from defenses.base import unlike
 from defenses.configured import Configured
 
-Observer = Callable[[list[int], list[int], Tensor], None]
+
+class Observer(Protocol):
+    """Is told what an attack has got to; returns nothing, so what it knows stays on its side."""
+
+    def __call__(
+        self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
+    ) -> None:
+        """Of k cases at once.
+
+        Args:
+            numbers: of the cases.
+            steps: outer steps that each has taken.
+            images: their dummy images (k, N, C, H, W).
+            labels: the logits of their dummy labels (k, N, K), where those are optimised.
+        """
 
 
 class NotApplicableError(Exception):
@@ -129,6 +143,7 @@ class Found:
     status: Status = Status.CONVERGED
     reason: str = ""
     seconds: float = 0.0  # filled in by the base class, unless several cases share the time
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # of layers, see `bench.chain.Block.name`
 
     @property
     def iterations(self) -> int:
@@ -206,8 +221,7 @@ class Attack(Configured):
         Args:
             cases: models of one architecture and gradients of equally many images; taken one by one,
                 as there is room for them. Other trials share what is in them: see `Case.copy`.
-            observe: told (numbers, outer steps, dummy images (k, N, C, H, W)) at the start and after
-                every outer step; it returns nothing, so what it knows stays on its side.
+            observe: told at the start and after every outer step, see `Observer`.
             resources: where to compute, and how much at once.
 
         Yields:
@@ -238,11 +252,13 @@ class Attack(Configured):
                 unanswered[case.number] = case
                 yield case
 
-        def checked_observe(numbers: list[int], steps: list[int], images: Tensor) -> None:
-            problem = next(_badly_observed(unanswered, numbers, steps, images), None)
+        def checked_observe(
+            numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
+        ) -> None:
+            problem = next(_badly_observed(unanswered, numbers, steps, images, labels), None)
             if problem:
                 raise ContractError(f"attack {self}: observe: {problem}")
-            observe(numbers, steps, images)
+            observe(numbers, steps, images, labels)
 
         for number, found in self.invert_many(taken(), checked_observe, resources):
             if number not in unanswered:
@@ -259,7 +275,7 @@ class Attack(Configured):
 
 
 def _badly_observed(
-    cases: dict[int, Case], numbers: list[int], steps: list[int], images: Tensor
+    cases: dict[int, Case], numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None
 ) -> Iterator[str]:
     strange = [number for number in numbers if number not in cases]
     if strange:
@@ -270,6 +286,10 @@ def _badly_observed(
             found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             expected = f"expected {len(numbers)} steps and dummy images of shape {shape}"
             yield f"{expected}, got {len(steps)} and {found}"
+        logits = (len(numbers), *cases[numbers[0]].spec.logit_shape)
+        if labels is not None and (not isinstance(labels, Tensor) or labels.shape != logits):
+            found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+            yield f"expected labels of shape {logits}, or none, got {found}"
 
 
 def _broken_promises(case: Case, found: object) -> Iterator[str]:
@@ -287,6 +307,8 @@ def _broken_promises(case: Case, found: object) -> Iterator[str]:
         yield f"reason: expected text, got {found.reason!r}"
     if found.objective is not None and (not _is_number(found.objective) or math.isnan(found.objective)):
         yield f"objective: expected a number or None, got {found.objective!r}"
+    if not isinstance(found.inputs, dict) or not all(map(_is_input, found.inputs.items())):
+        yield "inputs: expected {name of a layer: tensor}"
     if not isinstance(found.history, list | tuple) or not all(map(_is_number, found.history)):
         yield "history: expected a list of numbers"
     if not _is_number(found.seconds) or not 0 <= found.seconds < math.inf:
@@ -305,6 +327,10 @@ def _label_problems(spec: Spec, labels: object) -> Iterator[str]:
         yield from (f"{expected}: {problem}" for problem in problems)
     elif labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):
         yield f"{expected}, got {labels.tolist()}"
+
+
+def _is_input(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _is_number(value: object) -> bool:

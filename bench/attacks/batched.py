@@ -64,8 +64,8 @@ def _run(  # a batch, from its first runs until none is left
             decided = each.rivals.winner(each) if each.rivals else each
             if decided is None:
                 continue
-            for step, image in decided.unseen:
-                observe([decided.case.number], [step], image[None])
+            for step, image, labels in decided.unseen:
+                observe([decided.case.number], [step], image[None], labels)
             decided.unseen.clear()
             if decided.is_over:
                 del feed.unfinished[decided.case.number]
@@ -141,7 +141,9 @@ class Batch:
         largest = images.abs().flatten(1).amax(1).tolist()
         for run, value in zip(runs, self.stepper.value[slots].tolist(), strict=True):
             run.record(value)
-        self._observe(runs, images, observe)
+        free = example.labels.shape if (example := runs[0].candidate).free_labels else None
+        labels = at[:, self.pixels :].view(-1, *free) if free else None
+        self._observe(runs, images, labels, observe)
         over = []
         for slot, run, variable, *rest in zip(slots, runs, at, largest, stuck, strict=True):
             run.ending = self.attack.ending(run.stage, run.losses, *rest)
@@ -151,15 +153,17 @@ class Batch:
         return over
 
     @staticmethod
-    def _observe(runs: list[Run], images: Tensor, observe: Observer) -> None:
+    def _observe(runs: list[Run], images: Tensor, labels: Tensor | None, observe: Observer) -> None:
         """Tell what is to be seen now, and keep what will be seen if the run wins its race."""
         now = [place for place, run in enumerate(runs) if run.has_moved and run.rivals is None]
         if now:
             told = [runs[place] for place in now]
-            observe([run.case.number for run in told], [run.steps for run in told], images[now])
-        for run, image in zip(runs, images, strict=True):
+            free = None if labels is None else labels[now]
+            observe([run.case.number for run in told], [run.steps for run in told], images[now], free)
+        for place, run in enumerate(runs):
             if run.has_moved and run.rivals is not None:
-                run.unseen.append((run.steps, image.cpu()))
+                free = None if labels is None else labels[place, None].cpu()
+                run.unseen.append((run.steps, images[place].cpu(), free))
 
     def _leaves(self, slot: int) -> bool:
         """Whether a run whose stage has ended leaves its slot; if not, it enters its next stage there."""

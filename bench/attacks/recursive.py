@@ -59,20 +59,22 @@ class Recursive(Attack):
         slope = residual_of(case, kept)
         label = slope.argmin(1)  # p - y is below 0 only where y is
         precision, output, unsettled = _precision(case, kept), None, 0
+        inputs: dict[str, Tensor] = {}
         for place in reversed(range(len(chain.blocks))):
             block = chain.blocks[place]
             before = chain.blocks[place - 1].activation if place else None
             equations = Equations(block, chain.weights, slope, case.shared, kept, output)
             solution = equations.solve(self.steps, _usual(before) if output else 0.0, precision)
             unsettled += not solution.settled
+            inputs[block.name] = solution.inputs
             if before:
                 slope, output = back_through(before, solution, equations)
         dtype = next(iter(case.shared.values())).dtype
         images = solution.inputs.nan_to_num(GREY).clamp(-FAR, FAR).to(dtype)
         if unsettled:
             reason = f"{unsettled} of {len(chain.blocks)} layers stopped at the limit of {self.steps} steps"
-            return Found(images, label, status=Status.BUDGET, reason=reason)
-        return Found(images, label, reason=f"{len(chain.blocks)} layers solved")
+            return Found(images, label, status=Status.BUDGET, reason=reason, inputs=inputs)
+        return Found(images, label, reason=f"{len(chain.blocks)} layers solved", inputs=inputs)
 
     @staticmethod
     def _chain(case: Case) -> Chain:

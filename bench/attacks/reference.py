@@ -35,36 +35,37 @@ def invert(attack: "DLG", case: Case, observe: Observer, device: str) -> Found:
     best: Found | None = None
     candidates = attack.candidates(case)
     for candidate in candidates:
-        seen: list[Tensor] = []
+        seen: list[tuple[Tensor, Tensor | None]] = []
 
-        def tell(step: int, images: Tensor, seen: list[Tensor] = seen) -> None:
+        def tell(step: int, dummy: "Dummy", seen: list[tuple[Tensor, Tensor | None]] = seen) -> None:
+            labels = dummy.labels.detach()[None] if candidates[0].free_labels else None
             if len(candidates) == 1:
-                observe([case.number], [step], images[None])
+                observe([case.number], [step], dummy.images.detach()[None], labels)
             else:
-                seen.append(images)  # another candidate may do better
+                seen.append((dummy.images.detach()[None], labels))  # another candidate may do better
 
         found = follow(attack, case, candidate, tell, device)
         if best is None or (found.objective or 0) < (best.objective or 0):
             best, shown = found, seen
     assert best is not None
-    for step, images in enumerate(shown):
-        observe([case.number], [step], images[None])
+    for step, (images, labels) in enumerate(shown):
+        observe([case.number], [step], images, labels)
     return replace(best, seconds=time.perf_counter() - began)
 
 
 def follow(
-    attack: "DLG", case: Case, candidate: "Candidate", tell: Callable[[int, Tensor], None], device: str
+    attack: "DLG", case: Case, candidate: "Candidate", tell: Callable[[int, "Dummy"], None], device: str
 ) -> Found:
-    """The way from one candidate; `tell` gets the outer steps and the dummy images after them."""
+    """The way from one candidate; `tell` gets the outer steps and the dummies after them."""
     dummy = Dummy(attack, case, candidate, device)
     optimizer = torch.optim.LBFGS(dummy.variables, **asdict(attack.lbfgs))
     history: list[float] = []
     ended, stuck = None, False
     while ended is None:
         history.append(dummy.evaluate())
-        images = dummy.images.detach()
-        tell(len(history) - 1, images)
-        ended = attack.ending(candidate.stages[0], history, float(images.abs().max()), stuck)
+        tell(len(history) - 1, dummy)
+        largest = float(dummy.images.detach().abs().max())
+        ended = attack.ending(candidate.stages[0], history, largest, stuck)
         if ended is None:
             before = [variable.detach().clone() for variable in dummy.variables]
             optimizer.step(dummy.closure)

@@ -28,7 +28,7 @@ class Run:
     place: int = 0  # of its stage
     losses: list[float] = field(default_factory=list)  # at the beginning of its stage and after each step
     history: list[float] = field(default_factory=list)  # likewise, of all stages
-    unseen: list[tuple[int, Tensor]] = field(default_factory=list)  # what is not observed while it may lose
+    unseen: list[tuple[int, Tensor, Tensor | None]] = field(default_factory=list)  # while it may lose
     ending: tuple[Status, str] | None = None  # of its stage
     seconds: float = 0.0
 

@@ -30,6 +30,8 @@ TOLD = {  # the verdict on new defenses, the best first
 CAPTIONS = {
     "tradeoff": "Median SSIM of the reconstructions over the accuracy in training, a point a defense",
     "scores": "SSIM, PSNR and MSE of every image, by defense",
+    "distances": "How each layer's gradient nears the shared one, without a defense",
+    "inputs": "Relative error of each layer's input, from the last layer to the image",
     "index": "Security index: the share of each layer's input that no equation determines",
     "leakage": "What the strongest attack got over the security index, a point a network of this run",
     "curves": "Match loss and image error over the steps of the attack, by family",

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -18,6 +18,7 @@ from sweeps.plan import Plan
 
 SECONDS_BETWEEN_LINES = 15.0  # at the beginning
 SHARE_BETWEEN_LINES = 0.02  # of the time that has passed, later: a log of days stays readable
+TELLING = 0.05  # of all steps: before that, those of attacks in closed form would stand for the others
 
 
 class Progress(ABC):
@@ -54,6 +55,13 @@ class Progress(ABC):
             who = f"{attack}, {defense}" if self.several else defense
             self.console.print(f"{who}: {self.unfinished.pop(pair)}")
         self.show()
+
+    def left(self) -> str:
+        """`120 s left`; nothing while that cannot be told."""
+        done = self.steps / max(self.all_steps, 1)
+        if not done or (self.several and done < TELLING):
+            return ""
+        return f"{(time.monotonic() - self.began) * (1 / done - 1):.0f} s left"
 
     def counts(self) -> str:
         """`388/2700 trials, 34.1/min: 200 budget, 180 converged, 8 error`."""
@@ -99,12 +107,9 @@ class Bar(Progress):
             BarColumn(),
             TextColumn("{task.percentage:.0f} %,"),
             TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            speed_estimate_period=3600,  # the whole run: its speed is that of all workers together
+            TextColumn("elapsed{task.fields[left]}"),
         )
-        self.task = self.bar.add_task("", total=self.all_steps)
+        self.task = self.bar.add_task("", total=self.all_steps, left="")
         self.live = Live(get_renderable=self._display, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "Bar":
@@ -119,6 +124,8 @@ class Bar(Progress):
         self.bar.update(self.task, completed=self.steps)
 
     def _display(self) -> Group:
+        left = self.left()
+        self.bar.update(self.task, left=f", {left}" if left else "")
         return Group(self.bar, Text(self.counts()))
 
 
@@ -145,10 +152,8 @@ class Lines(Progress):
 
     def _print(self) -> None:
         self.printed = time.monotonic()
-        elapsed = self.printed - self.began
-        left = elapsed / max(self.steps, 1) * (self.all_steps - self.steps)
-        done = self.steps / self.all_steps
-        self.console.print(f"{done:.0%}, {elapsed:.0f} s elapsed, {left:.0f} s left, {self.counts()}")
+        elapsed = f"{self.steps / self.all_steps:.0%}, {self.printed - self.began:.0f} s elapsed"
+        self.console.print(", ".join(filter(None, [elapsed, self.left(), self.counts()])))
 
 
 def show_progress(console: Console, todo: Plan) -> Progress:

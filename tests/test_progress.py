@@ -74,6 +74,22 @@ def test_of_several_attacks_each_has_its_line(write):
     assert out.getvalue() == "idlg(steps=5), none: 2 budget; median SSIM of all starts 0.200\n"
 
 
+def test_attacks_in_closed_form_foretell_nothing(write, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    todo = plan(read_sweep(write("mine.yaml", SWEEP.replace("steps=20", "steps=200), recursive(steps=9")))[0], {})
+    out = io.StringIO()
+    with Lines(Console(file=out, width=200), todo) as shown:
+        clock[0] = 60
+        shown.moved(4)  # all of those: one step each
+        assert shown.left() == ""
+        shown.moved(shown.all_steps // 2)
+        assert re.fullmatch(r"5\d s left", shown.left())
+    first, last = out.getvalue().splitlines()[0], out.getvalue().splitlines()[-1]
+    assert re.match(r"0%, 60 s elapsed, 0/8 trials", first)
+    assert re.match(r"50%, 60 s elapsed, 5\d s left, 0/8 trials", last)
+
+
 def test_a_log_of_days_stays_readable(todo, monkeypatch):
     out, clock = io.StringIO(), [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])

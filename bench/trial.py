@@ -28,7 +28,7 @@ from defenses import DEFENSES, Account, ContractError, Defense, Gradients, Point
 from defenses.errors import one_line
 from defenses.registry import Registry
 
-SCHEMA_VERSION = 6  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 7  # raised when equal settings no longer give equal results
 
 SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
 

@@ -77,7 +77,9 @@ def test_of_several_attacks_each_has_its_line(write):
 def test_attacks_in_closed_form_foretell_nothing(write, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    todo = plan(read_sweep(write("mine.yaml", SWEEP.replace("steps=20", "steps=200), recursive(steps=9")))[0], {})
+    todo = plan(
+        read_sweep(write("mine.yaml", SWEEP.replace("steps=20", "steps=200), recursive(steps=9")))[0], {}
+    )
     out = io.StringIO()
     with Lines(Console(file=out, width=200), todo) as shown:
         clock[0] = 60

@@ -24,7 +24,7 @@ from defenses import Gradients, citations
 FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
 DOUBT = 10.0  # times what the equations leave unexplained, likewise
 PRECISION = 1e-8  # of a layer's equations: what float32 gradients tell to 1e-7 is worth no more
-BELOW_NOISE = 0.01  # times the noise in the gradient, likewise (docs/LOG.md)
+SHARE_OF_ERROR = 0.01  # of the noise in the gradient, or of what a later layer left unexplained (docs/LOG.md)
 GREY = 0.5  # what pixels are where nothing tells
 FAR = 1e6  # from any picture, of which float32 has the square
 
@@ -67,6 +67,8 @@ class Recursive(Attack):
             solution = equations.solve(self.steps, _usual(before) if output else 0.0, precision)
             unsettled += not solution.settled
             inputs[block.name] = solution.inputs
+            # equations whose right-hand sides are off by that much are worth no more
+            precision = max(precision, SHARE_OF_ERROR * solution.residual)
             if before:
                 slope, output = back_through(before, solution, equations)
         dtype = next(iter(case.shared.values())).dtype
@@ -92,7 +94,7 @@ def _precision(case: Case, kept: Gradients) -> float:
     """To which equations are solved, in their size."""
     entries = sum(float(each.sum()) for each in kept.values())
     square = variance_of(case.account) * entries / square_of(case.shared, kept)  # of the noise, likewise
-    return max(PRECISION, BELOW_NOISE * math.sqrt(square))
+    return max(PRECISION, SHARE_OF_ERROR * math.sqrt(square))
 
 
 def residual_of(case: Case, kept: Gradients) -> Tensor:

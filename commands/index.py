@@ -107,6 +107,7 @@ def measure_all(
 ) -> list[str]:
     """Work out what is not there yet, and say so; a line for each network that has no index."""
     from bench.attacks import NotApplicableError
+    from defenses.errors import one_line
 
     problems: dict[str, None] = {}
     for number, probe in enumerate(probes, 1):
@@ -116,6 +117,9 @@ def measure_all(
                 new = indices.measure(probe, data_root)
         except NotApplicableError as error:
             problems[str(error)] = None
+            continue
+        except Exception as error:  # noqa: BLE001  # a user's class may raise anything
+            problems[f"{probe}: {one_line(error)[:300]}"] = None
             continue
         if new:
             seconds = time.monotonic() - began

@@ -112,9 +112,10 @@ def run_in(
             for line in describe_reuse(taken):
                 console.print(line)
             run_missing(options, sweep, store, executor, console)
-            if sweep.probes:
-                for line in measure_all(store.indices, list(probes_of(sweep)), options.data_root, console):
-                    console.print(f"note: no index of {line}")
+            probes = list(probes_of(sweep))
+            store.note_indices([probe.key for probe in probes])
+            for line in measure_all(store.indices, probes, options.data_root, console):
+                console.print(f"note: no index of {line}")
         except KeyboardInterrupt:
             console.print("stopped; what is finished is stored: the same command runs the rest")
             return INTERRUPTED
@@ -220,7 +221,7 @@ def show_results(store: "Store", console: Console, figures: bool) -> int:
     rows = store.rows()
     for table in terminal_tables(rows, store.scale, store.histories):
         console.print(table)
-    indices = store.indices.rows()
+    indices = store.index_rows()
     if len(indices):
         from reports.index import correlations, index_and_leakage, index_tables
 

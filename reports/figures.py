@@ -44,7 +44,7 @@ def write_figures(
     """
     folder = folder or store.folder / "figures"
     scale, rows, trainings = store.scale, store.rows(), store.trainings()
-    indices = store.indices.rows()
+    indices = store.index_rows()
     groups = list(rows.groupby(SETTING, sort=False))
     drawn = []
     for number, (setting, own) in enumerate(groups):

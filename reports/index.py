@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import cycle
+from math import isnan
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -124,7 +125,8 @@ def correlations(lines: pd.DataFrame) -> Iterator[str]:
         told = []
         for name, column, sign in (("c(M)", "value", 1), ("condition", "condition", -1)):
             found = rank_correlation(sign * own[column], own["ssim"])
-            told.append(f"{name} {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})")
+            interval = f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
+            told.append(f"{name} " + ("unknown: all are alike" if isnan(found.rho) else interval))
         yield f"{defense}, {len(own)} networks: rank correlation of leakage with {', with '.join(told)}"
 
 

@@ -78,6 +78,8 @@ class Probe:
 
 def probes_of(sweep: Sweep) -> Iterator[Probe]:
     """Those that a sweep asks for: each network at the first image, under each defense."""
+    if "index" not in sweep.probes:
+        return
     for data, model, seed in product(sweep.datasets, sweep.models, sweep.model_seeds):
         for defense in sweep.defenses:
             yield Probe(data.value, data.indices[0], model.value, seed, defense.value)
@@ -94,7 +96,7 @@ class Indices:
         """One row a layer, in the order of the keys; of all there are where none are given."""
         found: pd.DataFrame = self._parts.read(keys=keys).to_pandas(integer_object_nulls=True)
         found = found.astype(INDEX_DTYPES).drop_duplicates(["key", "layer"])
-        order = {key: place for place, key in enumerate(keys or found["key"].unique())}
+        order = {key: place for place, key in enumerate(found["key"].unique() if keys is None else keys)}
         return found.sort_values(
             ["key", "layer"],
             key=lambda each: each.map(order) if each.name == "key" else each,

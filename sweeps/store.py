@@ -184,6 +184,15 @@ class Store:
         with self._writing():
             write_manifest(self.folder, {**self.manifest(), "settled": dict(trials)})
 
+    def note_indices(self, keys: Sequence[str]) -> None:
+        """Note which security indices the sweep asks for."""
+        with self._writing():
+            write_manifest(self.folder, {**self.manifest(), "indices": list(keys)})
+
+    def index_rows(self) -> pd.DataFrame:
+        """The security indices that the sweep asks for, one row a layer."""
+        return self.indices.rows(self.manifest().get("indices", []))
+
     def append(self, records: Sequence[Record]) -> None:
         """Store finished trials; what a row refers to is there before the row.
 

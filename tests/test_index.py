@@ -199,7 +199,7 @@ def test_a_residual_unit_is_one_layer_at_the_slope_it_has_there():
     torch.manual_seed(0)
     built = Residual().double().eval()
     found = index_of(built.float(), IMAGE, LABEL, None)
-    assert [layer.name for layer in found.layers] == ["first.weight", "last.weight"]
+    assert [layer.name for layer in found.layers] == ["first", "last"]
     assert [layer.missing for layer in found.layers] == [0, 64 - 16]  # the pool keeps a number of four
 
     built, image = built.double(), IMAGE.double()
@@ -314,7 +314,7 @@ def test_the_command_says_what_every_layer_determines(tmp_path, capsys):
     assert "index 6 of 6: mlp(hidden=[9])" in out
     assert f"{SMALL} · lfw-subset 0 · none, float16\n" in out
     assert f"{SMALL} · lfw-subset 0 · prune(ratio=0.9)\n" in out
-    assert re.search(r"0.weight +625 +356 +356 +352 +273 ", out)  # 4 rows twice, see above
+    assert re.search(r"\n0 +625 +356 +356 +352 +273 ", out)  # 4 rows twice, see above
     assert "c(M) = 0, the least secure" in out
     assert (tmp_path / "kept/index.png").stat().st_size > 10_000
     rows = Indices(tmp_path / "kept").rows()
@@ -346,6 +346,11 @@ class Mute(Defense):
         return {name: gradient * 0.5 for name, gradient in gradients.items()}
 
 @dataclass(frozen=True)
+class Broken(Mute):
+    def account(self, shared):
+        return 1 / 0
+
+@dataclass(frozen=True)
 class Mixed(Defense):
     def change_batch(self, images, labels, generator):
         return images.flip(3), labels
@@ -365,6 +370,10 @@ class Mixed(Defense):
         (
             [SMALL, "--defense", "mine.py:Mixed"],
             "mine.py:Mixed: expected a defense that leaves the images as",
+        ),
+        (
+            [SMALL, "--defense", "mine.py:Broken"],
+            f"{SMALL} · lfw-subset 0 · mine.py:Broken: ZeroDivisionError",
         ),
         ([SMALL, "--defense", "prune(ratio=2)"], "--defense: ratio: expected"),
         ([SMALL, "--index", "999"], "--dataset.indices: expected 0..199, got 999"),
@@ -400,11 +409,17 @@ def test_a_sweep_measures_it_once(write, tmp_path, capsys):
     assert "note: no index of mine.py:Ends: expected a model whose class scores come from an nn.Linear" in out
     assert "c(M) = -273: so many numbers no equation determines" in out
     store = Store.existing(tmp_path / "runs/sweep")
-    assert list(store.indices.rows()["defense"].unique()) == ["none", "prune(ratio=0.9)"]
+    assert list(store.index_rows()["defense"].unique()) == ["none", "prune(ratio=0.9)"]
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     assert "index 2 of 6" not in capsys.readouterr().out
     assert leakbench.main(["figures", str(store.folder)]) == 0
     assert "index_1" in capsys.readouterr().out
+
+    write("sweep.yaml", SWEEP.replace("prune(ratio=0.9), ", ""))
+    assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
+    assert list(store.index_rows()["defense"].unique()) == [
+        "none"
+    ]  # what is no longer asked for is not shown
 
 
 @pytest.mark.parametrize(
@@ -440,7 +455,7 @@ def test_index_and_leakage_meet_by_network_and_defense(write, tmp_path, capsys):
     write("sweep.yaml", f"{text}attacks: [recursive]\nprobes: [index]\n")
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     store = Store.existing(tmp_path / "runs/sweep")
-    lines = index_and_leakage(store.indices.rows(), store.rows(), Scale())
+    lines = index_and_leakage(store.index_rows(), store.rows(), Scale())
     assert list(lines["images"]) == [2] * 4
     assert lines["value"].is_monotonic_increasing  # wider, with more equations
     (told,) = correlations(lines)

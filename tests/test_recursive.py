@@ -13,6 +13,7 @@ from bench.attacks import ATTACKS, Case, Found, NotApplicableError, Resources, S
 from bench.attacks.adaptive import Adaptive
 from bench.attacks.hybrid import Hybrid
 from bench.attacks.recursive import Recursive
+from bench.equations import Equations
 from bench.gradients import shared_gradient
 from bench.trial import Conditions, prepare, run_trials
 from defenses import Account
@@ -193,3 +194,19 @@ def test_where_it_begins_is_part_of_its_time(make_trial, monkeypatch):
 
     monkeypatch.setattr(Recursive, "invert", slowly)
     assert row_of(make_trial(attack="hybrid(steps=1)")).seconds >= 0.5
+
+
+def test_no_layer_is_solved_to_more_than_the_one_behind_it_left_unexplained(make_trial, monkeypatch):
+    solved = []
+    solve = Equations.solve
+
+    def watched(self, steps, start, tolerance):
+        solution = solve(self, steps, start, tolerance)
+        solved.append((tolerance, solution.residual, solution.steps))
+        return solution
+
+    monkeypatch.setattr(Equations, "solve", watched)
+    row_of(make_trial(attack="recursive(steps=300)", dataset="mnist-sample", defense="prune(ratio=0.9)"))
+    tolerances, residuals, _ = zip(*solved, strict=True)
+    assert max(residuals[:-1]) > 0.1
+    assert tolerances[1:] == tuple(max(tolerances[0], 0.01 * max(residuals[:n])) for n in (1, 2, 3))

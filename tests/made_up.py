@@ -52,7 +52,8 @@ def store(folder, rows, size=16, steps=(0, 5, 10)):
         trace = {
             "key": row["key"], "objective": [2.0, 1.0], "image_mse": [0.5, 0.25], "shape": shape,
             "reconstruction": pictures[-1].tobytes(), "snapshot_steps": list(steps),
-            "snapshots": pictures[:-1].tobytes(),
+            "snapshots": pictures[:-1].tobytes(), "layers": [], "distance_steps": [], "distances": [],
+            "input_layers": [], "input_errors": [],
         }  # fmt: skip
         image = random.random(shape[1:]).astype("<f2").tobytes()
         place = {"dataset": row["dataset"], "index": row["index"], "shape": shape[1:], "image": image}

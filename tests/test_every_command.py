@@ -46,6 +46,7 @@ VERBS = {  # of the README, likewise
     "status": "status runs/small",
     "report": "report runs/small",
     "diff": "diff runs/small runs/small",
+    "index": "index 'mlp(hidden=[16])' --dataset mnist-sample --defense 'prune(ratio=0.5)'",
     "figures": "figures runs/small",
     "csv": "csv runs/small",
     "export": "export runs/small",

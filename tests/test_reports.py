@@ -158,11 +158,11 @@ def run(tmp_path_factory):
 
 def test_every_figure_is_drawn_as_png_and_pdf(run):
     drawn = write_figures(run)
-    assert [each.setting for each in drawn] == [0] * 4 + [1] * 4
+    assert [each.setting for each in drawn] == [0] * 5 + [1] * 5
     paths = [path for each in drawn for path in each.paths]
-    assert len(paths) == 2 * 4 * 2
+    assert len(paths) == 2 * 5 * 2
     assert {path.suffix for path in paths} == {".png", ".pdf"}
-    assert {path.stem.split("_")[0] for path in paths} == {"scores", "curves", "strip", "film"}
+    assert {path.stem.split("_")[0] for path in paths} == {"scores", "curves", "distances", "strip", "film"}
     assert any("mnist-sample" in path.name for path in paths)
     for path in paths:
         if path.suffix == ".png":

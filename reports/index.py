@@ -13,7 +13,7 @@ from bench.spectrum import SEEN
 from bench.verdicts import Scale
 from reports.statistics import rank_correlation
 from reports.style import FAMILIES, LINES, OTHERS
-from reports.summary import short_names, strongest
+from reports.summary import defense_order, short_names, strongest
 from reports.tables import plain_table, put_below
 from sweeps.indices import as_index
 
@@ -114,7 +114,9 @@ def index_and_leakage(rows: pd.DataFrame, trials: pd.DataFrame, scale: Scale) ->
                 "value": found.value, "condition": found.condition,
             }
         )  # fmt: skip
-    return leaked.merge(pd.DataFrame(lines), on=["dataset", "model", "model_seed", "defense"])
+    both: pd.DataFrame = leaked.merge(pd.DataFrame(lines), on=["dataset", "model", "model_seed", "defense"])
+    places = {defense: place for place, defense in enumerate(defense_order(trials))}
+    return both.sort_values("defense", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
 def correlations(lines: pd.DataFrame) -> Iterator[str]:

@@ -187,6 +187,12 @@ def test_hybrid_is_adaptive_from_another_start(make_trial):
     assert weights[-1] >= plain.stages[-1].terms["tv"] > 0.03  # the floor that noise sets
 
 
+def test_its_memory_is_known_without_its_start(make_trial, monkeypatch):
+    case, _, _ = prepare(make_trial(), 0, DATA)
+    monkeypatch.setattr(Recursive, "invert", lambda *_: pytest.fail("the start was looked for"))
+    assert Hybrid().bytes_per_slot(case) == Adaptive().bytes_per_slot(case) > 0
+
+
 def test_where_it_begins_is_part_of_its_time(make_trial, monkeypatch):
     def slowly(self, case):
         time.sleep(0.5)

@@ -32,6 +32,10 @@ class Hybrid(Adaptive):
         """See `Attack.refusal`."""
         return Linear().refusal(example) and Recursive().refusal(example)
 
+    def bytes_per_slot(self, example: Case) -> int:
+        """See `Attack.bytes_per_slot`; where it begins does not matter for that."""
+        return Adaptive().bytes_per_slot(example)
+
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`; of several images the labels come with them, in their order."""
         found = (Recursive() if Linear().refusal(case) else Linear()).invert(case)

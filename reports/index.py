@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.index import ModelIndex
 from bench.spectrum import SEEN
 from bench.verdicts import Scale
-from reports.statistics import rank_correlation
+from reports.statistics import Correlation, rank_correlation
 from reports.style import FAMILIES, LINES, OTHERS
 from reports.summary import defense_order, short_names, strongest
 from reports.tables import plain_table, put_below
@@ -120,16 +120,26 @@ def index_and_leakage(rows: pd.DataFrame, trials: pd.DataFrame, scale: Scale) ->
 
 
 def correlations(lines: pd.DataFrame) -> Iterator[str]:
-    """Whether the index predicts what leaks, a sentence a defense of enough networks."""
+    """Whether the index predicts what leaks, a sentence a defense of enough networks.
+
+    The condition tells of networks that lack nothing: of others it leaves out what they lack.
+    """
     for defense, own in lines.groupby("defense", sort=False):
         if len(own) < FEWEST:
             continue
-        told = []
-        for name, column, sign in (("c(M)", "value", 1), ("condition", "condition", -1)):
-            found = rank_correlation(sign * own[column], own["ssim"])
-            interval = f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
-            told.append(f"{name} " + ("unknown: all are alike" if isnan(found.rho) else interval))
-        yield f"{defense}, {len(own)} networks: rank correlation of leakage with {', with '.join(told)}"
+        text = f"{defense}, {len(own)} networks: rank correlation of what leaked with c(M) "
+        text += _told(rank_correlation(own["value"], own["ssim"]))
+        whole = own[own["value"] == 0]
+        if len(whole) >= FEWEST:
+            told = _told(rank_correlation(-whole["condition"], whole["ssim"]))
+            text += f"; with how small the condition is, of the {len(whole)} with c(M) = 0, {told}"
+        yield text
+
+
+def _told(found: Correlation) -> str:
+    if isnan(found.rho):
+        return "unknown: all are alike"
+    return f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def draw_against(lines: pd.DataFrame) -> Figure:

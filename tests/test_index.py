@@ -4,6 +4,7 @@ import copy
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from running import command, inside
@@ -459,5 +460,23 @@ def test_index_and_leakage_meet_by_network_and_defense(write, tmp_path, capsys):
     assert list(lines["images"]) == [2] * 4
     assert lines["value"].is_monotonic_increasing  # wider, with more equations
     (told,) = correlations(lines)
-    assert told.startswith("none, 4 networks: rank correlation of leakage with c(M) ")
+    assert told.startswith("none, 4 networks: rank correlation of what leaked with c(M) ")
     assert told in capsys.readouterr().out
+
+
+def test_the_condition_counts_where_nothing_is_missing():
+    """Of networks that lack something it would leave out just that."""
+    made = pd.DataFrame(
+        {
+            "defense": "none",
+            "value": [0, 0, 0, 0, -50, -60],
+            "condition": [1e1, 1e2, 1e3, 1e4, 1.0, 1.0],
+            "ssim": [0.9, 0.8, 0.7, 0.6, 0.2, 0.1],
+        }
+    )
+    (told,) = correlations(made)
+    assert told.startswith("none, 6 networks: rank correlation of what leaked with c(M) 0.85 (")
+    assert "; with how small the condition is, of the 4 with c(M) = 0, 1.00 (" in told
+    (alike,) = correlations(made[:4])
+    assert "c(M) unknown: all are alike; with" in alike
+    assert list(correlations(made[:3])) == []

@@ -27,7 +27,7 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(images=10, restarts=1, epochs=2, seeds=3),
+    "quick": Budget(images=10, restarts=1, epochs=3, seeds=3),
     "standard": Budget(images=12, restarts=3, epochs=10, seeds=3),
     "full": Budget(images=20, restarts=3, epochs=30, seeds=5),
 }

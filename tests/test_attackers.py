@@ -159,7 +159,7 @@ def test_where_readings_of_the_label_differ_each_is_tried():
     assert [int(each.labels_at(each.variable)) for each in attack.candidates(case)] != [3]
     seen = []
     ((number, found),) = attack.run(
-        iter([case]), lambda numbers, steps, _: seen.append((*numbers, *steps)), Resources(slots=8)
+        iter([case]), lambda numbers, steps, *_: seen.append((*numbers, *steps)), Resources(slots=8)
     )
     assert number == 7
     assert found.labels.tolist() == [3]

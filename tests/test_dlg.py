@@ -45,7 +45,8 @@ def dlg(request):
     def attack(network, shared, start, slots=1, **settings):
         seen = []
 
-        def observe(numbers, steps, images):
+        def observe(numbers, steps, images, labels):
+            assert labels.shape[:2] == images.shape[:2]  # of each image
             assert (numbers, steps) == ([7], [len(seen)])
             seen.append(images[0].clone())
 

@@ -12,14 +12,13 @@ from bench.index import ModelIndex
 from bench.spectrum import SEEN
 from bench.verdicts import Scale
 from reports.statistics import Correlation, rank_correlation
-from reports.style import FAMILIES, LINES, OTHERS
+from reports.style import HUES, LINES
 from reports.summary import defense_order, short_names, strongest
 from reports.tables import plain_table, put_below
 from sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]
 FEWEST = 4  # networks of which a correlation is told
-HUES = [hue for hue, _ in [*FAMILIES.values(), *OTHERS]]
 
 
 def index_tables(rows: pd.DataFrame) -> Iterator[Table]:

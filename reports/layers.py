@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.style import FAMILIES, LINES, OTHERS, caption, line_style, styles
+from reports.style import HUES, LINES, caption, line_style, styles
 from reports.summary import BASELINE, defense_order
 from sweeps.store import Store
-
-HUES = [hue for hue, _ in [*FAMILIES.values(), *OTHERS]]
 
 
 def draw_distances(store: Store, best: pd.DataFrame) -> Figure | None:

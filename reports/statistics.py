@@ -1,9 +1,10 @@
 """Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
 
-from math import isnan, nan, sqrt
+from math import nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit  # the quantiles of scipy.stats, which takes a second to import
 
@@ -73,26 +74,21 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> Correlation:
     """Spearman's, of pairs, with the percentile bootstrap over them; equal values share their rank."""
     pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
     chosen = np.random.default_rng(SEED).integers(pairs.shape[1], size=(BAND_RESAMPLES, pairs.shape[1]))
-    drawn = [rho for own in chosen if not isnan(rho := _spearman(*pairs[:, own]))]
-    if not drawn:
+    drawn = _spearman(pairs[:, chosen.T])
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
         return Correlation(nan, nan, nan)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Correlation(_spearman(*pairs), float(low), float(high))
+    return Correlation(float(_spearman(pairs[:, :, None])[0]), float(low), float(high))
 
 
-def _spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    ranks = np.stack([rankdata(a), rankdata(b)])
-    if (ranks.std(axis=1) == 0).any():
-        return nan
-    return float(np.corrcoef(ranks)[0, 1])
-
-
-def rankdata(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The place of each value in their order, from 1; of equal ones the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum()
-    means: NDArray[np.floating] = ends - (counts - 1) / 2
-    return means[inverse]
+def _spearman(pairs: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(k,) of pairs (2, n, k); NaN where all on one side are alike."""
+    ranks = np.stack([pd.DataFrame(side).rank().to_numpy() for side in pairs])
+    apart = ranks - ranks.mean(axis=1, keepdims=True)
+    sizes = np.sqrt(np.square(apart).sum(axis=1)).prod(axis=0)
+    rho: NDArray[np.floating] = apart.prod(axis=0).sum(axis=0) / np.where(sizes == 0, nan, sizes)
+    return rho
 
 
 def mean_interval(values: ArrayLike) -> Interval:

@@ -22,6 +22,7 @@ FAMILIES = {
     "int8": ("#B8860B", "P"),
 }
 OTHERS = [("#56B4E9", "v"), ("#882255", "X"), ("#117733", "h"), ("#332288", "<"), ("#661100", ">")]
+HUES = [hue for hue, _ in [*FAMILIES.values(), *OTHERS]]  # of what is no defense
 LOG_FAMILIES = ("gaussian", "laplacian")
 LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]
 

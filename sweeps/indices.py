@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.attacks import NotApplicableError
 from bench.datasets import Dataset
-from bench.index import LayerIndex, ModelIndex, index_of, known_chain
+from bench.index import LayerIndex, ModelIndex, index_of
 from bench.models import Model
 from bench.trial import key_of
 from bench.victim import Exposed, Victim, find_victim
@@ -140,12 +140,7 @@ def _share(probe: Probe, data_root: Path) -> tuple[Victim, Exposed]:
         raise NotApplicableError(f"{probe.defense}: {problem}")
     own = range(probe.index, probe.index + 1)
     victim = find_victim(probe.dataset, own, probe.model, probe.model_seed, data_root)
-    exposed = victim.share(probe.defense)
-    try:
-        known_chain(exposed.network, victim.images.shape)
-    except NotApplicableError as error:
-        raise NotApplicableError(f"{probe.model}: {error}") from error
-    return victim, exposed
+    return victim, victim.share(probe.defense)
 
 
 def _hash_of_equations(probe: Probe, exposed: Exposed) -> str:
@@ -161,7 +156,10 @@ def _hash_of_equations(probe: Probe, exposed: Exposed) -> str:
 
 def _measured(probe: Probe, victim: Victim, exposed: Exposed, equations: str) -> list[dict[str, Any]]:
     began = perf_counter()
-    found = index_of(exposed.network, victim.batch, victim.labels, exposed.account)
+    try:
+        found = index_of(exposed.network, victim.batch, victim.labels, exposed.account)
+    except NotApplicableError as error:
+        raise NotApplicableError(f"{probe.model}: {error}") from error
     seconds = perf_counter() - began
     rows = (
         IndexRow(

@@ -149,7 +149,7 @@ def test_a_sweep_file_is_refused_with_lines_or_runs(folder, text):
 @pytest.mark.long
 @settings(max_examples=1000, database=None)
 @given(text=texts)
-def test_two_thousand_sweep_files_are_refused_with_lines_or_run(folder, text):
+def test_a_thousand_sweep_files_are_refused_with_lines_or_run(folder, text):
     refused_or_run(folder, text)
 
 

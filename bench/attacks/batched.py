@@ -90,6 +90,7 @@ class Batch:
         self.attack = attack
         candidate, start = example.candidate, example.variable
         self.shape, self.pixels = candidate.images.shape, candidate.images.numel()
+        self.free_labels = candidate.labels.shape if candidate.free_labels else None
         slots, device = resources.slots, torch.device(resources.device)
         self.closure = BatchClosure(attack, example.case, candidate, slots, device, resources.compiled)
         self.stepper = attack.stepper(slots, len(start), device, start.dtype)
@@ -141,8 +142,7 @@ class Batch:
         largest = images.abs().flatten(1).amax(1).tolist()
         for run, value in zip(runs, self.stepper.value[slots].tolist(), strict=True):
             run.record(value)
-        free = example.labels.shape if (example := runs[0].candidate).free_labels else None
-        labels = at[:, self.pixels :].view(-1, *free) if free else None
+        labels = at[:, self.pixels :].view(-1, *self.free_labels) if self.free_labels else None
         self._observe(runs, images, labels, observe)
         over = []
         for slot, run, variable, *rest in zip(slots, runs, at, largest, stuck, strict=True):

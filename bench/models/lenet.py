@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from bench.models.base import ACTIVATIONS, ActivationName, Model
+from bench.models.base import ActivationName, Model
+from bench.models.cnn import CNN
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,4 @@ class LeNet(Model):
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`."""
-        activation = ACTIVATIONS[self.activation]
-        body = nn.Sequential(
-            nn.Conv2d(shape[0], 12, kernel_size=5, padding=2, stride=2),
-            activation(),
-            nn.Conv2d(12, 12, kernel_size=5, padding=2, stride=2),
-            activation(),
-            nn.Conv2d(12, 12, kernel_size=5, padding=2, stride=1),
-            activation(),
-            nn.Flatten(),
-        )
-        features = body(torch.zeros(1, *shape)).shape[1]
-        return nn.Sequential(*body, nn.Linear(features, classes))
+        return CNN(activation=self.activation).layers(shape, classes)

@@ -55,9 +55,9 @@ def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, dat
 def _seconds(kind: Kind, conditions: Conditions) -> float:
     """Of one worker for all trials of a kind."""
     attack = kind.example.attack.with_budget(PROBE_STEPS)
+    together = conditions.resources.slots if attack.in_lock_step else 1  # others take one after the other
     trials = [
-        replace(kind.example, attack=attack, start=start)
-        for start in range(min(conditions.resources.slots, kind.trials))
+        replace(kind.example, attack=attack, start=start) for start in range(min(together, kind.trials))
     ]
     began = time.perf_counter()
     rows = [result.row for result in run_trials(trials, conditions)]

@@ -8,6 +8,7 @@ from rich.console import Console
 from running import inside
 
 from bench.attacks import Resources
+from bench.attacks.linear import Linear
 from bench.trial import Conditions, run_trials
 from defenses.errors import UserError
 from sweeps import progress
@@ -130,6 +131,17 @@ def test_a_forecast_is_not_exceeded_on_disk(todo, tmp_path):
     assert said.disk < 4 * 20_000
     more = forecast(todo, resources, memory, 200, tmp_path)
     assert more.seconds < said.seconds
+
+
+def test_a_forecast_attacks_once_what_takes_one_trial_after_the_other(write, monkeypatch, tmp_path):
+    """A closed form takes as long for its trials as they do: 64 of them would be the sweep itself."""
+    text = SWEEP.replace("dlg(steps=20)", "linear")
+    todo = plan(read_sweep(write("closed.yaml", text))[0], {})
+    resources, memory = choose(todo, ["cpu"], None, 64, tmp_path)
+    attacked, invert = [], Linear.invert
+    monkeypatch.setattr(Linear, "invert", lambda self, case: attacked.append(case) or invert(self, case))
+    forecast(todo, resources, memory, 1, tmp_path)
+    assert len(todo) > len(attacked) == len(todo.kinds)
 
 
 def test_machines_that_a_forecast_can_be_made_for():

@@ -75,9 +75,10 @@ def _drawn(units: Tensor, near: Tensor, generator: torch.Generator) -> Tensor:
     # a second direction in which they are 0 would make any of the two a mixture
     null = right[sizes[:, -1] > LOUD * near.median()][:, -1]  # (draws, N)
     zeros = (units @ null.T).abs() <= near[:, None]  # (m, draws)
-    many = zeros.sum(0) >= 3 * count
-    fits = [torch.linalg.svd(units[zero]).Vh[-1] for zero in zeros.T[many]]
-    return torch.stack(fits) if fits else null[:0]
+    zeros = zeros[:, zeros.sum(0) >= 3 * count]
+    squares = (units[:, :, None] * units[:, None, :]).flatten(1)  # (m, N * N)
+    grams = zeros.T.to(units.dtype) @ squares  # of the rows that are 0 in each direction
+    return torch.linalg.eigh(grams.unflatten(1, (count, count))).eigenvectors[..., 0]
 
 
 def _distinct(directions: Tensor, rows: Tensor, near: Tensor, known: int) -> tuple[Tensor, bool]:
@@ -85,10 +86,10 @@ def _distinct(directions: Tensor, rows: Tensor, near: Tensor, known: int) -> tup
     slopes = rows @ directions.T  # (m, k)
     zeros = (slopes.abs() <= near[:, None]).sum(0)
     slopes = torch.nn.functional.normalize(slopes, dim=0)
+    left = zeros.argsort(descending=True, stable=True)
     chosen: list[int] = []
-    for place in zeros.argsort(descending=True, stable=True).tolist():
-        if len(chosen) == directions.shape[1]:
-            break
-        if not bool(((slopes[:, chosen].T @ slopes[:, place]).abs() > ALIKE).any()):
-            chosen.append(place)
+    while len(left) and len(chosen) < directions.shape[1]:
+        first, left = left[0], left[1:]
+        chosen.append(int(first))
+        left = left[((slopes.T @ slopes[:, first]).abs() <= ALIKE)[left]]
     return directions[chosen], max(chosen, default=0) >= known

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -86,12 +87,13 @@ def through_the_runner(count: int, workers: int) -> dict[str, float]:
         sweep, problems = read_sweep(file)
         assert not problems, problems
         store = Store.open_for(folder / "run", sweep)
-        with store.lock(), (folder / "log").open("w") as log:
+        executor = Joblib(["cpu"] * workers)
+        with store.lock(), closing(executor), (folder / "log").open("w") as log:
             began = time.perf_counter()
             todo = plan(sweep, store.statuses())
             progress = Watched(Console(file=log), todo)
             with progress:
-                run(todo, store, Joblib(["cpu"] * workers), Conditions(Resources(slots=64)), progress, answer)
+                run(todo, store, executor, Conditions(Resources(slots=64)), progress, answer)
             seconds = time.perf_counter() - began
         assert len(store.rows()) == count
         size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet") if path.is_file())

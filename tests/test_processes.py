@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -54,7 +55,8 @@ def tell(trials, device, watcher):
 
 
 def rows(executor, work, count, moved=lambda steps: None):
-    return [record.row for record in executor.run(work, trials(count), 4, moved) if record]
+    with closing(executor):
+        return [record.row for record in executor.run(work, trials(count), 4, moved) if record]
 
 
 def failures(rows):
@@ -163,14 +165,12 @@ def test_a_trial_that_hangs_is_ended(tmp_path, during):
 def test_a_worker_that_is_killed_from_outside_costs_nothing():
     """Whatever it was doing: its trials run again, in another process."""
     killed, found = [], []
-    results = Joblib(["cpu", "cpu"]).run(slow, trials(40), 4, lambda steps: None)
-    for record in results:
-        if record is None:
-            continue
-        found.append(record.row)
-        if len(found) in (5, 12, 20):
-            os.kill(record.row["process"], signal.SIGKILL)
-            killed.append(record.row["process"])
+    with closing(Joblib(["cpu", "cpu"])) as executor:
+        for record in filter(None, executor.run(slow, trials(40), 4, lambda steps: None)):
+            found.append(record.row)
+            if len(found) in (5, 12, 20):
+                os.kill(record.row["process"], signal.SIGKILL)
+                killed.append(record.row["process"])
     assert sorted(row["index"] for row in found) == list(range(40))
     assert not failures(found)
     assert len({row["process"] for row in found}) > len(killed)
@@ -243,7 +243,7 @@ def test_a_file_that_is_gone_is_a_sentence():
         raise FileNotFoundError(2, "No such file or directory", "weights.pt")
 
     with pytest.raises(StoppedError, match=r"weights.pt: No such file or directory: a file that the"):
-        list(Joblib(["cpu"]).run(tell, listed(), 4, print))
+        run_of(listed())
 
 
 def test_an_interrupt_waits_until_rows_are_written():
@@ -292,12 +292,18 @@ def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):
     path.write_text(text.format("return gradients"))
     own = Trial.from_names({**PLAIN, "index": 1, "defense": f"{path}:Mine"})
     path.write_text(text.format("return dict(gradients)"))
-    found = [record.row for record in Joblib(["cpu"]).run(tell, [*trials(1), own], 4, print) if record]
+    found = run_of([*trials(1), own])
     assert failures(found) == {1: "a file that it names was changed while the sweep ran"}
     assert {row["key"] for row in found} == {own.key, trials(1)[0].key}
     path.write_text("nonsense(")
-    (row,) = [record.row for record in Joblib(["cpu"]).run(tell, [own], 4, print) if record]
+    (row,) = run_of([own])
     assert "mine.py: could not be imported: SyntaxError" in row["reason"]
+
+
+def run_of(trials):
+    """At a worker."""
+    with closing(Joblib(["cpu"])) as executor:
+        return [record.row for record in executor.run(tell, trials, 4, print) if record]
 
 
 def gone(pids, patience=30):
@@ -305,6 +311,22 @@ def gone(pids, patience=30):
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def records_of(executor, work, count):
+    return [record.row for record in executor.run(work, trials(count), 4, print) if record]
+
+
+def test_workers_wait_for_the_next_run_and_end_with_the_executor():
+    with closing(Joblib(["cpu"])) as executor:
+        told = [*records_of(executor, tell, 2), *records_of(executor, slow, 3)]
+        assert [row["index"] for row in told] == [0, 1, 0, 1, 2]
+        (worker,) = {row["process"] for row in told}
+        os.kill(worker, signal.SIGKILL)  # which nobody notices before the next run
+        again = records_of(executor, tell, 2)
+        assert len(again) == 2
+        assert not failures(again)
+    assert gone({row["process"] for row in again})
 
 
 def test_a_sweep_that_is_left_early_leaves_no_worker_behind():

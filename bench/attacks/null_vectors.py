@@ -78,7 +78,8 @@ def _drawn(units: Tensor, near: Tensor, generator: torch.Generator) -> Tensor:
     zeros = zeros[:, zeros.sum(0) >= 3 * count]
     squares = (units[:, :, None] * units[:, None, :]).flatten(1)  # (m, N * N)
     grams = zeros.T.to(units.dtype) @ squares  # of the rows that are 0 in each direction
-    return torch.linalg.eigh(grams.unflatten(1, (count, count))).eigenvectors[..., 0]
+    fits: Tensor = torch.linalg.eigh(grams.unflatten(1, (count, count))).eigenvectors[..., 0]
+    return fits
 
 
 def _distinct(directions: Tensor, rows: Tensor, near: Tensor, known: int) -> tuple[Tensor, bool]:

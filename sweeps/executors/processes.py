@@ -27,45 +27,6 @@ SECONDS_TO_END = 10.0  # for a process that no longer answers, before it is kill
 MOST_STILLBORN = 3  # workers in a row that end before their first trial
 
 
-class Joblib:
-    """A process of joblib's loky for each entry of `devices`; all take trials from one queue.
-
-    A worker that dies is replaced, and what it had is run again: the trials that may have been the
-    reason apart from the others, until the one is found.
-
-    Args:
-        devices: of each worker, such as `cpu` or `cuda:0`.
-        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
-    """
-
-    def __init__(self, devices: list[str], trial_timeout: float = 0):
-        self.devices = devices
-        self.trial_timeout = trial_timeout
-
-    def hardware(self) -> set[str]:
-        """See `Executor.hardware`."""
-        return set(map(hardware_of, self.devices))
-
-    def free(self) -> int | None:
-        """See `Executor.free`."""
-        return free_for_each(self.devices)
-
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
-        """See `Executor.run`.
-
-        Raises:
-            StoppedError: workers cannot start at all.
-        """
-        pool = _Pool(work, iter(trials), moved, self)
-        try:
-            yield from pool.records()
-        finally:
-            pool.end()
-
-    def close(self) -> None:
-        """See `Executor.close`: its workers ended with each run."""
-
-
 @dataclass
 class _Worker:
     """A process, as it is known here."""
@@ -91,13 +52,74 @@ class _Worker:
             return [self.held[self.preparing]], "preparing"
         return [self.held[key] for key in self.since], "running"
 
+    def bury(self) -> tuple[str, list[Trial]]:
+        """Forget a process that is to end: how it ended, and what it was alone to be given."""
+        self.process.join(SECONDS_TO_END)
+        kill(self.process)
+        self.process.join()
+        how, bundle = how_it_ended(self.process.exitcode), list(self.bundle or [])
+        self.connection.close()
+        self.lifeline.close()
+        self.process, self.bundle, self.idle, self.preparing = None, None, True, None
+        self.held.clear()
+        self.since.clear()
+        return how, bundle
+
+
+class Joblib:
+    """A process of joblib's loky for each entry of `devices`; all take trials from one queue.
+
+    A worker that dies is replaced, and what it had is run again: the trials that may have been the
+    reason apart from the others, until the one is found. Workers wait for the next run, if there is one.
+
+    Args:
+        devices: of each worker, such as `cpu` or `cuda:0`.
+        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
+    """
+
+    def __init__(self, devices: list[str], trial_timeout: float = 0):
+        self.devices = devices
+        self.trial_timeout = trial_timeout
+        self.workers = [_Worker(device) for device in devices]
+
+    def hardware(self) -> set[str]:
+        """See `Executor.hardware`."""
+        return set(map(hardware_of, self.devices))
+
+    def free(self) -> int | None:
+        """See `Executor.free`."""
+        return free_for_each(self.devices)
+
+    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
+        """See `Executor.run`.
+
+        Raises:
+            StoppedError: workers cannot start at all.
+        """
+        try:
+            yield from _Pool(work, iter(trials), moved, self).records()
+        finally:
+            self._end([worker for worker in self.workers if not worker.idle])  # the run was left early
+
+    def close(self) -> None:
+        """See `Executor.close`: its workers end."""
+        self._end(self.workers)
+
+    def _end(self, workers: list[_Worker]) -> None:
+        """Whatever they do."""
+        running = [worker for worker in workers if worker.process]
+        for worker in running:
+            kill(worker.process)
+        for worker in running:
+            worker.bury()
+
 
 class _Pool:
     """The workers of one sweep, and the trials that are not done."""
 
     def __init__(self, work: Work, trials: Iterator[Trial], moved: Moved, settings: Joblib):
         self.work, self.moved, self.timeout = work, moved, settings.trial_timeout
-        self.workers = [_Worker(device) for device in settings.devices]
+        self.workers = settings.workers
         self.fresh = trials
         self.ahead = next(trials, None)  # of them: None where all were given out
         self.bundles: deque[deque[Trial]] = deque()  # to be run again, each without other company
@@ -116,14 +138,6 @@ class _Pool:
                     yield from self._lost(worker)  # a child of its own may keep the pipe open
             yield None
 
-    def end(self) -> None:
-        """End every worker, whatever it does."""
-        running = [worker for worker in self.workers if worker.process]
-        for worker in running:
-            kill(worker.process)
-        for worker in running:
-            self._bury(worker)
-
     def _give_work(self) -> bool:
         """Set idle workers to work where there is some; False where all is done."""
         for worker in self.workers:
@@ -137,14 +151,14 @@ class _Pool:
                 worker.bundle = self.bundles.popleft() if self.bundles else None
                 worker.idle = False
                 with suppress(OSError):  # where it has just died: that is heard of soon
-                    worker.connection.send(True)
+                    worker.connection.send(self.work)
         return not all(worker.idle for worker in self.workers)
 
     def _start(self, worker: _Worker) -> None:
         context = get_context("loky")
         worker.connection, far_end = context.Pipe()
         far_lifeline, worker.lifeline = context.Pipe(duplex=False)
-        arguments = (self.work, worker.device, far_end, far_lifeline)
+        arguments = (worker.device, far_end, far_lifeline)
         process = context.Process(target=serve, args=arguments, daemon=True)
         with uninterrupted():  # a worker that nobody knows would be ended by nobody
             start_quietly(process)
@@ -234,17 +248,9 @@ class _Pool:
             yield self._failed(trial, f"no result after {self.timeout:g} s (trial_timeout)", worker)
 
     def _bury(self, worker: _Worker, *returned: list[Trial]) -> str:
-        """Forget a process, keep what is to be run again of what it had; returns how it ended."""
-        worker.process.join(SECONDS_TO_END)
-        kill(worker.process)
-        worker.process.join()
-        how = how_it_ended(worker.process.exitcode)
-        worker.connection.close()
-        worker.lifeline.close()
-        self.bundles.extend(deque(bundle) for bundle in [*returned, worker.bundle] if bundle)
-        worker.process, worker.bundle, worker.idle, worker.preparing = None, None, True, None
-        worker.held.clear()
-        worker.since.clear()
+        """Keep what is to be run again of what a worker had that is to end; returns how it ended."""
+        how, bundle = worker.bury()
+        self.bundles.extend(deque(trials) for trials in [*returned, bundle] if trials)
         return how
 
 

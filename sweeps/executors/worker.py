@@ -8,7 +8,7 @@ It sends pairs (kind, news):
     done        the record of a trial
     refused     a Refusal
     failed      why the work broke off, other than for a trial
-    idle        the stream of trials has ended; the answer is True once there is another
+    idle        the stream of trials has ended; the answer is the work to do with the next one
 """
 
 import os
@@ -17,6 +17,8 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
+
+import torch
 
 from bench.trial import Trial, Watcher
 from defenses.errors import one_line
@@ -40,8 +42,8 @@ def make_trial(key: str, names: dict[str, Any]) -> Trial | Refusal:
     return Refusal(key, "a file that it names was changed while the sweep ran") if changed else trial
 
 
-def serve(work: Work, device: str, runner: Connection, lifeline: Connection) -> None:
-    """Run what the runner gives, until it is gone."""
+def serve(device: str, runner: Connection, lifeline: Connection) -> None:
+    """Do what the runner gives, until it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the runner ends this one
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     prepare_worker()
@@ -50,8 +52,8 @@ def serve(work: Work, device: str, runner: Connection, lifeline: Connection) -> 
         moved=lambda steps: runner.send(("moved", steps)),
     )
     try:
-        while runner.recv():
-            _work_off(work, device, runner, watcher)
+        while True:
+            _work_off(runner.recv(), device, runner, watcher)
     except (EOFError, ConnectionError, KeyboardInterrupt):  # the runner is gone; or a user's code raised it
         os._exit(1)
 
@@ -65,6 +67,8 @@ def _work_off(work: Work, device: str, runner: Connection, watcher: Watcher) -> 
         raise
     except Exception as error:  # noqa: BLE001  # what trials throw are rows: this is another error
         runner.send(("failed", one_line(error)))
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # before the next run it is asked how much is free
     runner.send(("idle", None))
 
 

@@ -9,6 +9,7 @@ N      ?= 200
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
+FOLDERS := bench commands core defenses reports sweeps
 
 .PHONY: help sweep compare paper test test-long test-numeric lint figures csv bench torture reference clean
 .DEFAULT_GOAL := help
@@ -40,7 +41,9 @@ test-numeric: $(READY)  ## run what a processor may round otherwise, with the in
 	  $(PYTEST) -m "numeric and not long" $(ARGS)
 
 lint: $(READY)  ## check style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@mkdir -p .mypy_path/leakbench && ln -sfn $(addprefix ../../,$(FOLDERS) $(wildcard leakbench/*)) .mypy_path/leakbench
+	@$(BIN)/mypy -p leakbench && $(BIN)/mypy benchmarks
 
 figures: $(READY)  ## draw the figures of OUT again
 	@$(BIN)/leakbench figures $(OUT)
@@ -57,13 +60,13 @@ torture: $(READY)  ## kill a sweep's processes N times at random moments, and co
 	@$(BIN)/python tests/torture.py --kills $(N)
 
 reference: $(READY)  ## write docs/COMMANDS.md from the program
-	@$(BIN)/python -c 'import leakbench; from commands.reference import reference; \
-	  print("\n".join(reference(leakbench.make_parser())))' > docs/COMMANDS.md
+	@$(BIN)/python -c 'from leakbench.commands.main import make_parser; from leakbench.commands.reference import reference; \
+	  print("\n".join(reference(make_parser())))' > docs/COMMANDS.md
 
 clean:  ## remove the virtual environment and the caches of the tools; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .mypy_path .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "leakbench needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12"; exit 2; }
 	@echo "setting up $(VENV): this takes a minute or more, and 1.9 GB (several with a CUDA build of PyTorch)"

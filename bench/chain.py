@@ -12,9 +12,9 @@ from torch.func import functional_call, functionalize
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from bench.gradients import trained_parameters
-from bench.operations import record
-from bench.randomness import generator_for
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.operations import record
+from leakbench.core.randomness import generator_for
 
 aten = torch.ops.aten
 EDGE = 1e-7  # how near to its bound an output of an activation is taken to be, at most

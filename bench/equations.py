@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lsmr
 from torch import Tensor
 
-from bench.chain import Block
-from bench.randomness import generator_for
+from leakbench.bench.chain import Block
+from leakbench.core.randomness import generator_for
 
 PROBES = 4  # random inputs by which the size of equations is estimated
 Vector = NDArray[np.float64]

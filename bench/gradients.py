@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses import Gradients
+from leakbench.defenses import Gradients
 
 
 def shared_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:

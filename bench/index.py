@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import NotApplicableError, Spec
-from bench.attacks.layers import output_layer
-from bench.chain import Chain, chain_of
-from bench.equations import Output, Slopes
-from bench.posterior import kept_of
-from bench.spectrum import spectrum_of
-from defenses import Account, Gradients
+from leakbench.bench.attacks import NotApplicableError, Spec
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.chain import Chain, chain_of
+from leakbench.bench.equations import Output, Slopes
+from leakbench.bench.posterior import kept_of
+from leakbench.bench.spectrum import spectrum_of
+from leakbench.defenses import Account, Gradients
 
 
 @dataclass(frozen=True)

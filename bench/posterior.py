@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.gradients import gradient_at
-from defenses import Account, Gradients
+from leakbench.bench.gradients import gradient_at
+from leakbench.defenses import Account, Gradients
 
 PRIOR = 0.1  # scale of a Laplacian prior of pixel differences, of which total variation is the logarithm
 TRUST = 0.3  # in that prior: at 1 pictures are too smooth, at 0.1 too rough (docs/LOG.md)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from defenses import Gradients
+from leakbench.defenses import Gradients
 
 ROUNDS = 100
 TINY = 1e-300

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Attack, Case, Found, Resources, Spec
-from bench.gradients import trained_parameters
-from defenses import Gradients
-from defenses.base import is_finite
-from defenses.errors import UserError
+from leakbench.bench.attacks import Attack, Case, Found, Resources, Spec
+from leakbench.bench.gradients import trained_parameters
+from leakbench.core.errors import UserError
+from leakbench.defenses import Gradients
+from leakbench.defenses.base import is_finite
 
 
 def load_gradient(path: Path, network: nn.Module) -> Gradients:

@@ -9,8 +9,8 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from bench.equations import Slopes, Vector
-from bench.randomness import generator_for
+from leakbench.bench.equations import Slopes, Vector
+from leakbench.core.randomness import generator_for
 
 DENSE = 2**26  # entries of a matrix that is built: 512 MiB
 SIDE = 4096  # of its shorter side: half a minute

@@ -17,18 +17,18 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from bench.attacks import Status
-from bench.datasets import DATASETS, Dataset, open_dataset
-from bench.gradients import trained_parameters
-from bench.hardware import hardware_of
-from bench.models import MODELS, Model
-from bench.randomness import generator_for, seed_for
-from bench.trial import key_of
-from bench.victim import with_layers
-from defenses import DEFENSES, Defense, Gradients, Point
-from defenses.configured import Configured
-from defenses.errors import one_line
-from defenses.registry import Registry
+from leakbench.bench.attacks import Status
+from leakbench.bench.datasets import DATASETS, Dataset, open_dataset
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.models import MODELS, Model
+from leakbench.bench.trial import key_of
+from leakbench.bench.victim import with_layers
+from leakbench.core.configured import Configured
+from leakbench.core.errors import one_line
+from leakbench.core.randomness import generator_for, seed_for
+from leakbench.core.registry import Registry
+from leakbench.defenses import DEFENSES, Defense, Gradients, Point
 
 WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
 EVALUATED = 500  # test images at once

@@ -14,19 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import ATTACKS, Attack, Case, Found, Knows, NotApplicableError, Resources, Spec, Status
-from bench.chain import chain_of
-from bench.datasets import DATASETS, Dataset
-from bench.gradients import distance_by_layer, plain_match_loss
-from bench.hardware import hardware_of
-from bench.metrics import match, matched_mse, score
-from bench.models import MODELS, Model
-from bench.posterior import neg_log_posterior, signal_to_noise
-from bench.protocols import PROTOCOLS, FedSGD, Protocol
-from bench.victim import Exposed, Victim, find_victim
-from defenses import DEFENSES, Account, ContractError, Defense, Gradients, Point
-from defenses.errors import one_line
-from defenses.registry import Registry
+from leakbench.bench.attacks import (
+    ATTACKS,
+    Attack,
+    Case,
+    Found,
+    Knows,
+    NotApplicableError,
+    Resources,
+    Spec,
+    Status,
+)
+from leakbench.bench.chain import chain_of
+from leakbench.bench.datasets import DATASETS, Dataset
+from leakbench.bench.gradients import distance_by_layer, plain_match_loss
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.metrics import match, matched_mse, score
+from leakbench.bench.models import MODELS, Model
+from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
+from leakbench.bench.victim import Exposed, Victim, find_victim
+from leakbench.core.errors import one_line
+from leakbench.core.registry import Registry
+from leakbench.defenses import DEFENSES, Account, ContractError, Defense, Gradients, Point
 
 SCHEMA_VERSION = 7  # raised when equal settings no longer give equal results
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 from math import isnan
 from typing import ClassVar
 
-from defenses.configured import Configured
-from defenses.registry import Registry
+from leakbench.core.configured import Configured
+from leakbench.core.registry import Registry
 
 
 class Verdict(StrEnum):

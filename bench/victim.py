@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.datasets import Dataset, Images, open_dataset
-from bench.gradients import shared_gradient
-from bench.models import Model
-from bench.randomness import generator_for, seed_for
-from defenses import Account, Defense, Gradients, Point
+from leakbench.bench.datasets import Dataset, Images, open_dataset
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.models import Model
+from leakbench.core.randomness import generator_for, seed_for
+from leakbench.defenses import Account, Defense, Gradients, Point
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.attacks import ATTACKS, Case, Resources
-from bench.attacks.batched import Batch
-from bench.attacks.dlg import DLG
-from bench.attacks.optimised import Optimised
-from bench.attacks.reference import Dummy
-from bench.attacks.regularised import Regularised
-from bench.attacks.runs import Feed
-from bench.trial import Trial, prepare
-from sweeps.executors.base import prepare_worker
+from leakbench.bench.attacks import ATTACKS, Case, Resources
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.optimised import Optimised
+from leakbench.bench.attacks.reference import Dummy
+from leakbench.bench.attacks.regularised import Regularised
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.trial import Trial, prepare
+from leakbench.core.process import prepare_worker
 
 ATTACKERS = ("dlg", "idlg", "cosine", "cosine(optimizer=adam)", "adaptive")
 Objective = Callable[[], Tensor]  # evaluates, and leaves the slope in the variable

@@ -24,11 +24,11 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from bench.attacks import Resources, Status
-from bench.attacks.batched import Batch
-from bench.attacks.runs import Feed
-from bench.trial import Conditions, Trial, prepare, run_trials
-from sweeps.executors.base import prepare_worker
+from leakbench.bench.attacks import Resources, Status
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.trial import Conditions, Trial, prepare, run_trials
+from leakbench.core.process import prepare_worker
 
 TIMED = 30  # iterations
 DEFENSES = [

@@ -23,17 +23,17 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from bench.attacks import Resources
-from bench.hardware import hardware_of
-from bench.trial import MEASURED, Conditions, Result, Trace, Trial, Watcher, make_row
-from sweeps.executors.memory import resident_memory
-from sweeps.executors.processes import Joblib
-from sweeps.plan import plan
-from sweeps.progress import Lines
-from sweeps.records import Record, to_record
-from sweeps.runner import run
-from sweeps.spec import read_sweep
-from sweeps.store import Store
+from leakbench.bench.attacks import Resources
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.trial import MEASURED, Conditions, Result, Trace, Trial, Watcher, make_row
+from leakbench.sweeps.executors.memory import resident_memory
+from leakbench.sweeps.executors.processes import Joblib
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.progress import Lines
+from leakbench.sweeps.records import Record, to_record
+from leakbench.sweeps.runner import run
+from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.store import Store
 
 SWEEP = """
 datasets: [{name: mnist-5k, indices: 0-%d}]

@@ -4,7 +4,7 @@ import argparse
 
 from rich.console import Console
 
-from commands.common import Verbs, add_data_root
+from leakbench.commands.common import Verbs, add_data_root
 
 
 def add(verbs: Verbs) -> None:
@@ -19,7 +19,7 @@ def add(verbs: Verbs) -> None:
 
 def show_list(_options: argparse.Namespace, console: Console) -> int:
     """`leakbench list`."""
-    from reports.listing import listing
+    from leakbench.reports.listing import listing
 
     for line in listing():
         console.print(line)
@@ -28,7 +28,7 @@ def show_list(_options: argparse.Namespace, console: Console) -> int:
 
 def show_doctor(options: argparse.Namespace, console: Console) -> int:
     """`leakbench doctor`."""
-    from reports.doctor import diagnosis
+    from leakbench.reports.doctor import diagnosis
 
     for line in diagnosis(options.data_root):
         console.print(line)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from commands import INTERRUPTED, sweep
-from commands.common import call, typed_workers
+from leakbench.commands import INTERRUPTED, sweep
+from leakbench.commands.common import call, typed_workers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,7 +38,7 @@ def run(
     """
     import yaml
 
-    from sweeps.store import Store
+    from leakbench.sweeps.store import Store
 
     if isinstance(sweep_file, Mapping):
         if out is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands.common import Verbs, add_data_root, positive, problems_of, writing_reports
+from leakbench.commands.common import Verbs, add_data_root, positive, problems_of, writing_reports
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,13 +48,13 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     """`leakbench attack`: a line a start, and pictures of the one that an attacker would keep."""
     import pandas as pd
 
-    from bench.attacks import ATTACKS, Resources, Spec
-    from bench.gradients import plain_match_loss
-    from bench.models import MODELS
-    from bench.protocols import PROTOCOLS
-    from bench.saved import invert, load_gradient
-    from bench.trial import norm_of
-    from reports.saved import measured, starts_table, write_pictures
+    from leakbench.bench.attacks import ATTACKS, Resources, Spec
+    from leakbench.bench.gradients import plain_match_loss
+    from leakbench.bench.models import MODELS
+    from leakbench.bench.protocols import PROTOCOLS
+    from leakbench.bench.saved import invert, load_gradient
+    from leakbench.bench.trial import norm_of
+    from leakbench.reports.saved import measured, starts_table, write_pictures
 
     with problems_of("--attack"):
         attack = ATTACKS.parse(options.attack)
@@ -91,9 +91,9 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
 
 def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, int], int, Tensor | None]":
     """Shape and number of classes of the images behind the gradient; and they, (N, C, H, W), if known."""
-    from bench.datasets import DATASETS, open_dataset
-    from defenses.errors import UserError
-    from sweeps.checks import image_problems
+    from leakbench.bench.datasets import DATASETS, open_dataset
+    from leakbench.core.errors import UserError
+    from leakbench.sweeps.checks import image_problems
 
     if options.data is None:
         size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", options.shape or "")

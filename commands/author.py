@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands import TRIALS_FAILED
-from commands.common import Verbs
+from leakbench.commands import TRIALS_FAILED
+from leakbench.commands.common import Verbs
 
 if TYPE_CHECKING:
-    from defenses.configured import Configured
-    from sweeps.conformance import Finding
+    from leakbench.core.configured import Configured
+    from leakbench.sweeps.conformance import Finding
 
 DEFENSE = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from defenses import Defense
+from leakbench import Defense
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ ATTACK = '''"""{cls}: what it does, and where it comes from (paper, equation).""
 from dataclasses import dataclass
 
 import torch
-from bench.attacks import Attack, Found
+from leakbench import Attack, Found
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def write_attack(options: argparse.Namespace, console: Console) -> int:
 
 def _write(name: str, template: str, example: str) -> tuple[Path, str]:
     """Write a file for a class of that name; the file and the class."""
-    from defenses.errors import UserError
+    from leakbench.core.errors import UserError
 
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.removesuffix(".py"))
     cls, file = "".join(word[0].upper() + word[1:] for word in words), Path("_".join(words).lower() + ".py")
@@ -103,10 +103,10 @@ def _write(name: str, template: str, example: str) -> tuple[Path, str]:
 
 def check_plugins(options: argparse.Namespace, console: Console) -> int:
     """`leakbench check`: a line for each thing that was tried with all settings of a class."""
-    from defenses import Defense
-    from sweeps import attack_conformance, defense_conformance
-    from sweeps.conformance import plugins_in
-    from sweeps.executors.base import prepare_worker
+    from leakbench.core.process import prepare_worker
+    from leakbench.defenses import Defense
+    from leakbench.sweeps import attack_conformance, defense_conformance
+    from leakbench.sweeps.conformance import plugins_in
 
     prepare_worker()  # one thread, as in a sweep
     wrong = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands import INTERRUPTED, TRIALS_FAILED
+from leakbench.commands import INTERRUPTED, TRIALS_FAILED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,8 +56,8 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def problems_of(option: str) -> Iterator[None]:
     """Settings that cannot be used become lines that begin with the option they were given by."""
-    from defenses.configured import SettingError
-    from defenses.errors import UserError
+    from leakbench.core.configured import SettingError
+    from leakbench.core.errors import UserError
 
     try:
         yield
@@ -75,7 +75,7 @@ def positive(text: str) -> int:
 
 def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
     """Why rows are errors, if some are; the exit status."""
-    from reports.summary import with_result
+    from leakbench.reports.summary import with_result
 
     failed = rows.drop(with_result(rows).index)
     for reason, count in failed["reason"].value_counts().items():
@@ -88,7 +88,7 @@ def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
 @contextmanager
 def writing_reports(folder: Path) -> Iterator[None]:
     """A disk that takes no more figures is no reason for a traceback."""
-    from defenses.errors import StoppedError
+    from leakbench.core.errors import StoppedError
 
     try:
         yield

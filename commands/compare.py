@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from commands import INTERRUPTED, sweep, utility
-from commands.common import Verbs, add_data_root, add_workers, call_each, problems_of, typed_workers
+from leakbench.commands import INTERRUPTED, sweep, utility
+from leakbench.commands.common import Verbs, add_data_root, add_workers, call_each, problems_of, typed_workers
 
 PREFIX = "compare-"
 AGAINST = "gaussian,prune"  # Laplacian noise does what Gaussian noise of its variance does
@@ -42,16 +42,16 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
-    from bench.datasets import DATASETS, open_dataset
-    from defenses.errors import UserError
-    from reports.comparison import RULE, standings
-    from reports.figures import write_figures
-    from reports.leaderboard import describe_trainings
-    from reports.page import write_page
-    from sweeps.comparison import BUDGETS, Comparison, write_sweep
-    from sweeps.conformance import defenses_in
-    from sweeps.reuse import comparable
-    from sweeps.store import Store
+    from leakbench.bench.datasets import DATASETS, open_dataset
+    from leakbench.core.errors import UserError
+    from leakbench.reports.comparison import RULE, standings
+    from leakbench.reports.figures import write_figures
+    from leakbench.reports.leaderboard import describe_trainings
+    from leakbench.reports.page import write_page
+    from leakbench.sweeps.comparison import BUDGETS, Comparison, write_sweep
+    from leakbench.sweeps.conformance import defenses_in
+    from leakbench.sweeps.reuse import comparable
+    from leakbench.sweeps.store import Store
 
     new = [defense for name in options.defense for defense in defenses_in(name)]
     try:

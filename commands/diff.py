@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands import TRIALS_FAILED
-from commands.common import Verbs
+from leakbench.commands import TRIALS_FAILED
+from leakbench.commands.common import Verbs
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reports.difference import Difference
+    from leakbench.reports.difference import Difference
 
 
 def add(verbs: Verbs) -> None:
@@ -27,8 +27,8 @@ def add(verbs: Verbs) -> None:
 
 def run_diff(options: argparse.Namespace, console: Console) -> int:
     """`leakbench diff`."""
-    from reports.difference import WORSENED, Change, attackers, conditions, differences
-    from sweeps.store import Store
+    from leakbench.reports.difference import WORSENED, Change, attackers, conditions, differences
+    from leakbench.sweeps.store import Store
 
     one, other = Store.existing(options.before), Store.existing(options.after)
     rows, trainings = (one.rows(), other.rows()), (one.trainings(), other.trainings())
@@ -53,7 +53,7 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
 
 
 def _tables(found: "list[Difference]") -> "Iterator[Table]":
-    from reports.tables import plain_table
+    from leakbench.reports.tables import plain_table
 
     for (place, quantity), alike in groupby(found, key=lambda each: (each.place, each.quantity)):
         table = plain_table(f"{place}: {quantity}", ("n", "before", "after", "change, 95 % CI", ""))

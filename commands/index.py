@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands.common import Verbs, add_data_root, problems_of, writing_reports
+from leakbench.commands.common import Verbs, add_data_root, problems_of, writing_reports
 
 if TYPE_CHECKING:
-    from bench.datasets import Dataset
-    from bench.models import Model
-    from sweeps.indices import Indices, Probe
+    from leakbench.bench.datasets import Dataset
+    from leakbench.bench.models import Model
+    from leakbench.sweeps.indices import Indices, Probe
 
 
 def add(verbs: Verbs) -> None:
@@ -43,13 +43,13 @@ def add(verbs: Verbs) -> None:
 
 def run_index(options: argparse.Namespace, console: Console) -> int:
     """`leakbench index`: a table a network, and a figure of all of them."""
-    from bench.datasets import DATASETS
-    from bench.models import MODELS
-    from defenses import DEFENSES, NoDefense
-    from defenses.errors import UserError
-    from reports.index import draw_index, index_tables
-    from reports.style import save
-    from sweeps.indices import Indices, Probe
+    from leakbench.bench.datasets import DATASETS
+    from leakbench.bench.models import MODELS
+    from leakbench.core.errors import UserError
+    from leakbench.defenses import DEFENSES, NoDefense
+    from leakbench.reports.index import draw_index, index_tables
+    from leakbench.reports.style import save
+    from leakbench.sweeps.indices import Indices, Probe
 
     with problems_of("--dataset"):
         dataset = DATASETS.parse(options.dataset)
@@ -86,9 +86,9 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
     """
     from functools import partial
 
-    from bench.datasets import open_dataset
-    from defenses.errors import UserError
-    from sweeps.checks import image_problems, model_problems
+    from leakbench.bench.datasets import open_dataset
+    from leakbench.core.errors import UserError
+    from leakbench.sweeps.checks import image_problems, model_problems
 
     with problems_of("--dataset"):
         images = open_dataset(dataset, options.data_root)
@@ -106,8 +106,8 @@ def measure_all(
     indices: "Indices", probes: "Sequence[Probe]", data_root: Path, console: Console
 ) -> list[str]:
     """Work out what is not there yet, and say so; a line for each network that has no index."""
-    from bench.attacks import NotApplicableError
-    from defenses.errors import one_line
+    from leakbench.bench.attacks import NotApplicableError
+    from leakbench.core.errors import one_line
 
     problems: dict[str, None] = {}
     for number, probe in enumerate(probes, 1):

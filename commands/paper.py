@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from commands import INTERRUPTED, sweep, utility
-from commands.common import Verbs, add_workers, call_each, typed_workers
+from leakbench.commands import INTERRUPTED, sweep, utility
+from leakbench.commands.common import Verbs, add_workers, call_each, typed_workers
 
 
 def add(verbs: Verbs) -> None:
@@ -28,8 +28,8 @@ def add(verbs: Verbs) -> None:
 
 def run_paper(options: argparse.Namespace, console: Console) -> int:
     """`leakbench paper`: run each file of sweeps/paper as far as it is missing, then write the report."""
-    import sweeps
-    from reports.paper.report import SWEEPS, TRAININGS, write_report
+    from leakbench import sweeps
+    from leakbench.reports.paper.report import SWEEPS, TRAININGS, write_report
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
     source = options.sweeps or Path(sweeps.__file__).parent / "paper"

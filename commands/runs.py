@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands.common import Verbs, writing_reports
+from leakbench.commands.common import Verbs, writing_reports
 
 if TYPE_CHECKING:
-    from sweeps.store import Store
+    from leakbench.sweeps.store import Store
 
 FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
 
@@ -34,8 +34,8 @@ def add(verbs: Verbs) -> None:
 
 
 def _with_trials(folder: Path) -> "Store":
-    from defenses.errors import UserError
-    from sweeps.store import Store
+    from leakbench.core.errors import UserError
+    from leakbench.sweeps.store import Store
 
     store = Store.existing(folder)
     if store.rows().empty:
@@ -47,7 +47,7 @@ def _with_trials(folder: Path) -> "Store":
 
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
     """`leakbench figures`."""
-    from reports.figures import write_figures
+    from leakbench.reports.figures import write_figures
 
     with writing_reports(options.folder):
         for figure in write_figures(_with_trials(options.folder)):
@@ -58,8 +58,8 @@ def draw_figures(options: argparse.Namespace, console: Console) -> int:
 
 def write_report(options: argparse.Namespace, console: Console) -> int:
     """`leakbench report`."""
-    from reports.figures import write_figures
-    from reports.page import write_page
+    from leakbench.reports.figures import write_figures
+    from leakbench.reports.page import write_page
 
     store = _with_trials(options.folder)
     with writing_reports(options.folder):
@@ -69,7 +69,7 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
 
 def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
-    from reports.tables import write_csv
+    from leakbench.reports.tables import write_csv
 
     store = _with_trials(options.folder)
     with writing_reports(options.folder):
@@ -79,9 +79,9 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
 
 def export_run(options: argparse.Namespace, console: Console) -> int:
     """`leakbench export`."""
-    from defenses.errors import UserError
-    from defenses.registry import unknown_text
-    from reports.export import export
+    from leakbench.core.errors import UserError
+    from leakbench.core.registry import unknown_text
+    from leakbench.reports.export import export
 
     formats = [each.strip() for each in options.format.split(",")]
     unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
@@ -96,7 +96,7 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
 
 def tidy_run(options: argparse.Namespace, console: Console) -> int:
     """`leakbench tidy`."""
-    from sweeps.store import Store
+    from leakbench.sweeps.store import Store
 
     store = Store.existing(options.folder)
     with store.lock():
@@ -110,8 +110,8 @@ def tidy_run(options: argparse.Namespace, console: Console) -> int:
 
 def show_status(options: argparse.Namespace, console: Console) -> int:
     """`leakbench status`."""
-    from reports.status import status
-    from sweeps.store import Store
+    from leakbench.reports.status import status
+    from leakbench.sweeps.store import Store
 
     for line in status(Store.existing(options.folder)):
         console.print(line)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from commands import INTERRUPTED
-from commands.common import (
+from leakbench.commands import INTERRUPTED
+from leakbench.commands.common import (
     Verbs,
     add_data_root,
     add_reuse,
@@ -20,13 +20,13 @@ from commands.common import (
     show_failures,
     writing_reports,
 )
-from commands.index import measure_all
+from leakbench.commands.index import measure_all
 
 if TYPE_CHECKING:
-    from sweeps.executors import Executor
-    from sweeps.plan import Plan
-    from sweeps.spec import Sweep
-    from sweeps.store import Store
+    from leakbench.sweeps.executors import Executor
+    from leakbench.sweeps.plan import Plan
+    from leakbench.sweeps.spec import Sweep
+    from leakbench.sweeps.store import Store
 
 LISTED = 20  # trials that a dry run names
 
@@ -66,14 +66,14 @@ def add(verbs: Verbs) -> None:
 
 def run_sweep(options: argparse.Namespace, console: Console) -> int:
     """`leakbench sweep`: run what is missing, then the table, the CSV and the figures."""
-    from bench.attacks import SUITES
-    from defenses.errors import UserError
-    from defenses.registry import unknown_text
-    from sweeps.checks import load_sweep
-    from sweeps.executors import make_executor
-    from sweeps.rehearsal import rehearse
-    from sweeps.spec import Changes
-    from sweeps.store import Store
+    from leakbench.bench.attacks import SUITES
+    from leakbench.core.errors import UserError
+    from leakbench.core.registry import unknown_text
+    from leakbench.sweeps.checks import load_sweep
+    from leakbench.sweeps.executors import make_executor
+    from leakbench.sweeps.rehearsal import rehearse
+    from leakbench.sweeps.spec import Changes
+    from leakbench.sweeps.store import Store
 
     if options.plan and not options.dry_run:
         raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
@@ -98,8 +98,8 @@ def run_in(
     store: "Store", options: argparse.Namespace, sweep: "Sweep", executor: "Executor", console: Console
 ) -> int:
     """Run what is missing in that store, or foretell it."""
-    from sweeps.indices import probes_of
-    from sweeps.reuse import reuse_trials
+    from leakbench.sweeps.indices import probes_of
+    from leakbench.sweeps.reuse import reuse_trials
 
     console.print(f"{options.file}: {sweep.describe()}")
     for notice in sweep.notices:
@@ -126,7 +126,7 @@ def run_missing(
     options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> None:
     """Run what has no row yet, and say what is done with what; what waits for those rows after them."""
-    from sweeps.plan import plan_of
+    from leakbench.sweeps.plan import plan_of
 
     todo = plan_of(sweep, store, retry_errors=options.retry == "errors")
     hardware = executor.hardware()
@@ -149,11 +149,11 @@ def run_plan(
     options: argparse.Namespace, todo: "Plan", store: "Store", executor: "Executor", console: Console
 ) -> None:
     """Run what is due now."""
-    from bench.trial import Conditions
-    from sweeps.executors.devices import describe_workers
-    from sweeps.progress import show_progress
-    from sweeps.resources import choose
-    from sweeps.runner import run
+    from leakbench.bench.trial import Conditions
+    from leakbench.sweeps.executors.devices import describe_workers
+    from leakbench.sweeps.progress import show_progress
+    from leakbench.sweeps.resources import choose
+    from leakbench.sweeps.runner import run
 
     resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
     conditions = Conditions(resources, options.data_root, todo.sweep.snapshot_every)
@@ -165,7 +165,7 @@ def run_plan(
 
 def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[str]:
     """What is there already, a line a fact; nothing for a new folder."""
-    from sweeps.manifest import what_changed
+    from leakbench.sweeps.manifest import what_changed
 
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
@@ -188,9 +188,9 @@ def show_forecast(
     options: argparse.Namespace, sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> int:
     """`leakbench sweep --dry-run`: what would run, and what it would take."""
-    from sweeps.forecast import forecast, workers_of
-    from sweeps.plan import plan_of
-    from sweeps.resources import choose
+    from leakbench.sweeps.forecast import forecast, workers_of
+    from leakbench.sweeps.plan import plan_of
+    from leakbench.sweeps.resources import choose
 
     workers = executor.devices
     if options.plan:
@@ -216,14 +216,14 @@ def show_forecast(
 
 def show_results(store: "Store", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
-    from reports.tables import terminal_tables, write_csv
+    from leakbench.reports.tables import terminal_tables, write_csv
 
     rows = store.rows()
     for table in terminal_tables(rows, store.scale, store.histories):
         console.print(table)
     indices = store.index_rows()
     if len(indices):
-        from reports.index import correlations, index_and_leakage, index_tables
+        from leakbench.reports.index import correlations, index_and_leakage, index_tables
 
         for table in index_tables(indices):
             console.print(table)
@@ -233,8 +233,8 @@ def show_results(store: "Store", console: Console, figures: bool) -> int:
     with writing_reports(store.folder):
         console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
         if figures:
-            from reports.figures import write_figures  # brings in matplotlib: a second
-            from reports.page import write_page
+            from leakbench.reports.figures import write_figures  # brings in matplotlib: a second
+            from leakbench.reports.page import write_page
 
             drawn = write_figures(store)
             for figure in drawn:

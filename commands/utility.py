@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from commands import INTERRUPTED
-from commands.common import (
+from leakbench.commands import INTERRUPTED
+from leakbench.commands.common import (
     Verbs,
     add_data_root,
     add_reuse,
@@ -32,15 +32,15 @@ def add(verbs: Verbs) -> None:
 
 def run_utility(options: argparse.Namespace, console: Console) -> int:
     """`leakbench utility`: train what is missing, then the table of accuracies."""
-    from bench.hardware import hardware_of
-    from reports.tables import utility_tables, write_csv
-    from sweeps.checks import load_sweep
-    from sweeps.executors.devices import describe_devices, find_devices, worker_devices
-    from sweeps.rehearsal import rehearse
-    from sweeps.reuse import reuse_trainings
-    from sweeps.spec import Changes
-    from sweeps.store import Store
-    from sweeps.training import check_training, train
+    from leakbench.bench.hardware import hardware_of
+    from leakbench.reports.tables import utility_tables, write_csv
+    from leakbench.sweeps.checks import load_sweep
+    from leakbench.sweeps.executors.devices import describe_devices, find_devices, worker_devices
+    from leakbench.sweeps.rehearsal import rehearse
+    from leakbench.sweeps.reuse import reuse_trainings
+    from leakbench.sweeps.spec import Changes
+    from leakbench.sweeps.store import Store
+    from leakbench.sweeps.training import check_training, train
 
     devices = worker_devices(find_devices(options.device), options.jobs)
     changes = Changes(quick=options.quick)

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from defenses.configured import Configured
+from leakbench.core.configured import Configured
 
 Gradients = dict[str, Tensor]  # {parameter name: gradient of that parameter's shape}
 

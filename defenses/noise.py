@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from defenses.base import Account, Defense, Gradients
-from defenses.citations import DLG
+from leakbench.core.citations import DLG
+from leakbench.defenses.base import Account, Defense, Gradients
 
 
 @dataclass(frozen=True)

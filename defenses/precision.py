@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from defenses.base import Account, Defense, Gradients
-from defenses.citations import DLG
+from leakbench.core.citations import DLG
+from leakbench.defenses.base import Account, Defense, Gradients
 
 
 @dataclass(frozen=True)

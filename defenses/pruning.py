@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from defenses.base import Account, Defense, Gradients
-from defenses.citations import DLG
-from defenses.traffic import sparse_bytes
+from leakbench.core.citations import DLG
+from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.traffic import sparse_bytes
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from defenses.base import Account, Defense, Gradients
-from defenses.citations import DLG
+from leakbench.core.citations import DLG
+from leakbench.defenses.base import Account, Defense, Gradients
 
 LEVELS = 127  # symmetric: -127..127, so that zero stays zero
 

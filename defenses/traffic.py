@@ -1,6 +1,6 @@
 """How many bytes a gradient takes when it is sent."""
 
-from defenses.base import Gradients
+from leakbench.defenses.base import Gradients
 
 INDEX_BYTES = 4
 BITS = 8  # a byte

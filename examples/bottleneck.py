@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from defenses import Defense
+from leakbench import Defense
 
 CITATION = """@inproceedings{scheliga2022precode,
   title = {{PRECODE}: A Generic Model Extension to Prevent Deep Gradient Leakage},

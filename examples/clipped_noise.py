@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from defenses import Defense
+from leakbench import Defense
 
 CITATION = """@inproceedings{abadi2016deep,
   title = {Deep Learning with Differential Privacy},

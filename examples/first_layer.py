@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.attacks import Attack, Found, NotApplicableError
+from leakbench import Attack, Found, NotApplicableError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.attacks.regularised import Regularised
+from leakbench import Regularised
 
 
 @dataclass(frozen=True)

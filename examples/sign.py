@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from defenses import Defense
-from defenses.traffic import bitmap_bytes
+from leakbench import Defense, bitmap_bytes
 
 CITATION = """@inproceedings{bernstein2018signsgd,
   title = {{signSGD}: Compressed Optimisation for Non-Convex Problems},

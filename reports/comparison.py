@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.verdicts import Scale, Verdict
-from reports.statistics import Interval, mean_interval, median_interval
-from reports.summary import BASELINE, VICTIM, label_leaks, label_line, strongest, with_result
-from reports.tables import TRAINED, percent
+from leakbench.bench.verdicts import Scale, Verdict
+from leakbench.reports.statistics import Interval, mean_interval, median_interval
+from leakbench.reports.summary import BASELINE, VICTIM, label_leaks, label_line, strongest, with_result
+from leakbench.reports.tables import TRAINED, percent
 
 AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
 RULE = (

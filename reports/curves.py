@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.style import caption, line_style, styles
-from reports.summary import BASELINE, defense_order
-from sweeps.records import StoredTrace
-from sweeps.store import Store
+from leakbench.reports.style import caption, line_style, styles
+from leakbench.reports.summary import BASELINE, defense_order
+from leakbench.sweeps.records import StoredTrace
+from leakbench.sweeps.store import Store
 
 QUANTITIES = {"objective": "objective (of dlg the match loss)", "image_mse": "image MSE (raw pixels)"}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.verdicts import Scale, Verdict
-from reports.comparison import FEWEST
-from reports.statistics import Interval, mean_interval, median_interval
-from reports.summary import (
+from leakbench.bench.verdicts import Scale, Verdict
+from leakbench.reports.comparison import FEWEST
+from leakbench.reports.statistics import Interval, mean_interval, median_interval
+from leakbench.reports.summary import (
     BASELINE,
     SETTING,
     VICTIM,
@@ -20,7 +20,7 @@ from reports.summary import (
     strongest,
     with_result,
 )
-from reports.tables import TRAINED
+from leakbench.reports.tables import TRAINED
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
 

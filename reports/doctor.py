@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from bench.datasets import DATASETS
-from bench.datasets.folder import Folder
-from bench.datasets.torchvision_import import torchvision_datasets
-from defenses.configured import SettingError
-from sweeps.executors.devices import usable_cores
-from sweeps.manifest import package_versions
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.datasets.folder import Folder
+from leakbench.bench.datasets.torchvision_import import torchvision_datasets
+from leakbench.core.configured import SettingError
+from leakbench.sweeps.executors.devices import usable_cores
+from leakbench.sweeps.manifest import package_versions
 
 
 def diagnosis(data_root: Path) -> Iterator[str]:

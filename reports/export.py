@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from bench.attacks import ATTACKS
-from bench.protocols import PROTOCOLS
-from defenses import DEFENSES
-from defenses.configured import SettingError
-from reports.figures import write_figures
-from reports.leaderboard import leaderboard, trained_with
-from reports.summary import SETTING, short_names
-from reports.tables import markdown, percent, write_csv
-from sweeps.store import Store
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.protocols import PROTOCOLS
+from leakbench.core.configured import SettingError
+from leakbench.defenses import DEFENSES
+from leakbench.reports.figures import write_figures
+from leakbench.reports.leaderboard import leaderboard, trained_with
+from leakbench.reports.summary import SETTING, short_names
+from leakbench.reports.tables import markdown, percent, write_csv
+from leakbench.sweeps.store import Store
 
 HEADS = (
     "defense",

@@ -8,17 +8,17 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.verdicts import Scale
-from reports.curves import draw_curves
-from reports.index import FEWEST, draw_against, draw_index, index_and_leakage
-from reports.layers import draw_distances, draw_input_errors
-from reports.leaderboard import leaderboard, trained_with
-from reports.pictures import draw_film, draw_strip
-from reports.scores import draw_scores
-from reports.style import save
-from reports.summary import SETTING, kept_starts, shortened, strongest
-from reports.tradeoff import can_be_drawn, draw_tradeoff
-from sweeps.store import Store
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.curves import draw_curves
+from leakbench.reports.index import FEWEST, draw_against, draw_index, index_and_leakage
+from leakbench.reports.layers import draw_distances, draw_input_errors
+from leakbench.reports.leaderboard import leaderboard, trained_with
+from leakbench.reports.pictures import draw_film, draw_strip
+from leakbench.reports.scores import draw_scores
+from leakbench.reports.style import save
+from leakbench.reports.summary import SETTING, kept_starts, shortened, strongest
+from leakbench.reports.tradeoff import can_be_drawn, draw_tradeoff
+from leakbench.sweeps.store import Store
 
 
 @dataclass(frozen=True)

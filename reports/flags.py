@@ -7,9 +7,9 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from bench.attacks import Knows, Status
-from bench.verdicts import Scale
-from reports.summary import BASELINE, counted, defense_order, strongest, summarize, with_result
+from leakbench.bench.attacks import Knows, Status
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.summary import BASELINE, counted, defense_order, strongest, summarize, with_result
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count

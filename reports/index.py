@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from bench.index import ModelIndex
-from bench.spectrum import SEEN
-from bench.verdicts import Scale
-from reports.statistics import Correlation, rank_correlation
-from reports.style import HUES, LINES
-from reports.summary import defense_order, short_names, strongest
-from reports.tables import plain_table, put_below
-from sweeps.indices import as_index
+from leakbench.bench.index import ModelIndex
+from leakbench.bench.spectrum import SEEN
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.statistics import Correlation, rank_correlation
+from leakbench.reports.style import HUES, LINES
+from leakbench.reports.summary import defense_order, short_names, strongest
+from leakbench.reports.tables import plain_table, put_below
+from leakbench.sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]
 FEWEST = 4  # networks of which a correlation is told

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.style import HUES, LINES, caption, line_style, styles
-from reports.summary import BASELINE, defense_order
-from sweeps.store import Store
+from leakbench.reports.style import HUES, LINES, caption, line_style, styles
+from leakbench.reports.summary import BASELINE, defense_order
+from leakbench.sweeps.store import Store
 
 
 def draw_distances(store: Store, best: pd.DataFrame) -> Figure | None:

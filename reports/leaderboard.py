@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from bench.verdicts import Scale
-from reports.summary import BASELINE, summarize
-from reports.tables import summarize_utility
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.summary import BASELINE, summarize
+from leakbench.reports.tables import summarize_utility
 
 UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high"]
 

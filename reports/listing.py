@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any
 
-from bench.attacks import ATTACKS
-from bench.datasets import DATASETS
-from bench.models import MODELS
-from bench.protocols import PROTOCOLS
-from defenses import DEFENSES
-from defenses.configured import (
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.models import MODELS
+from leakbench.bench.protocols import PROTOCOLS
+from leakbench.core.configured import (
     Configured,
     SettingError,
     default_of,
@@ -17,14 +16,15 @@ from defenses.configured import (
     format_value,
     setting_types,
 )
-from defenses.registry import Registry
+from leakbench.core.registry import Registry
+from leakbench.defenses import DEFENSES
 
 REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, PROTOCOLS, ATTACKS)
 YOUR_OWN = {
-    "defense": "file.py:ClassName     a subclass of defenses.Defense in a file of your own",
+    "defense": "file.py:ClassName     a subclass of leakbench.Defense in a file of your own",
     "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
     "model": "file.py:ClassName     a torch.nn.Module in a file of your own",
-    "attack": "file.py:ClassName     a subclass of bench.attacks.Attack in a file of your own",
+    "attack": "file.py:ClassName     a subclass of leakbench.Attack in a file of your own",
 }
 
 

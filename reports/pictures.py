@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.style import caption
-from reports.summary import VICTIM, defense_order, first_victim
-from sweeps.store import Store
+from leakbench.reports.style import caption
+from leakbench.reports.summary import VICTIM, defense_order, first_victim
+from leakbench.sweeps.store import Store
 
 MOST_IMAGES = 4
 MOST_COLUMNS = 10

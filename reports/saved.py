@@ -10,10 +10,10 @@ from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
-from bench.attacks import Found
-from bench.metrics import match, score
-from reports.pictures import side_by_side
-from reports.tables import plain_table, put_below
+from leakbench.bench.attacks import Found
+from leakbench.bench.metrics import match, score
+from leakbench.reports.pictures import side_by_side
+from leakbench.reports.tables import plain_table, put_below
 
 ENLARGED = 4  # times, in the pictures that are written
 CAPTION = (

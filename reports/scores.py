@@ -8,9 +8,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.verdicts import Scale
-from reports.style import caption, marker_style, styles
-from reports.summary import counted, defense_order
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.style import caption, marker_style, styles
+from leakbench.reports.summary import counted, defense_order
 
 CROWDED = 50  # images
 SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}

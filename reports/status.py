@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from reports.tables import plain_table
-from sweeps.forecast import in_words
-from sweeps.progress import by_status
-from sweeps.store import Store
+from leakbench.core.words import in_words
+from leakbench.reports.tables import plain_table
+from leakbench.sweeps.progress import by_status
+from leakbench.sweeps.store import Store
 
 
 def status(store: Store) -> Iterator[str | Table]:

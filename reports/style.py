@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from defenses import DEFENSES
-from reports.summary import BASELINE, VICTIM, title
+from leakbench.defenses import DEFENSES
+from leakbench.reports.summary import BASELINE, VICTIM, title
 
 # hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
 FAMILIES = {

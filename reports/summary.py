@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.attacks import Status
-from bench.verdicts import Scale, Verdict
-from defenses import DEFENSES
-from reports.statistics import Interval, median_interval, wilson
+from leakbench.bench.attacks import Status
+from leakbench.bench.verdicts import Scale, Verdict
+from leakbench.defenses import DEFENSES
+from leakbench.reports.statistics import Interval, median_interval, wilson
 
 BASELINE = "none"
 SETTING = ["dataset", "model", "protocol"]  # tables and figures never mix these

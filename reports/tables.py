@@ -9,11 +9,11 @@ import pandas as pd
 from rich.box import Box
 from rich.table import Table
 
-from bench.attacks import Status
-from bench.verdicts import Scale
-from reports.flags import Histories, flag_lines, flags
-from reports.statistics import mean_interval
-from reports.summary import (
+from leakbench.bench.attacks import Status
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.flags import Histories, flag_lines, flags
+from leakbench.reports.statistics import mean_interval
+from leakbench.reports.summary import (
     BASELINE,
     SETTING,
     SPARED,
@@ -27,7 +27,7 @@ from reports.summary import (
     title,
     with_result,
 )
-from sweeps.records import ROW_DTYPES
+from leakbench.sweeps.records import ROW_DTYPES
 
 TRAINED = ["train", "test", "model", "recipe"]  # what trainings have in common that are compared
 UTILITY_CAPTION = (

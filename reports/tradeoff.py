@@ -3,9 +3,9 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.verdicts import Scale
-from reports.style import marker_style, styles
-from reports.summary import BASELINE
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.style import marker_style, styles
+from leakbench.reports.summary import BASELINE
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.attacks import NotApplicableError
-from bench.randomness import generator_for
-from defenses import Account, Defense, Gradients
+from leakbench.bench.attacks import NotApplicableError
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import Account, Defense, Gradients
 
 SLACK = 1e-5  # of an entry: float32 rounds, too
 KURTOSIS = 6.0  # of the noise with the heaviest tails, Laplacian: how well a variance can be measured

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import ATTACKS, Attack, Case, Found, Resources
-from bench.trial import Trial, prepare
-from sweeps.conformance import Attempt, Finding, read_back, tried
+from leakbench.bench.attacks import ATTACKS, Attack, Case, Found, Resources
+from leakbench.bench.trial import Trial, prepare
+from leakbench.sweeps.conformance import Attempt, Finding, read_back, tried
 
 STEPS = 3  # of an attack that iterates: enough to see what it gives back
 PLAIN = {"dataset": "mnist-sample", "index": 0, "model": "mlp(hidden=[32])", "model_seed": 0, "start": 0}

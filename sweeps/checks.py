@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.attacks import Case, Spec, Start
-from bench.attacks.closure import BatchClosure
-from bench.attacks.dlg import DLG
-from bench.datasets import Dataset, Images, open_dataset
-from bench.datasets.standard import Standard
-from bench.gradients import match_loss, match_loss_slope, shared_gradient, trained_parameters
-from bench.metrics import SSIM_WINDOW
-from bench.models import Model
-from bench.randomness import generator_for
-from bench.victim import with_layers
-from defenses import Defense, Point
-from defenses.configured import SettingError
-from defenses.errors import UserError, one_line
-from sweeps.refusals import without_refused
-from sweeps.spec import Changes, Choice, Sweep, read_sweep
+from leakbench.bench.attacks import Case, Spec, Start
+from leakbench.bench.attacks.closure import BatchClosure
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.datasets import Dataset, Images, open_dataset
+from leakbench.bench.datasets.standard import Standard
+from leakbench.bench.gradients import match_loss, match_loss_slope, shared_gradient, trained_parameters
+from leakbench.bench.metrics import SSIM_WINDOW
+from leakbench.bench.models import Model
+from leakbench.bench.victim import with_layers
+from leakbench.core.configured import SettingError
+from leakbench.core.errors import UserError, one_line
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import Defense, Point
+from leakbench.sweeps.refusals import without_refused
+from leakbench.sweeps.spec import Changes, Choice, Sweep, read_sweep
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
 WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from bench.datasets import Images
-from defenses import Defense
+from leakbench.bench.datasets import Images
+from leakbench.defenses import Defense
 
 EMBEDDED = "mnist-5k"  # to train on, where the attacked data set has too few images
 FEWEST = 200  # images that a model can be trained on and tested with

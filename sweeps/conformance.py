@@ -7,11 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.attacks import ATTACKS, NotApplicableError
-from defenses import DEFENSES, ContractError, Defense
-from defenses.configured import Configured, SettingError
-from defenses.errors import UserError, one_line
-from defenses.registry import USER_CLASS, Registry, load_user_class, load_user_file
+from leakbench.bench.attacks import ATTACKS, NotApplicableError
+from leakbench.core.configured import Configured, SettingError
+from leakbench.core.errors import UserError, one_line
+from leakbench.core.registry import Registry
+from leakbench.core.user_files import USER_CLASS, load_user_class, load_user_file
+from leakbench.defenses import DEFENSES, ContractError, Defense
 
 CHECKED: tuple[Registry[Any], ...] = (DEFENSES, ATTACKS)
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from bench.attacks import Resources, Status
-from bench.datasets import open_dataset
-from bench.trial import Conditions, run_trials
-from defenses.errors import UserError
-from sweeps.executors.base import prepare_worker
-from sweeps.plan import Kind, Plan
-from sweeps.resources import GIB, Memory
+from leakbench.bench.attacks import Resources, Status
+from leakbench.bench.datasets import open_dataset
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.core.errors import UserError
+from leakbench.core.process import prepare_worker
+from leakbench.core.words import in_words
+from leakbench.sweeps.plan import Kind, Plan
+from leakbench.sweeps.resources import GIB, Memory
 
 PROBE_STEPS = 3  # outer steps that every kind of batch takes to be measured
 ROW_BYTES = 400  # of a row, a trace's key and their share of a file
@@ -93,14 +94,3 @@ def workers_of(text: str, device: str) -> int:
         text = f"--plan {text}: the probe runs on {device}, and says nothing of {kind}"
         raise UserError(f"{text}; it takes {option}")
     return int(number)
-
-
-def in_words(seconds: float) -> str:
-    """`1 h 52 min`, `3 min 20 s`, `45 s`."""
-    whole = round(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from bench.trial import Trial
-from defenses import Defense, Point
-from sweeps.spec import Choice, Sweep
+from leakbench.bench.trial import Trial
+from leakbench.defenses import Defense, Point
+from leakbench.sweeps.spec import Choice, Sweep
 
 
 def trials(sweep: Sweep) -> Iterator[Trial]:

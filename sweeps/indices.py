@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.attacks import NotApplicableError
-from bench.datasets import Dataset
-from bench.index import LayerIndex, ModelIndex, index_of
-from bench.models import Model
-from bench.trial import key_of
-from bench.victim import Exposed, Victim, find_victim
-from defenses import Defense, NoDefense, Point
-from sweeps.parts import Parts
-from sweeps.records import table_of
-from sweeps.spec import Sweep
+from leakbench.bench.attacks import NotApplicableError
+from leakbench.bench.datasets import Dataset
+from leakbench.bench.index import LayerIndex, ModelIndex, index_of
+from leakbench.bench.models import Model
+from leakbench.bench.trial import key_of
+from leakbench.bench.victim import Exposed, Victim, find_victim
+from leakbench.defenses import Defense, NoDefense, Point
+from leakbench.sweeps.parts import Parts
+from leakbench.sweeps.records import table_of
+from leakbench.sweeps.spec import Sweep
 
 FOLDER = "indices.parquet"
 

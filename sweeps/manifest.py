@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bench.trial import SCHEMA_VERSION
-from defenses.errors import UserError
-from sweeps.parts import write_whole
-from sweeps.records import FORMAT
-from sweeps.spec import Sweep
+from leakbench.bench.trial import SCHEMA_VERSION
+from leakbench.core.errors import UserError
+from leakbench.sweeps.parts import write_whole
+from leakbench.sweeps.records import FORMAT
+from leakbench.sweeps.spec import Sweep
 
 MANIFEST = "sweep.json"
 PACKAGES = ("leakbench", "torch", "torchvision", "numpy", "pandas", "scikit-image", "pyarrow")

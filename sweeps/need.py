@@ -6,9 +6,9 @@ from enum import Enum, auto
 from math import inf
 from typing import NamedTuple
 
-from bench.attacks import Attack
-from bench.trial import Trial
-from sweeps.spec import Sweep
+from leakbench.bench.attacks import Attack
+from leakbench.bench.trial import Trial
+from leakbench.sweeps.spec import Sweep
 
 
 class Score(NamedTuple):

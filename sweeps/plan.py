@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.attacks import Status
-from bench.trial import Trial, group_of
-from sweeps.grid import trials
-from sweeps.need import Need, Needs, Score
-from sweeps.spec import Sweep
-from sweeps.store import Store
+from leakbench.bench.attacks import Status
+from leakbench.bench.trial import Trial, group_of
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.need import Need, Needs, Score
+from leakbench.sweeps.spec import Sweep
+from leakbench.sweeps.store import Store
 
 
 @dataclass

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from bench.attacks import Status
-from sweeps.plan import Plan
+from leakbench.bench.attacks import Status
+from leakbench.sweeps.plan import Plan
 
 SECONDS_BETWEEN_LINES = 15.0  # at the beginning
 SHARE_BETWEEN_LINES = 0.02  # of the time that has passed, later: a log of days stays readable

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from bench.training import TrainingRow
-from bench.trial import SCHEMA_VERSION, Result, Row, Trace
-from defenses.configured import setting_types
+from leakbench.bench.training import TrainingRow
+from leakbench.bench.trial import SCHEMA_VERSION, Result, Row, Trace
+from leakbench.core.configured import setting_types
 
 FORMAT = 8  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file

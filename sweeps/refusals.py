@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import Attack, Case, Spec
-from bench.datasets import Dataset, open_dataset
-from bench.gradients import trained_parameters
-from bench.victim import with_layers
-from defenses import Defense
-from defenses.errors import one_line
-from sweeps.grid import share_a_network
-from sweeps.spec import Choice, Meeting, Sweep
+from leakbench.bench.attacks import Attack, Case, Spec
+from leakbench.bench.datasets import Dataset, open_dataset
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.victim import with_layers
+from leakbench.core.errors import one_line
+from leakbench.defenses import Defense
+from leakbench.sweeps.grid import share_a_network
+from leakbench.sweeps.spec import Choice, Meeting, Sweep
 
 
 def without_refused(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from joblib.externals.loky.backend.context import get_context
 
-from defenses.errors import UserError
-from sweeps.checks import load_sweep
-from sweeps.executors.processes import how_it_ended, kill
-from sweeps.interrupts import start_quietly
-from sweeps.plan import plan
-from sweeps.resources import choose
-from sweeps.spec import Changes
+from leakbench.core.errors import UserError
+from leakbench.core.interrupts import start_quietly
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.executors.processes import how_it_ended, kill
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.resources import choose
+from leakbench.sweeps.spec import Changes
 
 _NAMES_CODE = re.compile(r"[^\n\"'\[\]{},]*\.py(?=:\w)")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import Attack, Case, Resources, Spec
-from bench.attacks.batched import GRAIN, is_out_of_memory
-from bench.gradients import trained_parameters
-from bench.trial import Trial, victim_of
-from defenses.errors import UserError
-from sweeps.plan import Plan
+from leakbench.bench.attacks import Attack, Case, Resources, Spec
+from leakbench.bench.attacks.batched import GRAIN, is_out_of_memory
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.trial import Trial, victim_of
+from leakbench.core.errors import UserError
+from leakbench.sweeps.plan import Plan
 
 WIDEST = {"cpu": 64, "cuda": 1024}  # slots: wider batches gain little (docs/LOG.md)
 WORTH_COMPILING = 2_000_000  # evaluations of the whole sweep; below, compiling costs more than it saves

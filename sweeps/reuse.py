@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from defenses.errors import UserError
-from sweeps.grid import trials
-from sweeps.spec import Sweep
-from sweeps.store import Store
-from sweeps.training import course_of, trainings_of
+from leakbench.core.errors import UserError
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.spec import Sweep
+from leakbench.sweeps.store import Store
+from leakbench.sweeps.training import course_of, trainings_of
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
-from bench.trial import Conditions, Trial, Watcher, run_trials
-from defenses.errors import StoppedError
-from sweeps.executors.base import Executor
-from sweeps.interrupts import uninterrupted
-from sweeps.plan import Plan
-from sweeps.progress import Progress
-from sweeps.records import Record, to_record
-from sweeps.store import Store
+from leakbench.bench.trial import Conditions, Trial, Watcher, run_trials
+from leakbench.core.errors import StoppedError
+from leakbench.core.interrupts import uninterrupted
+from leakbench.sweeps.executors.base import Executor
+from leakbench.sweeps.plan import Plan
+from leakbench.sweeps.progress import Progress
+from leakbench.sweeps.records import Record, to_record
+from leakbench.sweeps.store import Store
 
 SECONDS_BETWEEN_PARTS = 2.0  # finished work waits no longer to be written
 LARGEST_PART = 500  # records; more are not held in memory

@@ -9,17 +9,18 @@ from math import prod
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_origin
 
-from bench.attacks import ATTACKS, SUITES, Attack
-from bench.datasets import DATASETS, Dataset
-from bench.models import MODELS, Model
-from bench.protocols import PROTOCOLS, Protocol
-from bench.training import RECIPES, Examples, Recipe
-from bench.verdicts import SCALES, Scale
-from defenses import DEFENSES, Defense, NoDefense, Point
-from defenses.configured import Configured, SettingError, setting_types
-from defenses.errors import UserError
-from defenses.registry import USER_CLASS, Registry, unknown_text
-from sweeps.yaml_file import UnreadableFileError, read_yaml
+from leakbench.bench.attacks import ATTACKS, SUITES, Attack
+from leakbench.bench.datasets import DATASETS, Dataset
+from leakbench.bench.models import MODELS, Model
+from leakbench.bench.protocols import PROTOCOLS, Protocol
+from leakbench.bench.training import RECIPES, Examples, Recipe
+from leakbench.bench.verdicts import SCALES, Scale
+from leakbench.core.configured import Configured, SettingError, setting_types
+from leakbench.core.errors import UserError
+from leakbench.core.registry import Registry, unknown_text
+from leakbench.core.user_files import USER_CLASS
+from leakbench.defenses import DEFENSES, Defense, NoDefense, Point
+from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
 T = TypeVar("T", bound=Configured)
 

@@ -29,15 +29,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from bench.attacks import Status
-from bench.training import Trained
-from bench.verdicts import Scale
-from defenses.errors import StoppedError, UserError
-from sweeps.indices import Indices
-from sweeps.manifest import MANIFEST, asked_for, new_manifest, read_manifest, with_session, write_manifest
-from sweeps.need import Score
-from sweeps.parts import Parts, write_whole
-from sweeps.records import (
+from leakbench.bench.attacks import Status
+from leakbench.bench.training import Trained
+from leakbench.bench.verdicts import Scale
+from leakbench.core.errors import StoppedError, UserError
+from leakbench.sweeps.indices import Indices
+from leakbench.sweeps.manifest import (
+    MANIFEST,
+    asked_for,
+    new_manifest,
+    read_manifest,
+    with_session,
+    write_manifest,
+)
+from leakbench.sweeps.need import Score
+from leakbench.sweeps.parts import Parts, write_whole
+from leakbench.sweeps.records import (
     ORIGINAL_SCHEMA,
     ROW_DTYPES,
     ROW_SCHEMA,
@@ -49,7 +56,7 @@ from sweeps.records import (
     picture,
     stored_trace,
 )
-from sweeps.spec import Sweep
+from leakbench.sweeps.spec import Sweep
 
 log = logging.getLogger("leakbench")
 ORDER = [

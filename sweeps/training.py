@@ -13,20 +13,20 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from bench.attacks import Status
-from bench.datasets import open_dataset
-from bench.hardware import hardware_of
-from bench.models import Model
-from bench.training import Examples, Trained, Training, train_together, training_failure, width
-from defenses import NoDefense
-from defenses.configured import SettingError
-from defenses.errors import StoppedError, UserError, one_line
-from sweeps.checks import image_problems
-from sweeps.executors.base import prepare_worker
-from sweeps.forecast import in_words
-from sweeps.interrupts import uninterrupted
-from sweeps.spec import Course, Sweep
-from sweeps.store import Store
+from leakbench.bench.attacks import Status
+from leakbench.bench.datasets import open_dataset
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.models import Model
+from leakbench.bench.training import Examples, Trained, Training, train_together, training_failure, width
+from leakbench.core.configured import SettingError
+from leakbench.core.errors import StoppedError, UserError, one_line
+from leakbench.core.interrupts import uninterrupted
+from leakbench.core.process import prepare_worker
+from leakbench.core.words import in_words
+from leakbench.defenses import NoDefense
+from leakbench.sweeps.checks import image_problems
+from leakbench.sweeps.spec import Course, Sweep
+from leakbench.sweeps.store import Store
 
 Group = list[Training]  # that are trained side by side
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bench.trial import Trial
+from leakbench.bench.trial import Trial
 
 # the same cases every time, however slow the machine
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -67,7 +67,7 @@ def make_trial():
 @pytest.fixture
 def without_rehearsal(monkeypatch):
     """Spares the process of its own in which a user's code is first checked, where that is not the point."""
-    monkeypatch.setattr("sweeps.rehearsal.rehearse", lambda *_arguments, **_options: None)
+    monkeypatch.setattr("leakbench.sweeps.rehearsal.rehearse", lambda *_arguments, **_options: None)
 
 
 @pytest.fixture

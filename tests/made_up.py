@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from sweeps.records import ROW_DTYPES, Record
-from sweeps.spec import read_sweep
-from sweeps.store import Store
+from leakbench.sweeps.records import ROW_DTYPES, Record
+from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.store import Store
 
 
 def table(*cells):

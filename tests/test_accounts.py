@@ -4,17 +4,18 @@ import pytest
 import torch
 
 import leakbench
-from bench.attacks import ATTACKS
-from bench.trial import prepare
-from defenses import DEFENSES, Account, ContractError
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.trial import prepare
+from leakbench.defenses import DEFENSES, Account, ContractError
 
 GRADIENT = {
     "a": torch.randn(40, 50, generator=torch.Generator().manual_seed(0)),
     "b": torch.tensor([3.0, 0.0]),
 }
 HEAD = (
-    "from dataclasses import dataclass, replace\nimport torch\nfrom defenses import Account, Defense\n"
-    "from defenses.noise import Gaussian\nfrom defenses.pruning import Prune\n@dataclass(frozen=True)\n"
+    "from dataclasses import dataclass, replace\nimport torch\nfrom leakbench import Account, Defense\n"
+    "from leakbench.defenses.noise import Gaussian\nfrom leakbench.defenses.pruning import Prune\n"
+    "@dataclass(frozen=True)\n"
 )
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from running import ENVIRONMENT
 
-from defenses.errors import UserError
 from leakbench import run
-from sweeps.records import ROW_DTYPES
+from leakbench.core.errors import UserError
+from leakbench.sweeps.records import ROW_DTYPES
 
 SMALL = {"datasets": ["mnist-sample"], "defenses": ["none", "int8"], "attacks": ["dlg(steps=1)"]}
 

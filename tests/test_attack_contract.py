@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.attacks import ATTACKS, Attack, Found, Resources, Spec, Status
-from bench.attacks.base import Case
-from bench.datasets import DATASETS, open_dataset
-from bench.models import MODELS
-from bench.trial import Conditions, Trial, run_trials
-from bench.verdicts import Scale
-from defenses import DEFENSES, ContractError
-from defenses.configured import SettingError
-from reports.summary import strongest
-from sweeps.records import ROW_DTYPES
+from leakbench.bench.attacks import ATTACKS, Attack, Found, Resources, Spec, Status
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.models import MODELS
+from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.verdicts import Scale
+from leakbench.core.configured import SettingError
+from leakbench.defenses import DEFENSES, ContractError
+from leakbench.reports.summary import strongest
+from leakbench.sweeps.records import ROW_DTYPES
 
 pytestmark = pytest.mark.numeric
 
@@ -195,7 +195,7 @@ def test_the_match_loss_is_worked_out_here():
 SMALLEST = """
 from dataclasses import dataclass
 import torch
-from bench.attacks import Attack, Found
+from leakbench import Attack, Found
 
 @dataclass(frozen=True)
 class Grey(Attack):
@@ -254,7 +254,7 @@ def test_a_start_has_draws_of_its_own():
 
 
 def test_a_class_that_attacks_nothing_is_refused(write):
-    path = write("idle.py", "from bench.attacks import Attack\nclass Idle(Attack): pass\n")
+    path = write("idle.py", "from leakbench.bench.attacks import Attack\nclass Idle(Attack): pass\n")
     with pytest.raises(
         SettingError, match="expected a class with one of invert, invert_many, got one without"
     ):
@@ -280,7 +280,7 @@ def test_nan_is_no_verdict():
 
 def test_a_truth_that_is_nan_is_an_error_of_the_trial(monkeypatch):
     """Whatever makes a score NaN: it never passes for a picture that did not leak."""
-    monkeypatch.setattr("bench.metrics.ssim", lambda *_: math.nan)
+    monkeypatch.setattr("leakbench.bench.metrics.ssim", lambda *_: math.nan)
     row = rows("", images=1)[0]
     assert row.status == "error"
     assert row.reason.startswith("ValueError: expected scores that are numbers, got NaN")

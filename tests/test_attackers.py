@@ -9,16 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.attacks import ATTACKS, Case, Resources, Spec, Status
-from bench.attacks.batched import Batch
-from bench.attacks.regularised import EVERY
-from bench.attacks.runs import Feed
-from bench.gradients import shared_gradient, trained_parameters
-from bench.posterior import total_variation
-from bench.trial import Conditions, prepare, run_trials, victim_of
-from defenses import Account
-from defenses.errors import UserError
-from sweeps.checks import load_sweep
+from leakbench.bench.attacks import ATTACKS, Case, Resources, Spec, Status
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.regularised import EVERY
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.gradients import shared_gradient, trained_parameters
+from leakbench.bench.posterior import total_variation
+from leakbench.bench.trial import Conditions, prepare, run_trials, victim_of
+from leakbench.core.errors import UserError
+from leakbench.defenses import Account
+from leakbench.sweeps.checks import load_sweep
 
 DATA = Path("data")
 SHORT = {
@@ -52,7 +52,7 @@ def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatc
     honest = outcome(trials)
     victim = victim_of(trials[0], DATA)
     liar = dataclasses.replace(victim, batch=1 - victim.batch, labels=(victim.labels + 3) % 10)
-    monkeypatch.setattr("bench.trial.victim_of", lambda *_: liar)
+    monkeypatch.setattr("leakbench.bench.trial.victim_of", lambda *_: liar)
     misled = outcome(trials)
     for a, b in zip(honest, misled, strict=True):
         assert torch.equal(a.trace.reconstruction, b.trace.reconstruction)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-import commands
 import leakbench
-from bench.attacks import ATTACKS
-from defenses import DEFENSES
+from leakbench import commands
+from leakbench.bench.attacks import ATTACKS
+from leakbench.defenses import DEFENSES
 
-HEAD = "from dataclasses import dataclass\nimport torch\nfrom defenses import Defense\n"
+HEAD = "from dataclasses import dataclass\nimport torch\nfrom leakbench import Defense\n"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_the_template_passes_the_linter_that_users_have(here, verb):
 
 def attack(folder, body, file="mine.py"):
     """A file with an attack whose `invert` has that body."""
-    head = "from dataclasses import dataclass\nimport torch\nfrom bench.attacks import *\n"
+    head = "from dataclasses import dataclass\nimport torch\nfrom leakbench.bench.attacks import *\n"
     lines = "    def invert(self, case):\n        grey = torch.full(case.spec.batch_shape, 0.5)\n"
     text = f"{head}@dataclass(frozen=True)\nclass Mine(Attack):\n{lines}        {body}\n"
     (folder / file).write_text(text)
@@ -143,7 +143,7 @@ def test_an_attack_that_is_not_for_a_model_says_so(here, capsys):
 def test_a_file_may_hold_both_kinds(here, capsys):
     define(here, gives("g.clone()"))
     with (here / "mine.py").open("a") as file:
-        file.write("from bench.attacks import Attack, Found\n@dataclass(frozen=True)\nclass Grey(Attack):\n")
+        file.write("from leakbench import Attack, Found\n@dataclass(frozen=True)\nclass Grey(Attack):\n")
         file.write("    def invert(self, case): return Found(torch.full(case.spec.batch_shape, 0.5))\n")
     assert checked(capsys) == {}
     assert leakbench.main(["check", "mine.py"]) == 0
@@ -261,7 +261,7 @@ def test_our_own_attacks_pass(capsys, attack):
         ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
         (
             "class Mine: pass", "mine.py:Mine",
-            "mine.py:Mine: expected a complete subclass of defenses.base.Defense",
+            "mine.py:Mine: expected a complete subclass of leakbench.Defense",
         ),
         (None, "prun", "unknown defense 'prun'; did you mean 'prune'?"),
         (

@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from bench.attacks import Case, Resources, Spec
-from bench.attacks.batched import Batch
-from bench.attacks.dlg import DLG
-from bench.attacks.runs import Feed
-from bench.datasets import DATASETS
-from bench.gradients import shared_gradient
-from bench.models import MODELS
-from bench.trial import Conditions, run_trials
+from leakbench.bench.attacks import Case, Resources, Spec
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.models import MODELS
+from leakbench.bench.trial import Conditions, run_trials
 
 pytestmark = pytest.mark.numeric
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.chain import INVERSES, Activation, chain_of
-from bench.models import MODELS
+from leakbench.bench.chain import INVERSES, Activation, chain_of
+from leakbench.bench.models import MODELS
 
 SHAPE = (3, 12, 12)
 aten = torch.ops.aten

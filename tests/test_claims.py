@@ -6,8 +6,8 @@ strong pruning do.
 
 import pytest
 
-from bench.attacks import Resources
-from bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.attacks import Resources
+from leakbench.bench.trial import Conditions, Trial, run_trials
 
 pytestmark = pytest.mark.numeric
 

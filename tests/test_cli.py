@@ -11,9 +11,9 @@ import pytest
 import torch
 from running import ROOT, command, inside, start, stored, wait_for
 
-import commands
 import leakbench
-from sweeps.store import Store
+from leakbench import commands
+from leakbench.sweeps.store import Store
 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]
@@ -195,7 +195,7 @@ def test_rows_of_a_changed_defense_are_told_of_and_removed_when_asked_for(
 ):
     """They have the name of the new ones, and plain pandas would read both."""
     defense = (
-        "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n@dataclass(frozen=True)\n"
         "class Mine(Defense):\n    def apply(self, gradients, generator):\n"
         "        return {{name: each * {} for name, each in gradients.items()}}\n"
     )
@@ -253,7 +253,7 @@ def test_a_run_that_goes_on_on_another_machine_says_so(write, tmp_path, capsys, 
 def test_list_shows_everything_with_its_settings(capsys):
     assert leakbench.main(["list"]) == 0
     text = capsys.readouterr().out
-    from reports.listing import REGISTRIES
+    from leakbench.reports.listing import REGISTRIES
 
     for registry in REGISTRIES:
         for member in registry:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import Case, Spec, Start
-from bench.attacks import closure as module
-from bench.attacks.closure import BatchClosure
-from bench.attacks.dlg import DLG
-from bench.gradients import match_loss_slope, shared_gradient
+from leakbench.bench.attacks import Case, Spec, Start
+from leakbench.bench.attacks import closure as module
+from leakbench.bench.attacks.closure import BatchClosure
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.gradients import match_loss_slope, shared_gradient
 
 pytestmark = pytest.mark.numeric
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from running import ENVIRONMENT, ROOT, command, inside, start, stored, wait_for
 
-import commands
 import leakbench
+from leakbench import commands
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -25,7 +25,7 @@ LONG = f"{SWEEP.replace('steps=4', 'steps=20')}restarts: 4\n"
 BAD = """
 import os
 from dataclasses import dataclass
-from defenses import Defense
+from leakbench import Defense
 @dataclass(frozen=True)
 class Bad(Defense):
     def apply(self, gradients, generator): os._exit(3)
@@ -42,13 +42,13 @@ exhaustive: false
 
 
 @contextmanager
-def cluster(folder, workers):
+def cluster(folder, workers, python=sys.executable, environment=ENVIRONMENT):
     """(address of a scheduler, its process); its workers are each kept alive by a nanny."""
     file = folder / "scheduler.json"
-    environment = {**ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    environment = {**environment, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
     def run(what, *arguments):
-        program = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file)]
+        program = [python, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file)]
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(
             [*program, "--no-dashboard", *arguments], cwd=folder, env=environment, **silent
@@ -169,7 +169,7 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_with_a_sentence(write, tmp_pa
     ],
 )
 def test_bad_input_is_a_line(write, tmp_path, monkeypatch, capsys, arguments, problem):
-    monkeypatch.setattr("sweeps.executors.cluster.SECONDS_TO_CONNECT", 2)
+    monkeypatch.setattr("leakbench.sweeps.executors.cluster.SECONDS_TO_CONNECT", 2)
     path = write("mine.yaml", SWEEP)
     assert leakbench.main(["sweep", str(path), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert problem in capsys.readouterr().err

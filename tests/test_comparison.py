@@ -10,25 +10,25 @@ import pytest
 import yaml
 from made_up import table
 
-import commands
 import leakbench
-from bench.attacks import SUITES
-from bench.datasets import DATASETS, Images, open_dataset
-from bench.verdicts import Scale
-from defenses import DEFENSES
-from defenses.errors import UserError
-from reports.comparison import Outcome, standings
-from reports.leaderboard import describe_trainings
-from sweeps.checks import load_sweep
-from sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
-from sweeps.records import TRAINING_DTYPES
-from sweeps.store import Store
-from sweeps.training import check_training
+from leakbench import commands
+from leakbench.bench.attacks import SUITES
+from leakbench.bench.datasets import DATASETS, Images, open_dataset
+from leakbench.bench.verdicts import Scale
+from leakbench.core.errors import UserError
+from leakbench.defenses import DEFENSES
+from leakbench.reports.comparison import Outcome, standings
+from leakbench.reports.leaderboard import describe_trainings
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
+from leakbench.sweeps.records import TRAINING_DTYPES
+from leakbench.sweeps.store import Store
+from leakbench.sweeps.training import check_training
 
 MINE = """
 from dataclasses import dataclass
 from typing import ClassVar
-from defenses import Defense
+from leakbench import Defense
 
 @dataclass(frozen=True)
 class Mine(Defense):
@@ -235,12 +235,12 @@ def here(tmp_path, monkeypatch, without_rehearsal):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, epochs=1, seeds=1))
     monkeypatch.setitem(SUITES, "standard", ("dlg(steps=2)",))
-    monkeypatch.setattr("reports.figures.write_figures", lambda _store: [])
+    monkeypatch.setattr("leakbench.reports.figures.write_figures", lambda _store: [])
     digits = {
         "train": {"name": "mnist-5k", "indices": "0-79"},
         "test": {"name": "mnist-5k", "indices": "80-99"},
     }
-    monkeypatch.setattr("sweeps.comparison.examples", lambda data, images: digits)
+    monkeypatch.setattr("leakbench.sweeps.comparison.examples", lambda data, images: digits)
     return tmp_path
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.attacks import ATTACKS
-from bench.datasets import DATASETS
-from bench.models import MODELS
-from defenses import DEFENSES
-from defenses.configured import Configured, SettingError
-from defenses.registry import Registry
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.models import MODELS
+from leakbench.core.configured import Configured, SettingError
+from leakbench.core.registry import Registry
+from leakbench.defenses import DEFENSES
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,22 @@ def test_a_required_setting_that_is_missing():
         ("def broken(:", "could not be imported: SyntaxError"),
         ("raise SystemExit(3)", "could not be imported: SystemExit"),
         ("x = 1", "expected a class 'Mine'"),
-        ("from defenses.noise import Gaussian as Mine", "expected a class 'Mine' written in"),
+        ("from leakbench.defenses.noise import Gaussian as Mine", "expected a class 'Mine' written in"),
         (
-            "from defenses import Defense\nclass Mine(Defense): pass",
+            "from leakbench import Defense\nclass Mine(Defense): pass",
             "with one of change_model, change_batch, apply, got one",
         ),
-        ("class Mine: pass", "expected a complete subclass of defenses.base.Defense, got a object"),
+        (
+            "import torch\nfrom defenses import Account, Defense",
+            "mine.py: expected `from leakbench import Account, Defense` in line 2, "
+            "found `from defenses import Account, Defense`",
+        ),
+        (
+            "from bench.metrics import ssim",
+            "mine.py: expected `from leakbench.bench.metrics import ssim` in line 1, "
+            "found `from bench.metrics import ssim`",
+        ),
+        ("class Mine: pass", "expected a complete subclass of leakbench.Defense, got a object"),
     ],
 )
 def test_a_users_file_that_cannot_be_used(write, source, problem):
@@ -134,12 +144,21 @@ def test_a_users_file_that_cannot_be_used(write, source, problem):
     assert problem in str(caught.value)
 
 
+def test_a_users_own_package_may_be_named_as_a_part_of_ours(write, monkeypatch, tmp_path):
+    write("defenses/__init__.py", "from leakbench import Defense\nclass Own(Defense): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(
+        "mine.py", "from defenses import Own\nclass Mine(Own):\n    def apply(self, g, _): return dict(g)\n"
+    )
+    assert DEFENSES.parse(f"{path}:Mine").own_name == "Mine"
+
+
 def test_another_spelling_of_a_file_renames_nothing(write, tmp_path, monkeypatch):
     """One class may go by several names at once, and keeps the one that it has in its own file."""
     monkeypatch.chdir(tmp_path)
     write(
         "mine.py",
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Mine(Defense):\n    factor: float = 0.5\n"
         "    def apply(self, gradients, generator): return dict(gradients)\n",
     )

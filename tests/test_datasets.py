@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from skimage import data as skimage_data
 
-from bench.datasets import DATASETS
-from bench.datasets.embedded import load_arrays
-from bench.datasets.folder import pictures_below
-from bench.embedded.rebuild import HERE, checksum
-from defenses.configured import SettingError
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.datasets.embedded import load_arrays
+from leakbench.bench.datasets.folder import pictures_below
+from leakbench.bench.embedded.rebuild import HERE, checksum
+from leakbench.core.configured import SettingError
 
 EMBEDDED = ["cifar10-sample", "cifar100-sample", "mnist-sample", "fashion-mnist-sample", "mnist-5k"]
 
@@ -124,7 +124,7 @@ def test_mnist_files(tmp_path, name, folder, split, prefix):
     ],
 )
 def test_cifar_files(tmp_path, monkeypatch, name, folder, files, key, classes):
-    from bench.datasets.torchvision_import import torchvision_datasets
+    from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 
     datasets = torchvision_datasets()
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)  # of MD5 sums
@@ -144,7 +144,7 @@ def test_cifar_files(tmp_path, monkeypatch, name, folder, files, key, classes):
 
 
 def test_svhn_files(tmp_path, monkeypatch):
-    from bench.datasets.torchvision_import import torchvision_datasets
+    from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 
     monkeypatch.setattr(torchvision_datasets().SVHN, "_check_integrity", lambda self: True)
     pixels, labels = load_arrays("cifar10_sample.npz")
@@ -189,7 +189,7 @@ def test_data_that_is_not_there_says_what_to_do(tmp_path, name, problem):
 
 
 def test_a_download_that_fails_is_one_sentence(tmp_path, monkeypatch):
-    from bench.datasets.torchvision_import import torchvision_datasets
+    from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 
     def no_network(self):
         raise OSError("no route to host")

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.randomness import generator_for
-from defenses import DEFENSES, ContractError, Defense
-from defenses.configured import SettingError
+from leakbench.core.configured import SettingError
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import DEFENSES, ContractError, Defense
 
 pytestmark = pytest.mark.numeric
 

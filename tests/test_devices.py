@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from bench.attacks import Resources
-from bench.hardware import LIMITS, hardware_of
-from defenses.errors import UserError
-from sweeps.executors import devices, make_executor
-from sweeps.executors.base import Inline
-from sweeps.executors.devices import describe_workers, find_devices, worker_devices
-from sweeps.executors.processes import Joblib
+from leakbench.bench.attacks import Resources
+from leakbench.bench.hardware import LIMITS, hardware_of
+from leakbench.core.errors import UserError
+from leakbench.sweeps.executors import devices, make_executor
+from leakbench.sweeps.executors.base import Inline
+from leakbench.sweeps.executors.devices import describe_workers, find_devices, worker_devices
+from leakbench.sweeps.executors.processes import Joblib
 
 
 def test_one_worker_a_gpu_or_a_core(monkeypatch):

@@ -6,10 +6,10 @@ import pytest
 from made_up import store, table
 from test_comparison import accuracies
 
-import commands
 import leakbench
-from bench.verdicts import Scale
-from reports.difference import Change, conditions, differences
+from leakbench import commands
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.difference import Change, conditions, differences
 
 LOW = [0.31, 0.32, 0.33, 0.34, 0.35, 0.36]
 HIGH = [0.61, 0.66, 0.65, 0.70, 0.69, 0.71]

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.attacks import ATTACKS, Attack, Case, Resources, Spec, Start
-from bench.attacks.dlg import DLG
-from bench.datasets import DATASETS
-from bench.gradients import shared_gradient
-from bench.models import MODELS
-from bench.randomness import generator_for
-from defenses import DEFENSES
-from defenses.configured import SettingError
+from leakbench.bench.attacks import ATTACKS, Attack, Case, Resources, Spec, Start
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.models import MODELS
+from leakbench.core.configured import SettingError
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import DEFENSES
 
 pytestmark = pytest.mark.numeric
 

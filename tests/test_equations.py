@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
-from bench.chain import chain_of
-from bench.equations import Equations, Output
+from leakbench.bench.chain import chain_of
+from leakbench.bench.equations import Equations, Output
 
 
 def drawn(*shape, seed=0):

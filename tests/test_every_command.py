@@ -60,7 +60,7 @@ VERBS = {  # of the README, likewise
 }
 GRADIENT = """
 import torch
-from bench.models import MODELS
+from leakbench.bench.models import MODELS
 network = MODELS.parse("mlp(hidden=[16])").build((1, 28, 28), 10, 0)
 torch.save([torch.rand_like(each) for each in network.parameters()], "shared.pt")
 """

@@ -8,11 +8,11 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from bench.attacks import Resources
-from bench.randomness import generator_for
-from bench.trial import Conditions, run_trials
-from defenses import DEFENSES
-from defenses.configured import SettingError
+from leakbench.bench.attacks import Resources
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.core.configured import SettingError
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import DEFENSES
 
 BATCHED = Conditions(Resources(slots=8))
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from made_up import store, table
 
-import commands
 import leakbench
-from commands.runs import FORMATS as OFFERED
-from reports.export import FORMATS, boards, citations, export
-from reports.tables import read_csv
+from leakbench import commands
+from leakbench.commands.runs import FORMATS as OFFERED
+from leakbench.reports.export import FORMATS, boards, citations, export
+from leakbench.reports.tables import read_csv
 
 MINE = "gone/mine.py:Mine(size=2)"
 
@@ -76,9 +76,9 @@ def test_papers_are_cited_once_and_a_lost_file_is_told(run):
 
 
 def test_braces_of_every_citation_match():
-    from bench.attacks import ATTACKS
-    from bench.protocols import PROTOCOLS
-    from defenses import DEFENSES
+    from leakbench.bench.attacks import ATTACKS
+    from leakbench.bench.protocols import PROTOCOLS
+    from leakbench.defenses import DEFENSES
 
     registries = (ATTACKS, DEFENSES, PROTOCOLS)
     for entry in {member.citation for registry in registries for member in registry} - {""}:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from made_up import table
 
-from bench.verdicts import Scale
-from reports.flags import MEANINGS, Flag, Raised, flag_lines, flags, is_falling
-from sweeps.records import ROW_DTYPES
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.flags import MEANINGS, Flag, Raised, flag_lines, flags, is_falling
+from leakbench.sweeps.records import ROW_DTYPES
 
 DONE, FALLING = np.array([10.0, *[1e-6] * 20]), np.geomspace(10, 0.1, 21)
 SOUND = {"finite": True, "gradient_norm": 10.0, "shared_norm": 10.0, "status": "converged"}

@@ -9,18 +9,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.attacks import ATTACKS, Resources
-from bench.attacks.optimised import Optimised
-from bench.datasets import DATASETS
-from bench.models import MODELS
-from bench.trial import Conditions, Trial, run_trials
-from defenses import DEFENSES
-from defenses.configured import setting_types
-from defenses.errors import UserError
-from sweeps import checks
-from sweeps.checks import load_sweep
-from sweeps.plan import plan
-from sweeps.resources import choose
+from leakbench.bench.attacks import ATTACKS, Resources
+from leakbench.bench.attacks.optimised import Optimised
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.models import MODELS
+from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.core.configured import setting_types
+from leakbench.core.errors import UserError
+from leakbench.defenses import DEFENSES
+from leakbench.sweeps import checks
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.resources import choose
 
 GOOD = {
     "datasets": ["mnist-sample", "cifar10-sample", {"name": "mnist-sample", "indices": "3-4"}],

@@ -12,20 +12,20 @@ from torch import nn
 from torch.nn import functional
 
 import leakbench
-from bench import spectrum
-from bench.attacks import NotApplicableError
-from bench.chain import chain_of
-from bench.equations import Output, Slopes
-from bench.index import LayerIndex, ModelIndex, index_of
-from bench.models import MODELS
-from bench.spectrum import dense, estimated, matrix_of, spectrum_of
-from bench.verdicts import Scale
-from defenses import Account
-from defenses.configured import SettingError
-from reports.index import correlations, in_words, index_and_leakage
-from reports.statistics import rank_correlation
-from sweeps.indices import Indices, as_index
-from sweeps.store import Store
+from leakbench.bench import spectrum
+from leakbench.bench.attacks import NotApplicableError
+from leakbench.bench.chain import chain_of
+from leakbench.bench.equations import Output, Slopes
+from leakbench.bench.index import LayerIndex, ModelIndex, index_of
+from leakbench.bench.models import MODELS
+from leakbench.bench.spectrum import dense, estimated, matrix_of, spectrum_of
+from leakbench.bench.verdicts import Scale
+from leakbench.core.configured import SettingError
+from leakbench.defenses import Account
+from leakbench.reports.index import correlations, in_words, index_and_leakage
+from leakbench.reports.statistics import rank_correlation
+from leakbench.sweeps.indices import Indices, as_index
+from leakbench.sweeps.store import Store
 
 SHAPE = (1, 8, 8)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -331,7 +331,7 @@ def test_the_command_says_what_every_layer_determines(tmp_path, capsys):
 SOURCE = """
 from dataclasses import dataclass
 from torch import nn
-from defenses import Defense
+from leakbench import Defense
 
 class Ends(nn.Sequential):
     def __init__(self, classes):

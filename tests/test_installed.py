@@ -8,7 +8,7 @@ from running import ENVIRONMENT
 
 GOOD = """
 from dataclasses import dataclass
-from defenses import Defense
+from leakbench import Defense
 
 @dataclass(frozen=True)
 class Halve(Defense):
@@ -29,7 +29,7 @@ ATTACK = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from bench.attacks import Attack, Found
+from leakbench import Attack, Found
 
 @dataclass(frozen=True)
 class Grey(Attack):
@@ -59,7 +59,7 @@ def package(write):
 def outcome(package, code):
     """What a new process prints of `code`, with that package installed."""
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{package}"}
-    head = "from defenses import DEFENSES\nfrom defenses.configured import SettingError\n"
+    head = "from leakbench.defenses import DEFENSES\nfrom leakbench.core.configured import SettingError\n"
     return subprocess.run(
         [sys.executable, "-c", head + code],
         text=True,
@@ -82,13 +82,13 @@ def test_attacks_data_sets_and_models_are_found_likewise(package, write):
         "[leakbench.attacks]\ngrey = pictures:Grey\n[leakbench.models]\nlinear = pictures:Linear\n",
     )
     write("pictures-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: pictures\nVersion: 1.0\n")
-    code = "from bench.attacks import ATTACKS\nfrom bench.models import MODELS\n"
+    code = "from leakbench.bench.attacks import ATTACKS\nfrom leakbench.bench.models import MODELS\n"
     code += "print(ATTACKS.parse('grey'), MODELS.parse('linear'), 'grey' in DEFENSES.known())"
     assert outcome(package, code) == "grey linear False"
 
 
 def test_a_name_of_our_own_stays_ours(package):
-    assert outcome(package, "print(type(DEFENSES.parse('none')).__module__)") == "defenses.base"
+    assert outcome(package, "print(type(DEFENSES.parse('none')).__module__)") == "leakbench.defenses.base"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_name_of_our_own_stays_ours(package):
     [
         ("broken", "broken of halving: could not be imported: SystemExit: no licence found"),
         ("function", "function of halving: expected a class at halving:function, got a function"),
-        ("other", "other: expected a complete subclass of defenses.base.Defense, got a object"),
+        ("other", "other: expected a complete subclass of leakbench.Defense, got a object"),
         (
             "halv",
             "unknown defense 'halv'; did you mean 'halve'? known: none, gaussian, laplacian, float16,"
@@ -115,5 +115,5 @@ def test_a_class_that_is_not_there_is_explained(package):
 
 
 def test_the_list_shows_it(package):
-    code = "import sys\nfrom reports.listing import listing\nprint(*listing(), sep='\\n')"
+    code = "import sys\nfrom leakbench.reports.listing import listing\nprint(*listing(), sep='\\n')"
     assert "  halve " in outcome(package, code)

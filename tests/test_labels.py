@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import Case, NotApplicableError, Spec
-from bench.attacks.labels import readings
-from bench.attacks.layers import LayerNames, output_layer
-from bench.gradients import shared_gradient
-from bench.trial import prepare, victim_of
+from leakbench.bench.attacks import Case, NotApplicableError, Spec
+from leakbench.bench.attacks.labels import readings
+from leakbench.bench.attacks.layers import LayerNames, output_layer
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.trial import prepare, victim_of
 
 DATA = Path("data")
 SPEC = Spec((3, 8, 8), 5)

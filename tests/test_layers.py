@@ -5,14 +5,14 @@ import torch
 from running import inside
 
 import leakbench
-from bench.attacks import Resources
-from bench.chain import chain_of
-from bench.gradients import distance_by_layer, match_loss, shared_gradient
-from bench.trial import Conditions, input_errors, prepare, run_trials
-from reports.layers import draw_distances, draw_input_errors
-from reports.summary import kept_starts
-from sweeps.records import stored_trace, to_record
-from sweeps.store import Store
+from leakbench.bench.attacks import Resources
+from leakbench.bench.chain import chain_of
+from leakbench.bench.gradients import distance_by_layer, match_loss, shared_gradient
+from leakbench.bench.trial import Conditions, input_errors, prepare, run_trials
+from leakbench.reports.layers import draw_distances, draw_input_errors
+from leakbench.reports.summary import kept_starts
+from leakbench.sweeps.records import stored_trace, to_record
+from leakbench.sweeps.store import Store
 
 
 def result_of(trial, every=2, slots=2):

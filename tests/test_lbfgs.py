@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from bench.steppers import LockStepLBFGS
-from bench.steppers.lbfgs import Settings
+from leakbench.bench.steppers import LockStepLBFGS
+from leakbench.bench.steppers.lbfgs import Settings
 
 pytestmark = pytest.mark.numeric
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import Case, Resources, Spec, Status
-from bench.attacks.linear import Linear
-from bench.attacks.null_vectors import separate
-from bench.gradients import shared_gradient
-from bench.rank_one import rank_one
-from bench.trial import Conditions, run_trials
-from defenses import Account
+from leakbench.bench.attacks import Case, Resources, Spec, Status
+from leakbench.bench.attacks.linear import Linear
+from leakbench.bench.attacks.null_vectors import separate
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.rank_one import rank_one
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.defenses import Account
 
 RELU = "mlp(activation=relu, weights=default)"
 

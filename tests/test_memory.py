@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.attacks import Resources, batched
-from bench.attacks.batched import Batch
-from bench.attacks.runs import Feed
-from bench.trial import Conditions, prepare, run_trials
+from leakbench.bench.attacks import Resources, batched
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.trial import Conditions, prepare, run_trials
 
 ROOT = Path(__file__).parent.parent
 DEEP = """
@@ -34,10 +34,10 @@ MEASURE = """
 import ctypes, gc, itertools, sys
 from pathlib import Path
 import torch
-from bench.attacks import Resources
-from bench.attacks.batched import Batch
-from bench.attacks.runs import Feed
-from bench.trial import Trial, prepare
+from leakbench.bench.attacks import Resources
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.trial import Trial, prepare
 
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -87,8 +87,8 @@ TIGHT = """
 import resource, sys
 from pathlib import Path
 import torch
-from bench.attacks import Resources
-from bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.attacks import Resources
+from leakbench.bench.trial import Conditions, Trial, run_trials
 
 torch.set_num_threads(1)
 def run(slots):

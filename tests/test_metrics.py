@@ -8,8 +8,8 @@ import pytest
 import skimage.metrics
 import torch
 
-from bench.datasets import DATASETS
-from bench.metrics import match, matched_mse, mse, psnr, score, ssim
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.metrics import match, matched_mse, mse, psnr, score, ssim
 
 pytestmark = pytest.mark.numeric
 

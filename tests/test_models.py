@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.models import MODELS
-from defenses.configured import SettingError
+from leakbench.bench.models import MODELS
+from leakbench.core.configured import SettingError
 
 pytestmark = pytest.mark.numeric
 

@@ -8,17 +8,17 @@ from made_up import table
 from rich.console import Console
 from running import inside, stored
 
-from bench.attacks import SUITES
-from bench.verdicts import Scale
-from reports.figures import write_figures
-from reports.page import write_page
-from reports.status import status
-from reports.summary import attacks_alone, kept_starts, strongest, summarize
-from sweeps.grid import trials
-from sweeps.need import Need, Needs, Score, leading
-from sweeps.plan import plan
-from sweeps.spec import Changes, read_sweep
-from sweeps.store import Store
+from leakbench.bench.attacks import SUITES
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.figures import write_figures
+from leakbench.reports.page import write_page
+from leakbench.reports.status import status
+from leakbench.reports.summary import attacks_alone, kept_starts, strongest, summarize
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.need import Need, Needs, Score, leading
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.spec import Changes, read_sweep
+from leakbench.sweeps.store import Store
 
 FIRST, SECOND = "dlg(steps=2)", "dlg(steps=3)"
 TWO = """
@@ -216,7 +216,7 @@ def test_exhaustive_fills_in_what_was_spared(runs, capsys):
 FAILS = """
 from dataclasses import dataclass
 from pathlib import Path
-from defenses import Defense
+from leakbench import Defense
 
 @dataclass(frozen=True)
 class Fails(Defense):

@@ -12,12 +12,12 @@ from made_up import store, table
 from PIL import Image
 
 import leakbench
-from reports.figures import write_figures
-from reports.leaderboard import leaderboard
-from reports.page import write_page
-from reports.page.gallery import data_uri, gallery
-from reports.summary import kept_starts, short_names, strongest
-from reports.tradeoff import pareto
+from leakbench.reports.figures import write_figures
+from leakbench.reports.leaderboard import leaderboard
+from leakbench.reports.page import write_page
+from leakbench.reports.page.gallery import data_uri, gallery
+from leakbench.reports.summary import kept_starts, short_names, strongest
+from leakbench.reports.tradeoff import pareto
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 MINE = "my/path/mine.py:Mine(size=2)"

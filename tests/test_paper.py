@@ -10,18 +10,18 @@ from PIL import Image
 from running import inside
 from scipy.stats import t
 
-import commands
 import leakbench
-from bench.verdicts import Scale
-from reports.paper.batches import RECOVERED_MSE, until
-from reports.paper.figure7 import draw_figure7, verdict_table
-from reports.paper.reference import Noise, Reading, Scope, recalled, reference
-from reports.paper.report import SENSITIVITY, SWEEPS, TRAININGS, write_report
-from reports.paper.sensitivity import FACTORS, sensitivity
-from reports.paper.thresholds import nearest
-from reports.summary import strongest, summarize
-from sweeps.spec import read_sweep
-from sweeps.store import Store
+from leakbench import commands
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.paper.batches import RECOVERED_MSE, until
+from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
+from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
+from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAININGS, write_report
+from leakbench.reports.paper.sensitivity import FACTORS, sensitivity
+from leakbench.reports.paper.thresholds import nearest
+from leakbench.reports.summary import strongest, summarize
+from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.store import Store
 
 STD, VARIANCE = Reading(Noise.STD, Scope.TENSOR), Reading(Noise.VARIANCE, Scope.GLOBAL)
 LEAK, ARTIFACTS = 0.12, 0.08  # so that of a few steps on digits some leak, and some do not
@@ -325,9 +325,9 @@ def recorded(monkeypatch, statuses):
         runs.append(options)
         return statuses.get(options.file.stem, 0)
 
-    monkeypatch.setattr("commands.sweep.run_sweep", run)
-    monkeypatch.setattr("commands.utility.run_utility", run)
-    monkeypatch.setattr("reports.paper.report.write_report", lambda folder: [folder / "report.md"])
+    monkeypatch.setattr("leakbench.commands.sweep.run_sweep", run)
+    monkeypatch.setattr("leakbench.commands.utility.run_utility", run)
+    monkeypatch.setattr("leakbench.reports.paper.report.write_report", lambda folder: [folder / "report.md"])
     return runs
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps import parts as module
-from sweeps.parts import Parts
+from leakbench.sweeps import parts as module
+from leakbench.sweeps.parts import Parts
 
 SCHEMA = pa.schema([("key", pa.string()), ("number", pa.int64())], metadata={"leakbench": "1"})
 

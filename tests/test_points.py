@@ -8,16 +8,18 @@ from running import inside
 from test_training import by_plain_sgd, training
 from torch.nn import functional
 
-from bench.attacks import Resources
-from bench.training import train_together
-from bench.trial import Conditions, prepare, run_trials, victim_of
-from defenses import DEFENSES, Point
-from defenses.configured import SettingError
+from leakbench.bench.attacks import Resources
+from leakbench.bench.training import train_together
+from leakbench.bench.trial import Conditions, prepare, run_trials, victim_of
+from leakbench.core.configured import SettingError
+from leakbench.defenses import DEFENSES, Point
 
 pytestmark = pytest.mark.numeric
 
 DATA = Path("data")
-HEAD = "from dataclasses import dataclass\nimport torch\nfrom torch import nn\nfrom defenses import Defense\n"
+HEAD = (
+    "from dataclasses import dataclass\nimport torch\nfrom torch import nn\nfrom leakbench import Defense\n"
+)
 BOTTLENECK = f"{Path(__file__).parent.parent / 'examples' / 'bottleneck.py'}:Bottleneck"
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from made_up import table
 
-from bench.attacks import Found
-from bench.gradients import shared_gradient
-from bench.posterior import neg_log_posterior, signal_to_noise
-from bench.trial import Conditions, posterior_of, prepare, run_trials
-from bench.verdicts import Scale
-from defenses import DEFENSES, Account
-from reports.flags import Flag, flags
-from reports.summary import chosen, strongest, summarize
-from reports.tables import terminal_tables
+from leakbench.bench.attacks import Found
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.trial import Conditions, posterior_of, prepare, run_trials
+from leakbench.bench.verdicts import Scale
+from leakbench.defenses import DEFENSES, Account
+from leakbench.reports.flags import Flag, flags
+from leakbench.reports.summary import chosen, strongest, summarize
+from leakbench.reports.tables import terminal_tables
 
 
 def prepared(make_trial, tmp_path, **names):

@@ -15,13 +15,13 @@ import pytest
 import torch
 from joblib.externals.loky.backend import fork_exec
 
-from bench.trial import Trial
-from defenses.errors import StoppedError
-from sweeps.executors.base import Inline
-from sweeps.executors.processes import Joblib
-from sweeps.executors.suspects import Suspects
-from sweeps.interrupts import uninterrupted
-from sweeps.records import Record
+from leakbench.bench.trial import Trial
+from leakbench.core.errors import StoppedError
+from leakbench.core.interrupts import uninterrupted
+from leakbench.sweeps.executors.base import Inline
+from leakbench.sweeps.executors.processes import Joblib
+from leakbench.sweeps.executors.suspects import Suspects
+from leakbench.sweeps.records import Record
 
 PLAIN = {"dataset": "mnist-5k", "model": "mlp", "model_seed": 0, "attack": "dlg(steps=7)", "start": 0}
 
@@ -231,7 +231,7 @@ def test_a_system_that_starts_no_more_processes_is_a_sentence(monkeypatch):
     def refuse(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("sweeps.executors.processes._Pool._start", refuse)
+    monkeypatch.setattr("leakbench.sweeps.executors.processes._Pool._start", refuse)
     text = "a worker cannot be started: Too many open files; --jobs 2 needs less"
     with pytest.raises(StoppedError, match=text):
         rows(Joblib(["cpu"] * 4), tell, 6)
@@ -286,7 +286,7 @@ def test_an_interrupt_while_a_worker_starts_ends_that_worker(monkeypatch, capfd,
 def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):
     path = tmp_path / "mine.py"
     text = (
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Mine(Defense):\n    def apply(self, gradients, generator): {}\n"
     )
     path.write_text(text.format("return gradients"))

@@ -7,19 +7,20 @@ import pytest
 from rich.console import Console
 from running import inside
 
-from bench.attacks import Resources
-from bench.attacks.linear import Linear
-from bench.trial import Conditions, run_trials
-from defenses.errors import UserError
-from sweeps import progress
-from sweeps.executors.memory import free_for_each
-from sweeps.forecast import forecast, in_words, workers_of
-from sweeps.plan import plan
-from sweeps.progress import Bar, Lines, show_progress
-from sweeps.records import to_record
-from sweeps.resources import choose
-from sweeps.spec import read_sweep
-from sweeps.store import Store
+from leakbench.bench.attacks import Resources
+from leakbench.bench.attacks.linear import Linear
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.core.errors import UserError
+from leakbench.core.words import in_words
+from leakbench.sweeps import progress
+from leakbench.sweeps.executors.memory import free_for_each
+from leakbench.sweeps.forecast import forecast, workers_of
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.progress import Bar, Lines, show_progress
+from leakbench.sweeps.records import to_record
+from leakbench.sweeps.resources import choose
+from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.store import Store
 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from bench.attacks import ATTACKS, Case, Found, NotApplicableError, Resources, Spec, Status
-from bench.attacks.adaptive import Adaptive
-from bench.attacks.hybrid import Hybrid
-from bench.attacks.recursive import Recursive
-from bench.equations import Equations
-from bench.gradients import shared_gradient
-from bench.trial import Conditions, prepare, run_trials
-from defenses import Account
-from defenses.configured import SettingError
+from leakbench.bench.attacks import ATTACKS, Case, Found, NotApplicableError, Resources, Spec, Status
+from leakbench.bench.attacks.adaptive import Adaptive
+from leakbench.bench.attacks.hybrid import Hybrid
+from leakbench.bench.attacks.recursive import Recursive
+from leakbench.bench.equations import Equations
+from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.trial import Conditions, prepare, run_trials
+from leakbench.core.configured import SettingError
+from leakbench.defenses import Account
 
 DATA = Path("data")
 

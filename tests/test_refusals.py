@@ -3,11 +3,11 @@
 import pytest
 
 import leakbench
-from defenses.errors import UserError
-from sweeps.checks import load_sweep
-from sweeps.grid import trials
-from sweeps.need import Need, Needs, Score
-from sweeps.plan import plan
+from leakbench.core.errors import UserError
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.need import Need, Needs, Score
+from leakbench.sweeps.plan import plan
 
 MODELS = "datasets: [{name: mnist-sample, indices: 0-1}]\nmodels: [lenet, 'mlp(hidden=[16])']\n"
 SUITE = MODELS + "defenses: [none, int8]\nsuite: standard\n"
@@ -15,7 +15,7 @@ FIRST_LAYER = "expected a model whose first layer is an nn.Linear with a bias, o
 LAYERED = """
 from dataclasses import dataclass
 from torch import nn
-from defenses import Defense
+from leakbench import Defense
 @dataclass(frozen=True)
 class Pooled(Defense):
     def change_model(self, network):

@@ -11,15 +11,15 @@ from made_up import table
 from PIL import Image
 from rich.console import Console
 
-from bench.verdicts import Scale
-from reports.curves import pad
-from reports.figures import write_figures
-from reports.pictures import two_lines
-from reports.scores import draw_scores
-from reports.style import line_style, marker_style, styles
-from reports.summary import defense_order, strongest, summarize
-from reports.tables import terminal_tables
-from sweeps.store import Store
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.curves import pad
+from leakbench.reports.figures import write_figures
+from leakbench.reports.pictures import two_lines
+from leakbench.reports.scores import draw_scores
+from leakbench.reports.style import line_style, marker_style, styles
+from leakbench.reports.summary import defense_order, strongest, summarize
+from leakbench.reports.tables import terminal_tables
+from leakbench.sweeps.store import Store
 
 ROWS = table(
     ("none", 0, 0, 5.0, 0.1), ("none", 0, 1, 1e-6, 0.99),
@@ -136,12 +136,12 @@ def test_titles_of_pictures_break_before_the_settings():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A real, small run of two data sets with a defense that fails."""
-    import commands
     import leakbench
+    from leakbench import commands
 
     folder = tmp_path_factory.mktemp("run")
     (folder / "bad.py").write_text(
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Bad(Defense):\n"
         "    def apply(self, gradients, generator):\n        raise ValueError('never')\n"
     )

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.attacks.batched import bytes_per_slot
-from bench.attacks.dlg import DLG
-from defenses.errors import UserError
-from sweeps.executors.memory import free_for_each, free_memory
-from sweeps.grid import trials
-from sweeps.plan import plan
-from sweeps.resources import GIB, Memory, choose, examples
-from sweeps.spec import read_sweep
+from leakbench.bench.attacks.batched import bytes_per_slot
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.core.errors import UserError
+from leakbench.sweeps.executors.memory import free_for_each, free_memory
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.resources import GIB, Memory, choose, examples
+from leakbench.sweeps.spec import read_sweep
 
 TEXT = "datasets: [{name: mnist-5k, indices: 0-99}]\ndefenses: [none]\nattacks: [%s]\nrestarts: 10\n"
 

@@ -6,17 +6,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bench.attacks import Case, Resources, Spec, Start
-from bench.attacks.batched import Batch
-from bench.attacks.dlg import DLG
-from bench.attacks.runs import Feed
-from bench.datasets import DATASETS
-from bench.gradients import match_loss, shared_gradient
-from bench.models import MODELS
-from bench.randomness import generator_for
-from bench.steppers import LockStepLBFGS
-from bench.steppers.lbfgs import CURVATURE, Settings
-from defenses import DEFENSES
+from leakbench.bench.attacks import Case, Resources, Spec, Start
+from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.gradients import match_loss, shared_gradient
+from leakbench.bench.models import MODELS
+from leakbench.bench.steppers import LockStepLBFGS
+from leakbench.bench.steppers.lbfgs import CURVATURE, Settings
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import DEFENSES
 
 pytestmark = pytest.mark.numeric
 

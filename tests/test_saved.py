@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-import commands
 import leakbench
-from bench.datasets import DATASETS, open_dataset
-from bench.metrics import ssim
+from leakbench import commands
+from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.metrics import ssim
 
 pytestmark = pytest.mark.numeric
 

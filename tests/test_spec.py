@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.trial import Conditions, run_trials
-from defenses.errors import UserError
-from sweeps.checks import load_sweep
-from sweeps.grid import trials
-from sweeps.spec import Changes, parse_ranges, read_sweep
-from sweeps.training import check_training
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.core.errors import UserError
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.spec import Changes, parse_ranges, read_sweep
+from leakbench.sweeps.training import check_training
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("data")
@@ -499,7 +499,7 @@ def test_a_model_made_for_float32_is_taken(write):
     ],
 )
 def test_a_defense_that_describes_itself_badly(write, body, problem):
-    source = "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+    source = "from dataclasses import dataclass\nfrom leakbench import Defense\n@dataclass(frozen=True)\n"
     source += f"class Mine(Defense):\n{body}\n    def apply(self, gradients, generator): return gradients\n"
     path = write("mine.py", source)
     with pytest.raises(UserError, match=rf"defenses: |defenses\[0\]: .*{problem}"):
@@ -516,7 +516,7 @@ def test_a_checkpoint_that_does_not_fit(write, tmp_path):
 
 
 def test_nothing_is_downloaded_for_a_file_with_problems(write, monkeypatch, tmp_path):
-    from bench.datasets.torchvision_import import torchvision_datasets
+    from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 
     asked = []
 

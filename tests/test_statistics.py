@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_up import table
 
-from bench.verdicts import Scale
-from reports.statistics import mean_interval, median_band, median_interval, wilson
-from reports.summary import summarize
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.statistics import mean_interval, median_band, median_interval, wilson
+from leakbench.reports.summary import summarize
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from bench.steppers import HalvingLBFGS, LockStepAdam
-from bench.steppers.adam import FALLS
-from bench.steppers.adam import Settings as AdamSettings
-from bench.steppers.halving import MOST_HALVINGS
-from bench.steppers.lbfgs import CURVATURE, Settings
+from leakbench.bench.steppers import HalvingLBFGS, LockStepAdam
+from leakbench.bench.steppers.adam import FALLS
+from leakbench.bench.steppers.adam import Settings as AdamSettings
+from leakbench.bench.steppers.halving import MOST_HALVINGS
+from leakbench.bench.steppers.lbfgs import CURVATURE, Settings
 
 SIZE, MEMORY, EVERY = 6, 4, 3
 CPU, DOUBLE = torch.device("cpu"), torch.float64

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.trial import Result, Row, Trace
-from defenses.errors import StoppedError, UserError
-from reports.tables import read_csv, write_csv
-from sweeps import store as module
-from sweeps.manifest import what_changed
-from sweeps.parts import Parts
-from sweeps.records import ROW_DTYPES, to_record
-from sweeps.spec import read_sweep
-from sweeps.store import Store
+from leakbench.bench.trial import Result, Row, Trace
+from leakbench.core.errors import StoppedError, UserError
+from leakbench.reports.tables import read_csv, write_csv
+from leakbench.sweeps import store as module
+from leakbench.sweeps.manifest import what_changed
+from leakbench.sweeps.parts import Parts
+from leakbench.sweeps.records import ROW_DTYPES, to_record
+from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.store import Store
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_one_writer_a_folder(store, tmp_path):
 
 
 def test_a_merge_that_fails_is_no_harm(store, monkeypatch, caplog):
-    monkeypatch.setattr("sweeps.parts.FAN_IN", 2)
+    monkeypatch.setattr("leakbench.sweeps.parts.FAN_IN", 2)
     store.append([result("a")])
     store.append([result("b")])
     monkeypatch.setattr(

@@ -6,17 +6,17 @@ import pandas as pd
 import pytest
 from made_up import store, table
 
-from bench.attacks import ATTACKS, SUITES
-from bench.verdicts import Scale
-from defenses.errors import UserError
-from reports.figures import write_figures
-from reports.flags import flags
-from reports.page import write_page
-from reports.summary import attacks_alone, by_attack, kept_starts, strongest, summarize
-from reports.tables import terminal_tables
-from sweeps.checks import load_sweep
-from sweeps.grid import trials
-from sweeps.spec import Changes, read_sweep
+from leakbench.bench.attacks import ATTACKS, SUITES
+from leakbench.bench.verdicts import Scale
+from leakbench.core.errors import UserError
+from leakbench.reports.figures import write_figures
+from leakbench.reports.flags import flags
+from leakbench.reports.page import write_page
+from leakbench.reports.summary import attacks_alone, by_attack, kept_starts, strongest, summarize
+from leakbench.reports.tables import terminal_tables
+from leakbench.sweeps.checks import load_sweep
+from leakbench.sweeps.grid import trials
+from leakbench.sweeps.spec import Changes, read_sweep
 
 PRUNE = "prune(ratio=0.5)"
 WEAK = table(  # (defense, index, start, objective, ssim)

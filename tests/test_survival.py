@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from running import ENVIRONMENT, command, inside, stored
 
-import commands
+from leakbench import commands
 
 BAD = """
 import os, time
 from dataclasses import dataclass
 from torch import nn
-from defenses import Defense
+from leakbench import Defense
 
 @dataclass(frozen=True)
 class Bad(Defense):

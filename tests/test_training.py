@@ -14,15 +14,15 @@ import torch
 from running import command, inside, start, wait_for
 from torch.nn import functional
 
-import commands
-from bench.datasets import DATASETS, open_dataset
-from bench.models import MODELS
-from bench.randomness import generator_for
-from bench.training import WIDTH, Examples, Recipe, Training, train_together
-from defenses import DEFENSES
-from defenses.configured import SettingError
-from reports.tables import summarize_utility
-from sweeps.records import TRAINING_DTYPES
+from leakbench import commands
+from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.models import MODELS
+from leakbench.bench.training import WIDTH, Examples, Recipe, Training, train_together
+from leakbench.core.configured import SettingError
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import DEFENSES
+from leakbench.reports.tables import summarize_utility
+from leakbench.sweeps.records import TRAINING_DTYPES
 
 DATA = Path("data")
 DIGITS = DATASETS.parse("mnist-5k")
@@ -101,7 +101,7 @@ def test_a_training_does_not_depend_on_its_company():
 
 BAD = """
 from dataclasses import dataclass
-from defenses import Defense
+from leakbench import Defense
 
 @dataclass(frozen=True)
 class Late(Defense):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.attacks import Resources
-from bench.datasets import DATASETS, open_dataset
-from bench.hardware import hardware_of
-from bench.metrics import ssim
-from bench.models import MODELS
-from bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
+from leakbench.bench.attacks import Resources
+from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.metrics import ssim
+from leakbench.bench.models import MODELS
+from leakbench.bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
 
 pytestmark = pytest.mark.numeric
 
@@ -99,7 +99,7 @@ def test_a_key_is_the_same_in_every_process_and_spelling(make_trial):
 def test_a_trial_survives_pickling_with_a_users_file(make_trial, write):
     path = write(
         "mine.py",
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Halve(Defense):\n    factor: float = 0.5\n"
         "    def apply(self, gradients, generator):\n"
         "        return {n: g * self.factor for n, g in gradients.items()}\n",
@@ -114,7 +114,7 @@ def test_a_trial_survives_pickling_with_a_users_file(make_trial, write):
 
 
 def test_a_changed_file_is_another_trial(make_trial, write):
-    source = "from bench.models.lenet import LeNet\nfrom torch import nn\nclass Net(nn.Linear): pass\n"
+    source = "import leakbench\nfrom torch import nn\nclass Net(nn.Linear): pass\n"
     path = write("net.py", source)
     before = make_trial(model=f"{path}:Net(in_features=3, out_features=2)").key
     path.write_text(source + "# changed\n")
@@ -262,7 +262,7 @@ def test_two_images_are_rebuilt_from_their_mean_gradient(make_trial, engine):
 
 
 def test_steps_add_up_to_the_budget_however_a_trial_ends(make_trial, write):
-    source = "from dataclasses import dataclass\nfrom defenses import Defense\n@dataclass(frozen=True)\n"
+    source = "from dataclasses import dataclass\nfrom leakbench import Defense\n@dataclass(frozen=True)\n"
     source += "class Bad(Defense):\n    def apply(self, gradients, generator):\n        raise ValueError\n"
     trials = [
         make_trial(attack="dlg(steps=30, stop_loss=30)", defense=defense)
@@ -287,7 +287,7 @@ def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
     def fail(*_):
         raise ArithmeticError("no score")
 
-    monkeypatch.setattr("bench.trial.score", fail)
+    monkeypatch.setattr("leakbench.bench.trial.score", fail)
     results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=2))))
     assert {result.row.index for result in results} == {0, 1}
     assert {result.row.reason for result in results} == {"ArithmeticError: no score"}
@@ -296,7 +296,7 @@ def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
 def test_a_trial_that_fails_is_a_row(make_trial, write):
     path = write(
         "bad.py",
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Bad(Defense):\n"
         "    def apply(self, gradients, generator):\n        raise RuntimeError('no\\nway')\n",
     )
@@ -311,7 +311,7 @@ def test_a_trial_that_fails_is_a_row(make_trial, write):
 def test_a_broken_promise_of_a_defense_is_a_row(make_trial, write):
     path = write(
         "nan.py",
-        "from dataclasses import dataclass\nfrom defenses import Defense\n"
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n"
         "@dataclass(frozen=True)\nclass Nan(Defense):\n"
         "    def apply(self, gradients, generator):\n"
         "        return {n: g * float('nan') for n, g in gradients.items()}\n",

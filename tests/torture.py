@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 from running import children, command, start
 
-from sweeps.store import Store
+from leakbench.sweeps.store import Store
 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-9}]

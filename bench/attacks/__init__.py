@@ -1,7 +1,7 @@
 """Attacks, one a file, and the registry of them."""
 
-from bench.attacks.adaptive import Adaptive
-from bench.attacks.base import (
+from leakbench.bench.attacks.adaptive import Adaptive
+from leakbench.bench.attacks.base import (
     Attack,
     Case,
     Found,
@@ -12,14 +12,14 @@ from bench.attacks.base import (
     Start,
     Status,
 )
-from bench.attacks.cosine import Cosine
-from bench.attacks.dlg import DLG
-from bench.attacks.hybrid import Hybrid
-from bench.attacks.idlg import IDLG
-from bench.attacks.linear import Linear
-from bench.attacks.recursive import Recursive
-from bench.attacks.suites import SUITES
-from defenses.registry import Registry
+from leakbench.bench.attacks.cosine import Cosine
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.hybrid import Hybrid
+from leakbench.bench.attacks.idlg import IDLG
+from leakbench.bench.attacks.linear import Linear
+from leakbench.bench.attacks.recursive import Recursive
+from leakbench.bench.attacks.suites import SUITES
+from leakbench.core.registry import Registry
 
 __all__ = [
     "ATTACKS", "SUITES", "Attack", "Case", "Found", "Knows", "NotApplicableError", "Resources", "Spec",

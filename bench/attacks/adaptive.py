@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Knows, NotApplicableError
-from bench.attacks.layers import output_layer
-from bench.attacks.optimised import Candidate, Terms
-from bench.attacks.regularised import Regularised, certain
-from bench.gradients import soft_cross_entropy
-from bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
-from defenses import Gradients
+from leakbench.bench.attacks.base import Case, Knows, NotApplicableError
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.attacks.optimised import Candidate, Terms
+from leakbench.bench.attacks.regularised import Regularised, certain
+from leakbench.bench.gradients import soft_cross_entropy
+from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
+from leakbench.defenses import Gradients
 
 UNIT = 1000.0  # the objective at a dummy gradient of zero
 MOST = 1e9  # weight of total variation

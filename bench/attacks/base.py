@@ -11,10 +11,10 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from bench.randomness import generator_for
-from defenses import Account, ContractError, Gradients
-from defenses.base import unlike
-from defenses.configured import Configured
+from leakbench.core.configured import Configured
+from leakbench.core.randomness import generator_for
+from leakbench.defenses import Account, ContractError, Gradients
+from leakbench.defenses.base import unlike
 
 
 class Observer(Protocol):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Found, NotApplicableError, Observer, Resources
-from bench.attacks.closure import BatchClosure
-from bench.attacks.memory import held_bytes
-from bench.attacks.runs import Feed, Run
+from leakbench.bench.attacks.base import Case, Found, NotApplicableError, Observer, Resources
+from leakbench.bench.attacks.closure import BatchClosure
+from leakbench.bench.attacks.memory import held_bytes
+from leakbench.bench.attacks.runs import Feed, Run
 
 if TYPE_CHECKING:
-    from bench.attacks.optimised import Optimised
+    from leakbench.bench.attacks.optimised import Optimised
 
 log = logging.getLogger("leakbench")
 GRAIN = 8  # slots: no batch is made narrower than this

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, grad_and_value, vmap
 
-from bench.attacks.base import Case
-from bench.attacks.memory import peak_bytes
-from bench.gradients import trained_parameters
-from bench.operations import record, uses_onednn
-from defenses.errors import one_line
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.memory import peak_bytes
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.operations import record, uses_onednn
+from leakbench.core.errors import one_line
 
 if TYPE_CHECKING:
-    from bench.attacks.optimised import Candidate, Optimised
+    from leakbench.bench.attacks.optimised import Candidate, Optimised
 
 log = logging.getLogger("leakbench")
 LABELS = "labels"

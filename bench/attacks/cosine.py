@@ -7,12 +7,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Status
-from bench.attacks.optimised import Optimised, Stage, Terms
-from bench.attacks.regularised import EVERY, Regularised
-from bench.steppers import LockStepAdam, Stepper
-from bench.steppers.adam import Settings
-from defenses import Gradients, citations
+from leakbench.bench.attacks.base import Case, Status
+from leakbench.bench.attacks.optimised import Optimised, Stage, Terms
+from leakbench.bench.attacks.regularised import EVERY, Regularised
+from leakbench.bench.steppers import LockStepAdam, Stepper
+from leakbench.bench.steppers.adam import Settings
+from leakbench.core import citations
+from leakbench.defenses import Gradients
 
 RATE = 0.1  # of signed Adam, as in the paper
 WEIGHTS = (0.1, 0.1, 0.03, 0.03, 0.01, 0.01)  # of total variation, beside a distance in 0..2

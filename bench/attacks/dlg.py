@@ -12,12 +12,12 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from bench.attacks import batched, reference
-from bench.attacks.base import Case, Observer, Resources, Start, Status
-from bench.attacks.optimised import Candidate, Optimised, Stage
-from bench.steppers import LockStepLBFGS, Stepper
-from bench.steppers.lbfgs import Settings
-from defenses import citations
+from leakbench.bench.attacks import batched, reference
+from leakbench.bench.attacks.base import Case, Observer, Resources, Start, Status
+from leakbench.bench.attacks.optimised import Candidate, Optimised, Stage
+from leakbench.bench.steppers import LockStepLBFGS, Stepper
+from leakbench.bench.steppers.lbfgs import Settings
+from leakbench.core import citations
 
 MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bench.attacks.adaptive import Adaptive, least_weight
-from bench.attacks.base import Case
-from bench.attacks.linear import Linear
-from bench.attacks.optimised import Candidate, Stage
-from bench.attacks.recursive import Recursive
-from bench.attacks.regularised import certain
-from bench.gradients import gradient_at
-from bench.posterior import total_variation
+from leakbench.bench.attacks.adaptive import Adaptive, least_weight
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.linear import Linear
+from leakbench.bench.attacks.optimised import Candidate, Stage
+from leakbench.bench.attacks.recursive import Recursive
+from leakbench.bench.attacks.regularised import certain
+from leakbench.bench.gradients import gradient_at
+from leakbench.bench.posterior import total_variation
 
 MARGIN = 0.02  # of a start from black and white, where the sigmoid's slope is 0
 

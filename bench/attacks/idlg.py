@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bench.attacks.base import Case, NotApplicableError
-from bench.attacks.dlg import DLG
-from bench.attacks.labels import readings
-from bench.attacks.layers import output_layer
-from bench.attacks.optimised import Candidate
-from bench.attacks.regularised import certain
-from defenses import citations
+from leakbench.bench.attacks.base import Case, NotApplicableError
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.labels import readings
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.attacks.optimised import Candidate
+from leakbench.bench.attacks.regularised import certain
+from leakbench.core import citations
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.base import Case
-from bench.attacks.layers import LayerNames
-from bench.randomness import generator_for
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.layers import LayerNames
+from leakbench.core.randomness import generator_for
 
 PROBES = 64  # images that stand for those that are not known, where the network's mean answer is wanted
 

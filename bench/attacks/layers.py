@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.base import NotApplicableError, Spec
-from bench.gradients import trained_parameters
-from bench.randomness import generator_for
+from leakbench.bench.attacks.base import NotApplicableError, Spec
+from leakbench.bench.gradients import trained_parameters
+from leakbench.core.randomness import generator_for
 
 
 @dataclass(frozen=True)

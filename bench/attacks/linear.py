@@ -12,13 +12,13 @@ import torch
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 
-from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
-from bench.attacks.layers import InputLayer, input_layer
-from bench.attacks.null_vectors import separate
-from bench.attacks.recursive import FAR, GREY
-from bench.posterior import PRIOR, TRUST, kept_of, variance_of
-from bench.rank_one import layer_of_rank_one
-from defenses import citations
+from leakbench.bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
+from leakbench.bench.attacks.layers import InputLayer, input_layer
+from leakbench.bench.attacks.null_vectors import separate
+from leakbench.bench.attacks.recursive import FAR, GREY
+from leakbench.bench.posterior import PRIOR, TRUST, kept_of, variance_of
+from leakbench.bench.rank_one import layer_of_rank_one
+from leakbench.core import citations
 
 
 @dataclass(frozen=True)

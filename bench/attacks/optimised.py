@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.attacks import batched
-from bench.attacks.base import Attack, Case, Found, NotApplicableError, Observer, Resources, Status
-from bench.gradients import soft_cross_entropy
-from bench.steppers import Stepper
-from defenses import Gradients
+from leakbench.bench.attacks import batched
+from leakbench.bench.attacks.base import Attack, Case, Found, NotApplicableError, Observer, Resources, Status
+from leakbench.bench.gradients import soft_cross_entropy
+from leakbench.bench.steppers import Stepper
+from leakbench.defenses import Gradients
 
 Terms = Mapping[str, Tensor]
 

@@ -13,13 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
-from bench.attacks.layers import output_layer
-from bench.chain import Activation, Chain, chain_of
-from bench.equations import Equations, Output, Solution
-from bench.posterior import kept_of, square_of, variance_of
-from bench.rank_one import layer_of_rank_one
-from defenses import Gradients, citations
+from leakbench.bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.chain import Activation, Chain, chain_of
+from leakbench.bench.equations import Equations, Output, Solution
+from leakbench.bench.posterior import kept_of, square_of, variance_of
+from leakbench.bench.rank_one import layer_of_rank_one
+from leakbench.core import citations
+from leakbench.defenses import Gradients
 
 FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
 DOUBT = 10.0  # times what the equations leave unexplained, likewise

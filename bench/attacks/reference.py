@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, Found, Observer, Resources
-from bench.gradients import trained_parameters
+from leakbench.bench.attacks.base import Case, Found, Observer, Resources
+from leakbench.bench.gradients import trained_parameters
 
 if TYPE_CHECKING:
-    from bench.attacks.dlg import DLG
-    from bench.attacks.optimised import Candidate, Optimised
+    from leakbench.bench.attacks.dlg import DLG
+    from leakbench.bench.attacks.optimised import Candidate, Optimised
 
 
 def run(

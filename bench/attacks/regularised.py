@@ -9,13 +9,13 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Case, NotApplicableError, Status
-from bench.attacks.labels import readings
-from bench.attacks.layers import output_layer
-from bench.attacks.optimised import Candidate, Optimised, Stage, Terms
-from bench.posterior import total_variation
-from bench.steppers import HalvingLBFGS, Stepper
-from bench.steppers.lbfgs import Settings
+from leakbench.bench.attacks.base import Case, NotApplicableError, Status
+from leakbench.bench.attacks.labels import readings
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.attacks.optimised import Candidate, Optimised, Stage, Terms
+from leakbench.bench.posterior import total_variation
+from leakbench.bench.steppers import HalvingLBFGS, Stepper
+from leakbench.bench.steppers.lbfgs import Settings
 
 GREY = 0.1  # standard deviation of a start, before the sigmoid
 EVERY = 5  # evaluations an outer step

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bench.attacks.base import Case, Found, NotApplicableError, Status
+from leakbench.bench.attacks.base import Case, Found, NotApplicableError, Status
 
 if TYPE_CHECKING:
-    from bench.attacks.optimised import Candidate, Optimised, Stage
+    from leakbench.bench.attacks.optimised import Candidate, Optimised, Stage
 
 
 @dataclass

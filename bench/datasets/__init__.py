@@ -4,8 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.datasets.base import Dataset, Images
-from bench.datasets.embedded import (
+from leakbench.bench.datasets.base import Dataset, Images
+from leakbench.bench.datasets.embedded import (
     Cifar10Sample,
     Cifar100Sample,
     FashionMnistSample,
@@ -13,9 +13,9 @@ from bench.datasets.embedded import (
     Mnist5k,
     MnistSample,
 )
-from bench.datasets.folder import Folder
-from bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
-from defenses.registry import Registry
+from leakbench.bench.datasets.folder import Folder
+from leakbench.bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
+from leakbench.core.registry import Registry
 
 __all__ = ["DATASETS", "Dataset", "Images", "open_dataset"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defenses.configured import Configured
+from leakbench.core.configured import Configured
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from skimage import data as skimage_data
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench.datasets.base import Dataset, Images, to_image
+from leakbench.bench.datasets.base import Dataset, Images, to_image
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class Embedded(Dataset):
 @lru_cache
 def load_arrays(file: str) -> tuple[np.ndarray, np.ndarray]:
     """The bytes (N, H, W[, C]) and the labels (N,) of one embedded file."""
-    with resources.as_file(resources.files("bench.embedded") / file) as path, np.load(path) as arrays:
+    with (
+        resources.as_file(resources.files("leakbench.bench.embedded") / file) as path,
+        np.load(path) as arrays,
+    ):
         return arrays["pixels"], arrays["labels"]
 
 

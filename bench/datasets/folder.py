@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bench.datasets.base import Dataset, Images, to_image
-from defenses.configured import SettingError
+from leakbench.bench.datasets.base import Dataset, Images, to_image
+from leakbench.core.configured import SettingError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import ImageOps
 from torch import Tensor
 
-from bench.datasets.base import Dataset, Images, to_image
-from bench.datasets.torchvision_import import torchvision_datasets
-from defenses.configured import SettingError
-from defenses.errors import one_line
+from leakbench.bench.datasets.base import Dataset, Images, to_image
+from leakbench.bench.datasets.torchvision_import import torchvision_datasets
+from leakbench.core.configured import SettingError
+from leakbench.core.errors import one_line
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Networks under attack, one a file, and the registry of them."""
 
-from bench.models.base import Model
-from bench.models.cnn import CNN
-from bench.models.lenet import LeNet
-from bench.models.mlp import MLP
-from bench.models.resnet import ResNet20, ResNet56
-from bench.models.user import ModelRegistry
+from leakbench.bench.models.base import Model
+from leakbench.bench.models.cnn import CNN
+from leakbench.bench.models.lenet import LeNet
+from leakbench.bench.models.mlp import MLP
+from leakbench.bench.models.resnet import ResNet20, ResNet56
+from leakbench.bench.models.user import ModelRegistry
 
 __all__ = ["MODELS", "Model"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from bench.randomness import generator_for, seed_for
-from defenses.configured import Configured, SettingError
-from defenses.registry import file_digest
+from leakbench.core.configured import Configured, SettingError
+from leakbench.core.randomness import generator_for, seed_for
+from leakbench.core.user_files import file_digest
 
 CHECKPOINT = "checkpoint:"
 ActivationName = Literal["sigmoid", "tanh", "relu"]

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from bench.models.base import ACTIVATIONS, ActivationName, Model
-from defenses.configured import SettingError
+from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
+from leakbench.core.configured import SettingError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.models.base import ActivationName, Model
-from bench.models.cnn import CNN
+from leakbench.bench.models.base import ActivationName, Model
+from leakbench.bench.models.cnn import CNN
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.models.base import ACTIVATIONS, ActivationName, Model
+from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from bench.models.base import ACTIVATIONS, ActivationName, Model
-from defenses.configured import SettingError
+from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
+from leakbench.core.configured import SettingError
 
 WIDTHS = (16, 32, 64)  # channels of the three stages: He et al. 2016, section 4.2
 

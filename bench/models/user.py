@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from bench.models.base import Model
-from defenses.configured import SettingError, coerce, default_of
-from defenses.registry import Registry, file_digest
+from leakbench.bench.models.base import Model
+from leakbench.core.configured import SettingError, coerce, default_of
+from leakbench.core.registry import Registry
+from leakbench.core.user_files import file_digest
 
 GIVEN = ("image_shape", "classes")  # constructor arguments that come from the data set
 

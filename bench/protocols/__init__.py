@@ -1,8 +1,8 @@
 """What one round of a federation makes of a client's images."""
 
-from bench.protocols.base import Protocol
-from bench.protocols.fedsgd import FedSGD
-from defenses.registry import Registry
+from leakbench.bench.protocols.base import Protocol
+from leakbench.bench.protocols.fedsgd import FedSGD
+from leakbench.core.registry import Registry
 
 __all__ = ["PROTOCOLS", "FedSGD", "Protocol"]
 

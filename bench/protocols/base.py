@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from defenses.configured import Configured
+from leakbench.core.configured import Configured
 
 MOST = 10**4
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.protocols.base import Protocol
-from defenses import citations
+from leakbench.bench.protocols.base import Protocol
+from leakbench.core import citations
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Optimisers in lock step: one evaluation of all functions, one step of each."""
 
-from bench.steppers.adam import LockStepAdam
-from bench.steppers.base import Stepper
-from bench.steppers.halving import HalvingLBFGS
-from bench.steppers.lbfgs import LockStepLBFGS
+from leakbench.bench.steppers.adam import LockStepAdam
+from leakbench.bench.steppers.base import Stepper
+from leakbench.bench.steppers.halving import HalvingLBFGS
+from leakbench.bench.steppers.lbfgs import LockStepLBFGS
 
 __all__ = ["HalvingLBFGS", "LockStepAdam", "LockStepLBFGS", "Stepper"]

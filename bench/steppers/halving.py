@@ -8,7 +8,7 @@ in the next. It never goes uphill, so it does not diverge.
 import torch
 from torch import Tensor
 
-from bench.steppers.lbfgs import LockStepLBFGS, Settings
+from leakbench.bench.steppers.lbfgs import LockStepLBFGS, Settings
 
 MOST_HALVINGS = 20  # of one direction: a step of a millionth; then the history is of no use
 

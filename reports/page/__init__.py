@@ -5,12 +5,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from reports.comparison import RULE
-from reports.figures import Drawn
-from reports.flags import MEANINGS
-from reports.page.content import sections
-from reports.summary import short_names, with_result
-from sweeps.store import Store
+from leakbench.reports.comparison import RULE
+from leakbench.reports.figures import Drawn
+from leakbench.reports.flags import MEANINGS
+from leakbench.reports.page.content import sections
+from leakbench.reports.summary import short_names, with_result
+from leakbench.sweeps.store import Store
 
 
 def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
@@ -26,7 +26,7 @@ def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
     rows = store.rows()
     names = short_names(rows["defense"])
     environment = Environment(
-        loader=PackageLoader("reports.page", "template"),
+        loader=PackageLoader("leakbench.reports.page", "template"),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,15 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from bench.verdicts import Verdict
-from defenses import DEFENSES
-from reports.comparison import Accuracies, Outcome, Standing, standings
-from reports.figures import Drawn
-from reports.flags import Raised, flags
-from reports.leaderboard import describe_trainings, leaderboard, trained_with
-from reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
-from reports.summary import BASELINE, SETTING, attacks_alone, kept_starts, labels_of_hidden, strongest, title
-from sweeps.store import Store
+from leakbench.bench.verdicts import Verdict
+from leakbench.defenses import DEFENSES
+from leakbench.reports.comparison import Accuracies, Outcome, Standing, standings
+from leakbench.reports.figures import Drawn
+from leakbench.reports.flags import Raised, flags
+from leakbench.reports.leaderboard import describe_trainings, leaderboard, trained_with
+from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
+from leakbench.reports.summary import (
+    BASELINE,
+    SETTING,
+    attacks_alone,
+    kept_starts,
+    labels_of_hidden,
+    strongest,
+    title,
+)
+from leakbench.sweeps.store import Store
 
 TOLD = {  # the verdict on new defenses, the best first
     Outcome.AHEAD: "hides more than any known defense that is as accurate",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.pictures import side_by_side, spread
-from reports.summary import VICTIM
-from sweeps.records import StoredTrace
-from sweeps.store import Store
+from leakbench.reports.pictures import side_by_side, spread
+from leakbench.reports.summary import VICTIM
+from leakbench.sweeps.records import StoredTrace
+from leakbench.sweeps.store import Store
 
 MOST_FILMS = 240  # of the whole page: with them it stays small enough for a mail
 MOST_FRAMES = 8  # of a film

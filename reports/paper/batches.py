@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from bench.protocols import PROTOCOLS
-from bench.verdicts import Scale
-from reports.paper.reference import reference
-from reports.statistics import median_interval, wilson
-from reports.summary import ends
-from sweeps.store import Store
+from leakbench.bench.protocols import PROTOCOLS
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.paper.reference import reference
+from leakbench.reports.statistics import median_interval, wilson
+from leakbench.reports.summary import ends
+from leakbench.sweeps.store import Store
 
 RECOVERED_MSE = 1e-3  # of raw pixels, mean over the images of a batch: a PSNR of 30 dB
 

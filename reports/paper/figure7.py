@@ -11,14 +11,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from reports.curves import pad
-from reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
-from reports.pictures import clear, show_image
-from reports.statistics import median_band
-from reports.style import caption, line_style, styles
-from reports.summary import BASELINE, first_victim
-from sweeps.records import StoredTrace
-from sweeps.store import Store
+from leakbench.reports.curves import pad
+from leakbench.reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
+from leakbench.reports.pictures import clear, show_image
+from leakbench.reports.statistics import median_band
+from leakbench.reports.style import caption, line_style, styles
+from leakbench.reports.summary import BASELINE, first_victim
+from leakbench.sweeps.records import StoredTrace
+from leakbench.sweeps.store import Store
 
 PANELS = {  # of the paper's figure: title and kinds
     "(a) Gaussian noise": ("gaussian",),

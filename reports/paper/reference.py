@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from bench.verdicts import Verdict
-from defenses import DEFENSES, Defense
+from leakbench.bench.verdicts import Verdict
+from leakbench.defenses import DEFENSES, Defense
 
 RECALLED = " (recalled)"
 

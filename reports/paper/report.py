@@ -7,19 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from reports.flags import flag_lines, flags
-from reports.paper.batches import RECOVERED_MSE, batch_table
-from reports.paper.figure7 import draw_figure7, verdict_table
-from reports.paper.reference import Noise, Reading, Scope, recalled, reference
-from reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
-from reports.paper.strongest import beside_dlg, draw_strongest
-from reports.paper.table2 import compared, table2
-from reports.paper.thresholds import draw_thresholds
-from reports.style import save
-from reports.summary import SETTING, by_attack, is_of, strongest, summarize, title
-from reports.tables import markdown, percent, summarize_utility
-from reports.tradeoff import draw_tradeoff
-from sweeps.store import Store
+from leakbench.reports.flags import flag_lines, flags
+from leakbench.reports.paper.batches import RECOVERED_MSE, batch_table
+from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
+from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
+from leakbench.reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
+from leakbench.reports.paper.strongest import beside_dlg, draw_strongest
+from leakbench.reports.paper.table2 import compared, table2
+from leakbench.reports.paper.thresholds import draw_thresholds
+from leakbench.reports.style import save
+from leakbench.reports.summary import SETTING, by_attack, is_of, strongest, summarize, title
+from leakbench.reports.tables import markdown, percent, summarize_utility
+from leakbench.reports.tradeoff import draw_tradeoff
+from leakbench.sweeps.store import Store
 
 TRAININGS = ("accuracy", "checkpoints")
 SENSITIVITY = ("data", "weights", "activations", "budgets", "trained")

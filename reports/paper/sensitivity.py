@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.attacks import ATTACKS
-from bench.verdicts import Scale
-from reports.style import marker_style, styles
-from reports.summary import BASELINE, SETTING, summarize
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.style import marker_style, styles
+from leakbench.reports.summary import BASELINE, SETTING, summarize
 
 # what all of sweeps/paper has in common, where a file does not change it
 DATASET, MODEL, WEIGHTS = "cifar10-sample", "lenet", 0

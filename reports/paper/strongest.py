@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
-from bench.verdicts import Scale
-from reports.paper.figure7 import PANELS, Curve, curves_of, meaning_of
-from reports.paper.reference import Reading
-from reports.pictures import clear, show_image
-from reports.statistics import median_interval
-from reports.style import caption
-from reports.summary import (
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.paper.figure7 import PANELS, Curve, curves_of, meaning_of
+from leakbench.reports.paper.reference import Reading
+from leakbench.reports.pictures import clear, show_image
+from leakbench.reports.statistics import median_interval
+from leakbench.reports.style import caption
+from leakbench.reports.summary import (
     BASELINE,
     SETTING,
     VICTIM,
@@ -25,7 +25,7 @@ from reports.summary import (
     strongest,
     summarize,
 )
-from sweeps.store import Store
+from leakbench.sweeps.store import Store
 
 
 class Way(NamedTuple):

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from bench.verdicts import Verdict
-from reports.paper.reference import Reading, reference
-from reports.tables import summarize_utility
+from leakbench.bench.verdicts import Verdict
+from leakbench.reports.paper.reference import Reading, reference
+from leakbench.reports.tables import summarize_utility
 
 UTILITY = ("accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high", "trainings")
 ATTACK = ("images", "leaked", "ssim", "verdict")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.verdicts import Scale
-from reports.pictures import clear, show_image
-from sweeps.store import Store
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.pictures import clear, show_image
+from leakbench.sweeps.store import Store
 
 DISTANCES = (-0.15, -0.1, -0.06, -0.03, -0.01, 0.01, 0.03, 0.06, 0.09)  # from a threshold, in SSIM
 

@@ -1,10 +1,10 @@
 """Where trials run."""
 
-from defenses.errors import UserError
-from sweeps.executors.base import Executor, Inline
-from sweeps.executors.cluster import Dask
-from sweeps.executors.devices import find_devices, worker_devices
-from sweeps.executors.processes import Joblib
+from leakbench.core.errors import UserError
+from leakbench.sweeps.executors.base import Executor, Inline
+from leakbench.sweeps.executors.cluster import Dask
+from leakbench.sweeps.executors.devices import find_devices, worker_devices
+from leakbench.sweeps.executors.processes import Joblib
 
 
 def make_executor(

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
-import torch
-
-from bench.hardware import hardware_of
-from bench.trial import Trial, Watcher
-from sweeps.executors.memory import free_for_each
-from sweeps.records import Record
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.trial import Trial, Watcher
+from leakbench.core.process import prepare_worker
+from leakbench.sweeps.executors.memory import free_for_each
+from leakbench.sweeps.records import Record
 
 Moved = Callable[[int], None]  # told how many outer steps were taken
 Work = Callable[[Iterator[Trial], str, Watcher], Iterator[Record]]  # (trials as there is room, device, ...)
@@ -69,14 +68,3 @@ class Inline:
 
     def close(self) -> None:
         """See `Executor.close`: it holds nothing."""
-
-
-def prepare_worker() -> None:
-    """Settings of a worker's process.
-
-    One thread: workers do not fight for cores, and sums come out the same however many there are.
-    No TF32, which PyTorch uses in convolutions on a GPU: its ten bits are no float32.
-    """
-    torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False

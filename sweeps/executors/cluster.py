@@ -8,16 +8,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
-from bench.hardware import hardware_of
-from bench.trial import Trial, Watcher, failure, group_of
-from defenses.errors import StoppedError, UserError, one_line
-from sweeps.executors.base import NO_RESULT, Moved, Work, prepare_worker
-from sweeps.executors.devices import find_devices
-from sweeps.executors.memory import free_memory
-from sweeps.executors.suspects import Suspects
-from sweeps.executors.worker import Refusal, make_trial
-from sweeps.manifest import package_versions
-from sweeps.records import Record, to_record
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.trial import Trial, Watcher, failure, group_of
+from leakbench.core.errors import StoppedError, UserError, one_line
+from leakbench.core.process import prepare_worker
+from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
+from leakbench.sweeps.executors.devices import find_devices
+from leakbench.sweeps.executors.memory import free_memory
+from leakbench.sweeps.executors.suspects import Suspects
+from leakbench.sweeps.executors.worker import Refusal, make_trial
+from leakbench.sweeps.manifest import package_versions
+from leakbench.sweeps.records import Record, to_record
 
 ROUNDS = 4  # a bundle has so many trials a slot: the last batch of each is not full
 WAITING = 2  # bundles a worker has at once, the one that it runs included

@@ -4,9 +4,9 @@ import os
 
 import torch
 
-from bench.attacks import Resources
-from defenses.errors import UserError
-from sweeps.executors.base import Executor
+from leakbench.bench.attacks import Resources
+from leakbench.core.errors import UserError
+from leakbench.sweeps.executors.base import Executor
 
 
 def worker_devices(devices: list[str], jobs: int | None) -> list[str]:

@@ -12,15 +12,15 @@ from typing import Any
 
 from joblib.externals.loky.backend.context import get_context
 
-from bench.hardware import hardware_of
-from bench.trial import Trial, failure
-from defenses.errors import StoppedError
-from sweeps.executors.base import NO_RESULT, Moved, Work
-from sweeps.executors.memory import free_for_each
-from sweeps.executors.suspects import Suspects
-from sweeps.executors.worker import serve
-from sweeps.interrupts import start_quietly, uninterrupted
-from sweeps.records import Record, to_record
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.trial import Trial, failure
+from leakbench.core.errors import StoppedError
+from leakbench.core.interrupts import start_quietly, uninterrupted
+from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
+from leakbench.sweeps.executors.memory import free_for_each
+from leakbench.sweeps.executors.suspects import Suspects
+from leakbench.sweeps.executors.worker import serve
+from leakbench.sweeps.records import Record, to_record
 
 SECONDS_BETWEEN_LOOKS = 0.5  # where no worker has news
 SECONDS_TO_END = 10.0  # for a process that no longer answers, before it is killed

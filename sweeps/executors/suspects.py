@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.trial import Trial
+from leakbench.bench.trial import Trial
 
 CONVICTED = 2  # deaths for which there was no other suspect
 

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bench.trial import Trial, Watcher
-from defenses.errors import one_line
-from sweeps.executors.base import Work, prepare_worker
+from leakbench.bench.trial import Trial, Watcher
+from leakbench.core.errors import one_line
+from leakbench.core.process import prepare_worker
+from leakbench.sweeps.executors.base import Work
 
 
 class Refusal(NamedTuple):

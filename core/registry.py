@@ -1,23 +1,19 @@
 """Finding a class by its name: a small table for each kind of thing, or the user's own file."""
 
 import difflib
-import hashlib
-import importlib.util
 import inspect
-import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from defenses.configured import Configured, SettingError, default_of, parse_arguments, setting_types
-from defenses.installed import installed, load
+from leakbench.core.configured import Configured, SettingError, default_of, parse_arguments, setting_types
+from leakbench.core.installed import installed, load
+from leakbench.core.user_files import USER_CLASS, file_digest, load_user_class
 
 T = TypeVar("T", bound=Configured)
-USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
 _CALL = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?", re.DOTALL)
 
 
@@ -91,8 +87,9 @@ class Registry(Generic[T]):
     def adopt(self, name: str, cls: type, file: Path) -> type[T]:
         """A class from a file as a member of this kind, under the name it was asked for by."""
         if not issubclass(cls, self.base) or inspect.isabstract(cls):
-            expected = f"{self.base.__module__}.{self.base.__name__}"
-            text = f"{name}: expected a complete subclass of {expected}, got {_nature(cls)}"
+            text = (
+                f"{name}: expected a complete subclass of leakbench.{self.base.__name__}, got {_nature(cls)}"
+            )
             raise SettingError([("", text)])
         taken = [each.name for each in fields(cls) if _is_taken(self.base, each.name)]
         if taken:
@@ -130,58 +127,3 @@ def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), list(known), n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {kind} {name!r}{suggestion} known: {', '.join(known) or 'none'}"
-
-
-def load_user_class(name: str) -> type:
-    """The class that `file.py:ClassName` names; importing the file runs it.
-
-    Raises:
-        SettingError: no such file or class, or the file fails on import.
-    """
-    match = USER_CLASS.fullmatch(name)
-    assert match is not None
-    path = Path(match["file"])
-    module = load_user_file(path)
-    found = getattr(module, match["cls"], None)
-    if not isinstance(found, type) or found.__module__ != module.__name__:
-        raise SettingError([("", f"{name}: expected a class {match['cls']!r} written in {path}, found none")])
-    return found
-
-
-def load_user_file(path: Path) -> Any:
-    """The module that a user's file is; importing it runs it.
-
-    Raises:
-        SettingError: no such file, or it fails on import.
-    """
-    if not os.path.isfile(path):  # where pathlib raises: a name too long
-        raise SettingError([("", f"no file {str(path)!r} (looked in {Path.cwd()})")])
-    return _import_file(path.resolve(), file_digest(path))
-
-
-@lru_cache
-def _import_file(path: Path, digest: str) -> Any:
-    module_name = f"leakbench_user_{path.stem}_{digest[:8]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a user's file may do anything on import
-        del sys.modules[module_name]
-        text = f"{path.name}: could not be imported: {type(error).__name__}: {error}"
-        raise SettingError([("", text)]) from error
-    return module
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content: a changed file makes another trial."""
-    state = path.stat()
-    return _digest(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache  # every trial asks
-def _digest(path: Path, _modified: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,8 +3,8 @@
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from defenses.configured import SettingError
-from defenses.errors import one_line
+from leakbench.core.configured import SettingError
+from leakbench.core.errors import one_line
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command line of LeakBench, and `run`, the same from Python."""
+"""The command line of LeakBench."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from commands import (
+from leakbench.commands import (
     INTERRUPTED,
     STOPPED,
     USER_ERROR,
@@ -22,15 +22,12 @@ from commands import (
     sweep,
     utility,
 )
-from commands.api import run
-
-__all__ = ["main", "make_parser", "run"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = make_parser().parse_args(arguments)
-    from defenses.errors import StoppedError, UserError  # brings in PyTorch: not for `--help`
+    from leakbench.core.errors import StoppedError, UserError  # brings in PyTorch: not for `--help`
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: batch systems send it
     command: Callable[[argparse.Namespace, Console], int] = options.command
@@ -56,7 +53,3 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (sweep, utility, author, compare, diff, index, attack, paper, runs, about):
         command.add(verbs)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

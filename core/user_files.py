@@ -1,0 +1,96 @@
+"""Files of the user's own: `file.py:ClassName` names a class in one."""
+
+import ast
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from leakbench.core.configured import SettingError
+
+USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
+PARTS = ("bench", "commands", "defenses", "reports", "sweeps")  # of leakbench, once packages of their own
+
+
+def load_user_class(name: str) -> type:
+    """The class that `file.py:ClassName` names; importing the file runs it.
+
+    Raises:
+        SettingError: no such file or class, or the file fails on import.
+    """
+    match = USER_CLASS.fullmatch(name)
+    assert match is not None
+    path = Path(match["file"])
+    module = load_user_file(path)
+    found = getattr(module, match["cls"], None)
+    if not isinstance(found, type) or found.__module__ != module.__name__:
+        raise SettingError([("", f"{name}: expected a class {match['cls']!r} written in {path}, found none")])
+    return found
+
+
+def load_user_file(path: Path) -> Any:
+    """The module that a user's file is; importing it runs it.
+
+    Raises:
+        SettingError: no such file, or it fails on import.
+    """
+    if not os.path.isfile(path):  # where pathlib raises: a name too long
+        raise SettingError([("", f"no file {str(path)!r} (looked in {Path.cwd()})")])
+    return _import_file(path.resolve(), file_digest(path))
+
+
+@lru_cache
+def _import_file(path: Path, digest: str) -> Any:
+    module_name = f"leakbench_user_{path.stem}_{digest[:8]}"
+    _refuse_old_imports(path)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a user's file may do anything on import
+        del sys.modules[module_name]
+        text = f"{path.name}: could not be imported: {type(error).__name__}: {error}"
+        raise SettingError([("", text)]) from error
+    return module
+
+
+def _refuse_old_imports(path: Path) -> None:
+    """Refuse what imports a part of leakbench as a package of its own, unless there is such a package."""
+    try:
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError):
+        return  # importing it says more
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level and _is_part(node.module or ""):
+            names = [alias.name for alias in node.names]
+            public = set(names) <= set(sys.modules["leakbench"].__all__)
+            place, what = "leakbench" if public else f"leakbench.{node.module}", ", ".join(names)
+            expected = f"expected `from {place} import {what}` in line {node.lineno}"
+            found = f"found `from {node.module} import {what}`"
+            raise SettingError([("", f"{path.name}: {expected}, {found}")])
+
+
+def _is_part(module: str) -> bool:
+    """Whether that is a part of leakbench without its first name, and no module of another's."""
+    name = module.partition(".")[0]
+    found = importlib.util.find_spec(name) if name in PARTS else None
+    places = found.submodule_search_locations or [] if found else []
+    return name in PARTS and (found is None or str(Path(__file__).parent.parent / name) in places)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content: a changed file makes another trial."""
+    state = path.stat()
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache  # every trial asks
+def _digest(path: Path, _modified: int, _size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,27 @@
+# The public names, and where each is at home: read by type checkers, and by the module itself.
+from .bench.attacks import Attack as Attack
+from .bench.attacks import Case as Case
+from .bench.attacks import Found as Found
+from .bench.attacks import Knows as Knows
+from .bench.attacks import NotApplicableError as NotApplicableError
+from .bench.attacks import Spec as Spec
+from .bench.attacks import Status as Status
+from .bench.attacks.optimised import Candidate as Candidate
+from .bench.attacks.optimised import Optimised as Optimised
+from .bench.attacks.optimised import Stage as Stage
+from .bench.attacks.regularised import Regularised as Regularised
+from .bench.datasets import Dataset as Dataset
+from .bench.datasets import Images as Images
+from .bench.models import Model as Model
+from .bench.protocols import Protocol as Protocol
+from .commands.api import run as run
+from .commands.main import main as main
+from .core.errors import StoppedError as StoppedError
+from .core.errors import UserError as UserError
+from .defenses import Account as Account
+from .defenses import ContractError as ContractError
+from .defenses import Defense as Defense
+from .defenses import Gradients as Gradients
+from .defenses import Point as Point
+from .defenses import sparse_bytes as sparse_bytes
+from .defenses.traffic import bitmap_bytes as bitmap_bytes

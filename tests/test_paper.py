@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from running import inside
+from running import ROOT, inside
 from scipy.stats import t
 
 import leakbench
@@ -279,7 +279,7 @@ def test_a_figure_of_nothing_says_so(folder):
 
 
 def test_each_defense_of_the_paper_is_one_of_ours():
-    sweep, _ = read_sweep(Path(leakbench.__file__).parent / "sweeps" / "paper" / "defenses.yaml")
+    sweep, _ = read_sweep(ROOT / "sweeps" / "paper" / "defenses.yaml")
     names = [str(choice.value) for choice in sweep.defenses]
     for reading in (STD, VARIANCE, Reading(Noise.VARIANCE, Scope.TENSOR)):
         assert all(each.among(names, reading) for each in (*reference().figure7, *reference().table2))
@@ -334,7 +334,7 @@ def recorded(monkeypatch, statuses):
 def test_the_command_runs_every_file_and_reports(monkeypatch, capsys):
     runs = recorded(monkeypatch, {"defenses": commands.TRIALS_FAILED})
     assert leakbench.main(["paper", "--quick", "--jobs", "1"]) == commands.TRIALS_FAILED
-    files = sorted((Path(leakbench.__file__).parent / "sweeps" / "paper").glob("*.yaml"))
+    files = sorted((ROOT / "sweeps" / "paper").glob("*.yaml"))
     assert sorted(run.file for run in runs) == files
     stems = [run.file.stem for run in runs]
     assert stems.index("checkpoints") < stems.index("trained")

@@ -28,7 +28,7 @@ compare: $(READY)  ## DEFENSE=my_defense.py:Mine beside noise and pruning: what 
 	@$(if $(DEFENSE),,echo "make compare: expected DEFENSE=my_defense.py:Mine, found none" >&2; exit 2)
 	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 
-test: $(READY)  ## run the tests, but for the long ones: 5 minutes on 2 cores
+test: $(READY)  ## run the tests, but for the long ones: 5 to 15 minutes on 2 cores
 	@$(PYTEST) -m "not long" $(ARGS)
 
 test-long: $(READY)  ## run the long ones: thousands of trials and files, many kills, every command

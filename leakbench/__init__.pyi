@@ -4,6 +4,7 @@ from .bench.attacks import Case as Case
 from .bench.attacks import Found as Found
 from .bench.attacks import Knows as Knows
 from .bench.attacks import NotApplicableError as NotApplicableError
+from .bench.attacks import Resources as Resources
 from .bench.attacks import Spec as Spec
 from .bench.attacks import Status as Status
 from .bench.attacks.optimised import Candidate as Candidate
@@ -14,6 +15,9 @@ from .bench.datasets import Dataset as Dataset
 from .bench.datasets import Images as Images
 from .bench.models import Model as Model
 from .bench.protocols import Protocol as Protocol
+from .bench.steppers import HalvingLBFGS as HalvingLBFGS
+from .bench.steppers import LockStepAdam as LockStepAdam
+from .bench.steppers import LockStepLBFGS as LockStepLBFGS
 from .commands.api import run as run
 from .commands.main import main as main
 from .core.errors import StoppedError as StoppedError

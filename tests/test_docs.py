@@ -109,6 +109,12 @@ def test_a_folder_imports_only_itself_and_those_below(floor):
         assert {".".join(name.split(".")[:2]) for name in ours} <= allowed, file
 
 
+def test_every_public_name_is_there():
+    assert {"Attack", "Dataset", "Defense", "Found", "Model", "Protocol", "run"} <= set(leakbench.__all__)
+    assert all(hasattr(leakbench, name) for name in leakbench.__all__)
+    assert not hasattr(leakbench, "Defence")
+
+
 def test_one_place_imports_torchvision():
     users = [
         file.name

@@ -329,6 +329,28 @@ def test_workers_wait_for_the_next_run_and_end_with_the_executor():
     assert gone({row["process"] for row in again})
 
 
+def test_work_may_be_of_a_main_module(write, tmp_path):
+    """As in a notebook: workers do not import it."""
+    root, tests = str(Path(__file__).parent.parent), str(Path(__file__).parent)
+    script = write("script.py", SCRIPT.format(root=root, tests=tests))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["0", "1"], done.stderr
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from test_processes import *
+
+def own(trials, device, watcher):
+    yield from tell(trials, device, watcher)
+
+if __name__ == "__main__":
+    for row in rows(Joblib(["cpu"]), own, 2):
+        print(row["index"])
+"""
+
+
 def test_a_sweep_that_is_left_early_leaves_no_worker_behind():
     results = Joblib(["cpu", "cpu"]).run(tell, trials(1000), 4, print)
     workers = {next(filter(None, results)).row["process"] for _ in range(10)}

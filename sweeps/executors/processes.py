@@ -11,6 +11,7 @@ from multiprocessing import connection
 from typing import Any
 
 from joblib.externals.loky.backend.context import get_context
+from joblib.externals.loky.backend.reduction import dumps
 
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.trial import Trial, failure
@@ -118,7 +119,8 @@ class _Pool:
     """The workers of one sweep, and the trials that are not done."""
 
     def __init__(self, work: Work, trials: Iterator[Trial], moved: Moved, settings: Joblib):
-        self.work, self.moved, self.timeout = work, moved, settings.trial_timeout
+        self.work = dumps(work)  # also where it is a notebook's or a script's own
+        self.moved, self.timeout = moved, settings.trial_timeout
         self.workers = settings.workers
         self.fresh = trials
         self.ahead = next(trials, None)  # of them: None where all were given out
@@ -151,7 +153,7 @@ class _Pool:
                 worker.bundle = self.bundles.popleft() if self.bundles else None
                 worker.idle = False
                 with suppress(OSError):  # where it has just died: that is heard of soon
-                    worker.connection.send(self.work)
+                    worker.connection.send_bytes(self.work)
         return not all(worker.idle for worker in self.workers)
 
     def _start(self, worker: _Worker) -> None:

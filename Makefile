@@ -9,7 +9,7 @@ N      ?= 200
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
-FOLDERS := bench commands core defenses reports sweeps
+PARTS  := $(filter-out leakbench/,$(dir $(wildcard */__init__.py)))
 
 .PHONY: help sweep compare paper test test-long test-numeric lint figures csv bench torture reference clean
 .DEFAULT_GOAL := help
@@ -44,7 +44,7 @@ test-numeric: $(READY)  ## run what a processor may round otherwise, with the in
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@mkdir -p .mypy_path/leakbench && ln -sfn $(addprefix ../../,$(FOLDERS) $(wildcard leakbench/*)) .mypy_path/leakbench
+	@mkdir -p .mypy_path/leakbench && ln -sfn $(addprefix ../../,$(PARTS:/=) $(wildcard leakbench/*)) .mypy_path/leakbench
 	@$(BIN)/mypy -p leakbench && $(BIN)/mypy benchmarks
 
 figures: $(READY)  ## draw the figures of OUT again

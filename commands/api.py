@@ -33,7 +33,7 @@ def run(
         quiet: whether to print nothing.
 
     Raises:
-        defenses.errors.UserError: with a line for everything that has to be changed.
+        leakbench.UserError: with a line for everything that has to be changed.
         KeyboardInterrupt: what is finished is stored, and the same call runs the rest.
     """
     import yaml

@@ -87,10 +87,8 @@ class Registry(Generic[T]):
     def adopt(self, name: str, cls: type, file: Path) -> type[T]:
         """A class from a file as a member of this kind, under the name it was asked for by."""
         if not issubclass(cls, self.base) or inspect.isabstract(cls):
-            text = (
-                f"{name}: expected a complete subclass of leakbench.{self.base.__name__}, got {_nature(cls)}"
-            )
-            raise SettingError([("", text)])
+            expected = f"a complete subclass of leakbench.{self.base.__name__}"
+            raise SettingError([("", f"{name}: expected {expected}, got {_nature(cls)}")])
         taken = [each.name for each in fields(cls) if _is_taken(self.base, each.name)]
         if taken:
             text = f"{name}: expected another name for the setting {taken[0]!r}: every {self.kind} has one"

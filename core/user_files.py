@@ -80,9 +80,12 @@ def _refuse_old_imports(path: Path) -> None:
 def _is_part(module: str) -> bool:
     """Whether that is a part of leakbench without its first name, and no module of another's."""
     name = module.partition(".")[0]
-    found = importlib.util.find_spec(name) if name in PARTS else None
-    places = found.submodule_search_locations or [] if found else []
-    return name in PARTS and (found is None or str(Path(__file__).parent.parent / name) in places)
+    if name not in PARTS:
+        return False
+    found = importlib.util.find_spec(name)
+    return found is None or str(Path(__file__).parent.parent / name) in (
+        found.submodule_search_locations or []
+    )
 
 
 def file_digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The program as a user runs it: real processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def copy_of_the_project(folder):
+    """In which runs may be written and files changed."""
+    ignored = shutil.ignore_patterns(".*", "runs", "data", "*.egg-info", "__pycache__", "build")
+    return shutil.copytree(ROOT, folder, ignore=ignored)
 
 
 def stored(folder):

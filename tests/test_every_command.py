@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ENVIRONMENT, ROOT
+from running import ENVIRONMENT, ROOT, copy_of_the_project
 from test_paper import FILES, VERDICTS
 from test_paper import TRAININGS as TRAINED
 
@@ -77,9 +77,7 @@ def run(arguments, folder):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of the project, in which runs may be written and files changed."""
-    folder = tmp_path_factory.mktemp("copy") / "leakbench"
-    ignored = shutil.ignore_patterns(".*", "runs", "data", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, folder, ignore=ignored)
+    folder = copy_of_the_project(tmp_path_factory.mktemp("copy") / "leakbench")
     (folder / "small.yaml").write_text(SWEEP)
     (folder / "paper").mkdir()
     for name, text in FILES.items():

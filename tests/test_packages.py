@@ -1,7 +1,6 @@
 """Wheel, editable install and checkout, each used where other packages have the names of our folders."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import ROOT, stored
+from running import ROOT, copy_of_the_project, stored
 from test_cluster import cluster
+from test_docs import FLOORS
 
 pytestmark = pytest.mark.long
 
-PARTS = ("bench", "commands", "core", "defenses", "reports", "sweeps", "tests")
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]
 models: ['mlp(hidden=[16])']
@@ -58,10 +57,7 @@ def call(command, folder):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy: building writes beside the sources."""
-    folder = tmp_path_factory.mktemp("copy") / "leakbench-copy"
-    ignored = shutil.ignore_patterns(".*", "runs", "data", "*.egg-info", "__pycache__", "build")
-    shutil.copytree(ROOT, folder, ignore=ignored)
-    return folder
+    return copy_of_the_project(tmp_path_factory.mktemp("copy") / "leakbench-copy")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +73,7 @@ def built(checkout, tmp_path_factory):
 def theirs(tmp_path):
     """A folder of a user's whose packages are named as all of ours."""
     folder = tmp_path / "theirs"
-    for part in PARTS:
+    for part in (*FLOORS, "tests"):
         (folder / part).mkdir(parents=True)
         (folder / part / "__init__.py").write_text("FACTOR = 0.5\n")
     (folder / "mine.py").write_text(MINE)
@@ -91,9 +87,7 @@ def environment(folder, *arguments):
     python = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
     borrowed = [path for path in sys.path if Path(path).name == "site-packages"]
-    (packages / "borrowed.pth").write_text(
-        "\n".join(borrowed)
-    )  # what .pth files in there name is not borrowed
+    (packages / "borrowed.pth").write_text("\n".join(borrowed))  # not what .pth files in there name
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
     if arguments:
         call([*pip, "--no-build-isolation", "--ignore-installed", *arguments], folder)
@@ -106,7 +100,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(built):
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"leakbench"}
     ours = [
         path.relative_to(ROOT)
-        for part in ("leakbench", *PARTS[:-1])
+        for part in ("leakbench", *FLOORS)
         for path in (ROOT / part).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     ]

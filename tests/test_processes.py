@@ -56,7 +56,12 @@ def tell(trials, device, watcher):
 
 def rows(executor, work, count, moved=lambda steps: None):
     with closing(executor):
-        return [record.row for record in executor.run(work, trials(count), 4, moved) if record]
+        return rows_of(executor, work, trials(count), moved)
+
+
+def rows_of(executor, work, trials, moved=lambda steps: None):
+    """The rows that come of them, with workers that are left to wait."""
+    return [record.row for record in executor.run(work, trials, 4, moved) if record]
 
 
 def failures(rows):
@@ -303,7 +308,7 @@ def test_a_file_that_is_changed_while_the_sweep_runs_is_an_error(tmp_path):
 def run_of(trials):
     """At a worker."""
     with closing(Joblib(["cpu"])) as executor:
-        return [record.row for record in executor.run(tell, trials, 4, print) if record]
+        return rows_of(executor, tell, trials)
 
 
 def gone(pids, patience=30):
@@ -313,17 +318,13 @@ def gone(pids, patience=30):
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def records_of(executor, work, count):
-    return [record.row for record in executor.run(work, trials(count), 4, print) if record]
-
-
 def test_workers_wait_for_the_next_run_and_end_with_the_executor():
     with closing(Joblib(["cpu"])) as executor:
-        told = [*records_of(executor, tell, 2), *records_of(executor, slow, 3)]
+        told = [*rows_of(executor, tell, trials(2)), *rows_of(executor, slow, trials(3))]
         assert [row["index"] for row in told] == [0, 1, 0, 1, 2]
         (worker,) = {row["process"] for row in told}
         os.kill(worker, signal.SIGKILL)  # which nobody notices before the next run
-        again = records_of(executor, tell, 2)
+        again = rows_of(executor, tell, trials(2))
         assert len(again) == 2
         assert not failures(again)
     assert gone({row["process"] for row in again})

@@ -144,7 +144,7 @@ def chain_of(model: nn.Module, shape: tuple[int, int, int], linear: bool = True)
 
     image = torch.zeros(1, *shape, dtype=torch.float64)
     try:
-        operations = record(functionalize(scores), image, weights)
+        operations = record(functionalize(scores), {}, image, weights)
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything
         return Chain(weights, problem=f"its operations cannot be recorded: {type(error).__name__}")
     return _Reader(operations, weights, image, linear).read()

@@ -9,11 +9,11 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
+Rules = dict[Any, Callable[..., Any]]  # {operation: what does it instead, or answers NotImplemented}
 
 
-def record(function: Callable[..., Any], x: Tensor, *held: dict[str, Tensor]) -> GraphModule:
+def record(function: Callable[..., Any], rules: Rules, x: Tensor, *held: dict[str, Tensor]) -> GraphModule:
     """The operations that `function` does with tensors of these shapes, without those it does in vain."""
-    rules = {aten.convolution.default: _input_gradient} if uses_onednn(x, x.device) else {}
     # without values: those of all slots at once would take more memory than the attack does
     tracer = make_fx(function, rules, tracing_mode="fake", _allow_non_fake_inputs=True)
     operations = tracer(x, *held)
@@ -25,31 +25,31 @@ def record(function: Callable[..., Any], x: Tensor, *held: dict[str, Tensor]) ->
     return operations
 
 
-def uses_onednn(example: Tensor, device: torch.device) -> bool:
-    """Whether convolutions are oneDNN's, which is fastest where channels lie side by side.
+class Replayed:
+    """A function of tensors as a CUDA graph: its hundreds of operations are started by one call.
 
-    PyTorch's own ones, such as those in float64, give wrong gradients of the weights there.
+    Args:
+        function: of `x` and `held`, that leaves them as they are.
+        x: on a GPU; another of its shape may be given in each call.
+        held: read at every call where they lie now.
     """
-    return device.type == "cpu" and example.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
+    def __init__(self, function: Callable[..., tuple[Tensor, Tensor]], x: Tensor, *held: dict[str, Tensor]):
+        self.device, self.x = x.device, x.clone()
+        with torch.cuda.device(self.device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                function(self.x, *held)  # libraries set themselves up, which no graph can hold
+            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.empty_cache()  # the graph takes memory of its own
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.results = function(self.x, *held)
 
-def _input_gradient(  # the arguments of aten::convolution
-    image: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Any:  # the tensor, or NotImplemented where it is not one of these
-    """A transposed convolution as the gradient that it is: oneDNN takes half the time for it."""
-    if not transposed or bias is not None:
-        return NotImplemented
-    steps = zip(image.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
-    size = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, d, more in steps]
-    like = image.new_empty(image.shape[0], weight.shape[1] * groups, *size)
-    rest = (stride, padding, dilation, False, [0] * len(size), groups, [True, False, False])
-    gradients: tuple[Tensor, ...] = aten.convolution_backward(image, like, weight, None, *rest)
-    return gradients[0]
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The function's results at `x`; the next call writes over them."""
+        with torch.cuda.device(self.device):
+            self.x.copy_(x)
+            self.graph.replay()
+        return self.results

@@ -16,7 +16,7 @@ from leakbench.sweeps.plan import Plan
 
 WIDEST = {"cpu": 64, "cuda": 1024}  # slots: wider batches gain little (docs/LOG.md)
 WORTH_COMPILING = 2_000_000  # evaluations of the whole sweep; below, compiling costs more than it saves
-USABLE = 0.8  # of what is free: predictions are that good
+USABLE = {"cpu": 0.8, "cuda": 0.5}  # of what is free; a GPU's memory is handed out in large pieces
 GIB = 2**30
 
 
@@ -49,20 +49,22 @@ def choose(
     kind = torch.device(devices[0]).type
     cases = examples((kind.example for kind in todo.kinds), data_root)
     try:
-        each = max((attack.bytes_per_slot(case) for attack, case in cases), default=0)
+        each = max((attack.bytes_per_slot(case, kind) for attack, case in cases), default=0)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         text = f"{todo.sweep.file}: expected memory for batches of {GRAIN} trials, found too little"
         raise UserError(f"{text}; choose smaller models or images, or `engine: reference`") from error
     if slots is None:
-        share = GRAIN * math.ceil(len(todo) / len(devices) / GRAIN)
-        fitting = WIDEST[kind] if free is None or not each else int(USABLE * free / each)
+        # on a GPU the last digits depend on the width, which must not depend on how much is left
+        count = len(todo) if kind == "cpu" else len(todo.sweep)
+        share = GRAIN * math.ceil(count / len(devices) / GRAIN)
+        fitting = WIDEST[kind] if free is None or not each else int(USABLE[kind] * free / each)
         slots = max(1, min(WIDEST[kind], share, fitting))
         slots = slots // GRAIN * GRAIN or slots
     attacks = todo.sweep.attacks
     evaluations = sum(len(todo.sweep) // len(attacks) * _in_a_batch(choice.value) for choice in attacks)
-    compiled = evaluations >= WORTH_COMPILING
+    compiled = kind == "cpu" and evaluations >= WORTH_COMPILING
     return Resources(devices[0], slots, compiled), Memory(slots * each, free)
 
 

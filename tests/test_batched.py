@@ -188,26 +188,3 @@ def test_without_a_compiler_the_batch_runs_all_the_same(make_trial, monkeypatch,
     trials = [make_trial(index=index) for index in range(2)]
     assert rows(trials, 8, compiled=True) == rows(trials, 8)
     assert "going on without: RuntimeError: InvalidCxxCompiler: none found" in caplog.text
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.filterwarnings("default")  # of PyTorch's own, while it compiles
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_gpu_gives_the_same_picture(make_trial, compiled):
-    """With CUDA graphs, too, which is what `compiled` means there."""
-    trials = [make_trial(index=index, attack="dlg(steps=1, max_iter=5)") for index in range(8)]
-    on_cpu = rows(trials, 8)
-    on_gpu = Conditions(Resources("cuda:0", slots=8, compiled=compiled))
-    for result in run_trials(trials, on_gpu):
-        row = on_cpu[result.row.key]
-        assert result.row.status == row["status"]
-        assert result.row.match_loss == pytest.approx(row["match_loss"], rel=0.05)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_rows_of_a_gpu_are_the_same_in_any_company(trials):
-    found = []
-    for order in (trials, trials[::-1]):
-        results = run_trials(order, Conditions(Resources("cuda:0", slots=16)))
-        found.append({result.row.key: result.row.match_loss for result in results})
-    assert found[0] == found[1]

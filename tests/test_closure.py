@@ -86,14 +86,15 @@ def victims(name, dtype, count=1):
         yield case_of(network, shared_gradient(network, images, labels), start, number)
 
 
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("count", [1, 3])
-def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count):
-    """In both dtypes: PyTorch's own convolutions and oneDNN's want other layouts of memory."""
+def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count, kind):
+    """In both dtypes, as PyTorch's own convolutions and oneDNN's want other layouts; and as a GPU does it."""
     cases = list(victims(name, dtype, count))
     candidates = [begun(case) for case in cases]
-    batch = BatchClosure(DLG(), cases[0], candidates[0], len(cases), torch.device("cpu"))
+    batch = BatchClosure(DLG(), cases[0], candidates[0], len(cases), torch.device("cpu"), kind=kind)
     x = torch.stack([candidate.variable for candidate in candidates])
     for slot, (case, candidate) in enumerate(zip(cases, candidates, strict=True)):
         batch.put(slot, case, candidate)
@@ -137,7 +138,7 @@ def test_nothing_is_recorded_in_vain():
     case = case_of(network, shared_gradient(network, image, torch.tensor([0])), start)
     batch = BatchClosure(DLG(), case, begun(case), 2, torch.device("cpu"))
     x = torch.zeros(2, image.numel() + CLASSES)
-    recorded = module.record(batch._vectorised, x, *batch._held())
+    recorded = module.record(batch._vectorised, module.convolution_rules(x, "cpu"), x, *batch._held())
     computed = 0
     for node in recorded.graph.nodes:
         if node.target == torch.ops.aten.convolution.default:

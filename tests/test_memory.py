@@ -168,7 +168,7 @@ def test_memory_stays_flat_over_ten_thousand_trials(make_trial):
 def test_the_prediction_holds_on_a_gpu(make_trial):
     trial = make_trial()
     case = prepare(trial, 0, Path("data"))[0]
-    predicted = 256 * trial.attack.bytes_per_slot(case)
+    predicted = 256 * trial.attack.bytes_per_slot(case, "cuda")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     runs = list(Feed(trial.attack, itertools.repeat(case, 256)))

@@ -38,7 +38,7 @@ def test_a_batch_holds_a_workers_share(sweep, pending, workers, slots):
 def test_a_width_that_was_asked_for_is_taken(sweep):
     found, memory = chosen(sweep(), slots=5)
     assert found.slots == 5
-    assert memory.needed == 5 * bytes_per_slot(*examples(list(trials(sweep())), Path("data"))[0])
+    assert memory.needed == 5 * bytes_per_slot(*examples(list(trials(sweep())), Path("data"))[0], "cpu")
 
 
 @pytest.mark.parametrize(("free", "slots"), [(40.1, 32), (10.1, 8), (9, 7), (0.5, 1), (-3, 1)])

@@ -195,8 +195,8 @@ class Attack(Configured):
         """
         return ""
 
-    def bytes_per_slot(self, example: Case) -> int:
-        """The memory that each case takes that is attacked at once with others."""
+    def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
+        """The memory that each case takes that is attacked at once with others, on `cpu` or `cuda`."""
         return 0
 
     def invert(self, case: Case) -> Found:

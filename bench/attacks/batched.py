@@ -86,13 +86,13 @@ def is_out_of_memory(error: Exception) -> bool:
 class Batch:
     """Slots, the runs in them, and the stepper that moves all of them."""
 
-    def __init__(self, attack: "Optimised", example: Run, resources: Resources):
+    def __init__(self, attack: "Optimised", example: Run, resources: Resources, kind: str = ""):
         self.attack = attack
         candidate, start = example.candidate, example.variable
         self.shape, self.pixels = candidate.images.shape, candidate.images.numel()
         self.free_labels = candidate.labels.shape if candidate.free_labels else None
         slots, device = resources.slots, torch.device(resources.device)
-        self.closure = BatchClosure(attack, example.case, candidate, slots, device, resources.compiled)
+        self.closure = BatchClosure(attack, example.case, candidate, slots, device, resources.compiled, kind)
         self.stepper = attack.stepper(slots, len(start), device, start.dtype)
         self.live: dict[int, Run] = {}
         self.best_loss = torch.full((slots,), math.inf, dtype=start.dtype, device=device)
@@ -185,6 +185,8 @@ class Batch:
         how many others are still running.
         """
         width = len(self.best)
+        if self.best.is_cuda:  # where the order of most sums depends on how many there are
+            return
         while width % 2 == 0 and width // 2 >= max(len(self.live), GRAIN):
             width //= 2
         if not self.live or width == len(self.best) or not self._same_bits(width):
@@ -210,9 +212,12 @@ def take_slots(owner: object, keep: list[int]) -> None:
             setattr(owner, name, {key: each[keep] for key, each in value.items()})
 
 
-def bytes_per_slot(attack: "Optimised", example: Case) -> int:
-    """The memory that each slot of a batch takes: what it holds, and what a step needs besides."""
-    batch = Batch(attack, next(Feed(attack, iter([example]))), Resources(slots=GRAIN))
+def bytes_per_slot(attack: "Optimised", example: Case, kind: str) -> int:
+    """The memory that each slot of a batch takes: what it holds, and what a step needs besides.
+
+    Worked out on the CPU, with the operations of the kind of device: `cpu` or `cuda`.
+    """
+    batch = Batch(attack, next(Feed(attack, iter([example]))), Resources(slots=GRAIN), kind)
     batch.closure(batch.stepper.x)
     held = held_bytes(batch, batch.stepper, batch.closure)
     return math.ceil((held + batch.closure.intermediate_bytes) / GRAIN)

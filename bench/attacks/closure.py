@@ -1,7 +1,8 @@
 """The objective of many dummies at once, and its gradient: one call for a whole batch.
 
 torch.func vectorises the mathematics over slots; the result is recorded once as a flat list of
-operations, because the machinery of torch.func costs as much as the arithmetic of small models.
+operations, because the machinery of torch.func costs as much as the arithmetic of small models. On a GPU
+the list is a CUDA graph, because starting an operation costs as much as it does for small models.
 """
 
 import logging
@@ -15,8 +16,10 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 
 from leakbench.bench.attacks.base import Case
 from leakbench.bench.attacks.memory import peak_bytes
+from leakbench.bench.convolutions import convolution_rules, uses_onednn
 from leakbench.bench.gradients import trained_parameters
-from leakbench.bench.operations import record, uses_onednn
+from leakbench.bench.operations import Replayed, record
+from leakbench.bench.sums import sum_rules
 from leakbench.core.errors import one_line
 
 if TYPE_CHECKING:
@@ -42,21 +45,24 @@ class BatchClosure:
         slots: int,
         device: torch.device,
         compiled: bool = False,
+        kind: str = "",
     ):
         self.network = deepcopy(example.model)  # a model may keep what passed through it
         self.attack = attack
         self.shape = candidate.images.shape  # (N, C, H, W)
         self.free_labels = candidate.free_labels
         self.device = device
-        self.channels_last = uses_onednn(candidate.images, device)
+        self.kind = kind or device.type
+        self.channels_last = uses_onednn(candidate.images, self.kind)
         trained = dict(trained_parameters(self.network))
         others = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = self._room(trained, slots)
         self.constants = self._room({n: t for n, t in others.items() if n not in trained}, slots)
         self.shared = self._room({name: example.shared[name] for name in trained}, slots)
         self.terms = self._room(_terms(candidate), slots)
-        self.compiled = compiled
+        self.compiled = compiled and self.kind == "cpu"  # on a GPU the compiler's sums have no fixed order
         self.recorded: dict[int, Evaluate] = {}  # {width: operations}
+        self.replayed: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # on a GPU
         self.intermediate_bytes = 0  # of the results on the way, at the last width
 
     def _room(self, tensors: Mapping[str, Tensor], slots: int) -> Held:
@@ -85,8 +91,20 @@ class BatchClosure:
                 tensor[slot] = tensors[name].detach()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (B,) and their gradients (B, size) at x (B, size)."""
-        return self._evaluate(x, *self._held())
+        """Losses (B,) and their gradients (B, size) at x (B, size); the next call may write over them."""
+        if self.device.type != "cuda":
+            return self._evaluate(x, *self._held())
+        self.replayed = self.replayed or self._replayed(x)
+        return self.replayed(x)
+
+    def _replayed(self, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        try:
+            return Replayed(self._evaluate, x, *self._held())
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # an operation that waits for the GPU
+            log.warning("CUDA graphs do not work here, going on without: %s", one_line(error))
+            return lambda x: self._evaluate(x, *self._held())
 
     def _held(self) -> tuple[Held, Held, Held, Held]:
         return self.weights, self.constants, self.shared, self.terms
@@ -97,13 +115,13 @@ class BatchClosure:
         return self.recorded[len(x)](x, *held)
 
     def _record(self, x: Tensor, *held: Held) -> Evaluate:
-        plain = record(self._vectorised, x, *held)
+        rules = convolution_rules(x, self.kind) | sum_rules(self.kind)
+        plain = record(self._vectorised, rules, x, *held)
         self.intermediate_bytes = peak_bytes(plain)
         return self._compile(plain, x, *held) if self.compiled else plain
 
     def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate:
-        mode = "reduce-overhead" if self.device.type == "cuda" else None
-        compiled: Evaluate = torch.compile(plain, dynamic=False, mode=mode)
+        compiled: Evaluate = torch.compile(plain, dynamic=False)
         try:
             compiled(x, *held)
         except Exception as error:  # noqa: BLE001  # no compiler, no headers, an operator it cannot do

@@ -102,9 +102,9 @@ class DLG(Optimised):
         """See `Attack.in_lock_step`."""
         return self.engine == "batched"
 
-    def bytes_per_slot(self, example: Case) -> int:
+    def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
         """See `Attack.bytes_per_slot`."""
-        return super().bytes_per_slot(example) if self.in_lock_step else 0
+        return super().bytes_per_slot(example, kind) if self.in_lock_step else 0
 
     def invert_many(self, cases: Iterator[Case], observe: Observer, resources: Resources) -> batched.Answers:
         """See `Attack.invert_many`."""

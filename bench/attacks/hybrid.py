@@ -32,9 +32,9 @@ class Hybrid(Adaptive):
         """See `Attack.refusal`."""
         return Linear().refusal(example) and Recursive().refusal(example)
 
-    def bytes_per_slot(self, example: Case) -> int:
+    def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
         """See `Attack.bytes_per_slot`; where it begins does not matter for that."""
-        return Adaptive().bytes_per_slot(example)
+        return Adaptive().bytes_per_slot(example, kind)
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`; of several images the labels come with them, in their order."""

@@ -124,9 +124,9 @@ class Optimised(Attack, ABC):
         """See `Attack.in_lock_step`."""
         return True
 
-    def bytes_per_slot(self, example: Case) -> int:
+    def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
         """See `Attack.bytes_per_slot`."""
-        return batched.bytes_per_slot(self, example)
+        return batched.bytes_per_slot(self, example, kind)
 
     def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources

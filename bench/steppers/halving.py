@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from leakbench.bench.steppers.lbfgs import LockStepLBFGS, Settings
+from leakbench.bench.sums import row_sums
 
 MOST_HALVINGS = 20  # of one direction: a step of a millionth; then the history is of no use
 
@@ -70,7 +71,7 @@ class HalvingLBFGS(LockStepLBFGS):
         for slot in given_up.nonzero()[:, 0].tolist():
             self.forget(slot)
             self.halvings[slot] = 0
-        first = torch.where(self._is_new(), (1 / here.abs().sum(1)).clamp(max=1), 1.0)
+        first = torch.where(self._is_new(), (1 / row_sums(here.abs())).clamp(max=1), 1.0)
         torch.mul((first * 0.5**self.halvings)[:, None], self._direction(here), out=self.moved)
         self.moved.masked_fill_(self.ended[:, None], 0)
         torch.add(self.base, self.moved, out=self.x)

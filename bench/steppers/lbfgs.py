@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
+
+from leakbench.bench.sums import row_products, row_sums
 
 CURVATURE = 1e-10  # pairs with less of it are skipped, as in torch.optim.LBFGS
 
@@ -120,9 +121,9 @@ class LockStepLBFGS:
         limits = self.settings
         self._remember(gradient)
         direction = self._direction(gradient)
-        descends = ~(vecdot(gradient, direction) > -limits.tolerance_change)
+        descends = ~(row_products(gradient, direction) > -limits.tolerance_change)
         stays = ~descends | ((self.iteration == 0) & self._is_flat(gradient))
-        first = limits.lr * (1 / gradient.abs().sum(1)).clamp(max=1)
+        first = limits.lr * (1 / row_sums(gradient.abs())).clamp(max=1)
         length = torch.where(self.begun, limits.lr, first)
         torch.mul(length[:, None], direction, out=self.moved)
         self.moved.masked_fill_(stays[:, None], 0)
@@ -145,7 +146,7 @@ class LockStepLBFGS:
         """Put the last step's pair (s, y) in the place of the oldest, where it has curvature."""
         memory, place = self.settings.history_size, self.oldest
         s, y = self.moved, gradient - self.gradient
-        curvature, y_square = vecdot(s, y), vecdot(y, y)
+        curvature, y_square = row_products(s, y), row_products(y, y)
         new = curvature > CURVATURE
         slots = torch.arange(len(new), device=new.device)
 

@@ -1,0 +1,145 @@
+"""What runs on a GPU, beside the same on the CPU. Without a GPU nothing of this can be tested."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from running import inside, stored
+
+from leakbench.bench.attacks import Resources
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.models import MODELS
+from leakbench.bench.training import Examples, Recipe, Training, train_together
+from leakbench.bench.trial import Conditions, run_trials
+from leakbench.core.process import prepare_worker
+from leakbench.defenses import DEFENSES
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+    pytest.mark.filterwarnings("default"),  # of PyTorch's own, while it compiles
+]
+
+DATA = Path("data")
+GPU = "cuda:0"
+SHORT = [  # so few steps that other last digits have not grown into another picture yet
+    "dlg(steps=2, max_iter=5)",
+    "dlg(steps=2, max_iter=5, engine=reference)",
+    "idlg(steps=2, max_iter=5)",
+    "cosine(steps=3)",
+    "cosine(optimizer=adam, steps=10)",
+    "adaptive(steps=3)",
+    "linear",
+    "recursive",
+    "hybrid(steps=1)",
+]
+
+
+@pytest.fixture(autouse=True)
+def as_workers_do():
+    prepare_worker()
+
+
+def outcome(trials, device, slots=8):
+    """{key: result}."""
+    conditions = Conditions(Resources(device, slots=slots))
+    return {result.row.key: result for result in run_trials(trials, conditions)}
+
+
+@pytest.mark.parametrize("attack", SHORT)
+def test_an_attack_finds_the_same_picture(make_trial, attack):
+    model = "mlp(hidden=[32])" if attack == "linear" else "lenet"
+    trials = [
+        make_trial(attack=attack, defense=each, model=model, index=index)
+        for each in ("none", "gaussian(variance=0.0001)", "prune(ratio=0.5)")
+        for index in range(2)
+    ]
+    on_cpu, on_gpu = outcome(trials, "cpu"), outcome(trials, GPU)
+    for key, there in on_gpu.items():
+        here = on_cpu[key]
+        assert there.row.status == here.row.status, there.row.reason
+        assert there.row.objective == pytest.approx(here.row.objective, rel=0.05)
+        assert there.trace.reconstruction == pytest.approx(here.trace.reconstruction, abs=0.05)
+        assert (there.row.device, there.row.hardware) == (GPU, torch.cuda.get_device_name(GPU))
+
+
+def test_what_no_cuda_graph_can_hold_is_attacked_all_the_same(make_trial, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    trials = [make_trial(index=index, attack="dlg(steps=2, max_iter=5)") for index in range(3)]
+    plain = outcome(trials, GPU)
+    monkeypatch.setattr("leakbench.bench.attacks.closure.Replayed", fail)
+    found = outcome(trials, GPU)
+    assert "going on without: RuntimeError: operation not permitted when stream is capturing" in caplog.text
+    for key, result in found.items():
+        assert result.trace.objective == plain[key].trace.objective
+
+
+@pytest.mark.parametrize(
+    "attack", ["dlg(steps=4, stop_loss=20)", "cosine(optimizer=adam, steps=20)", "adaptive(steps=20)"]
+)
+def test_rows_are_bit_for_bit_the_same_in_any_company(make_trial, attack):
+    """In batches as wide as each other, also where the last of them is nearly empty."""
+    trials = [
+        make_trial(index=index, defense=defense, attack=attack)
+        for index in range(7)
+        for defense in ("none", "gaussian(variance=0.001)", "float16", "prune(ratio=0.3)")
+    ]
+    plain = outcome(trials, GPU, slots=16)
+    turned = outcome(trials[::-1], GPU, slots=16)
+    parts = outcome(trials[:9], GPU, slots=16)
+    for key, result in plain.items():
+        others = [turned[key], *([parts[key]] if key in parts else [])]
+        for other in others:
+            assert other.trace.objective == result.trace.objective
+            assert torch.equal(other.trace.reconstruction, result.trace.reconstruction)
+
+
+def test_out_of_memory_halves_the_batch(make_trial, caplog):
+    """A real refusal of the driver: nearly all of the GPU's memory is taken."""
+    trials = [make_trial(index=index, attack="dlg(steps=1, max_iter=5)") for index in range(16)]
+    plain = outcome(trials, GPU, slots=8)
+    free, whole = torch.cuda.mem_get_info()
+    allowed = torch.cuda.memory_reserved() + 100 * 2**20
+    torch.cuda.set_per_process_memory_fraction(allowed / whole)
+    try:
+        found = outcome(trials, GPU, slots=64)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "out of memory with 64 slots, going on with 32" in caplog.text
+    for key, result in plain.items():
+        assert found[key].row.match_loss == pytest.approx(result.row.match_loss, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "defense", ["none", "gaussian(variance=0.0001)", "examples/bottleneck.py:Bottleneck"]
+)
+def test_a_training_ends_as_on_the_cpu(defense):
+    digits = DATASETS.parse("mnist-5k")
+    wanted = Training(
+        Examples(digits, tuple(range(800))), Examples(digits, tuple(range(4000, 4500))),
+        MODELS.parse("mlp(hidden=[32])"), 0, Recipe(epochs=2, lr=0.1), DEFENSES.parse(defense),
+    )  # fmt: skip
+    (here,) = train_together([wanted], DATA, "cpu")
+    (there,) = train_together([wanted], DATA, GPU)
+    assert dataclasses.replace(there.row, accuracy=None, seconds=0) == dataclasses.replace(
+        here.row, accuracy=None, seconds=0, device=GPU, hardware=torch.cuda.get_device_name(GPU)
+    )
+    assert there.row.accuracy == pytest.approx(here.row.accuracy, abs=0.03)
+
+
+def test_a_sweep_takes_the_gpu_by_itself(write, tmp_path, capsys):
+    write(
+        "few.yaml",
+        "datasets: [{name: cifar10-sample, indices: 0-3}]\n"
+        "defenses: [none, float16]\n"
+        "attacks: [{name: dlg, steps: 3}]\n",
+    )
+    assert inside(tmp_path, "sweep", "few.yaml", "--out", "run") == 0
+    shown = capsys.readouterr().out
+    assert "cuda:0: 1 worker x 1 thread, 8 slots each" in shown
+    assert "TF32 off" in shown
+    rows = stored(tmp_path / "run")
+    assert len(rows) == 8
+    assert set(rows.device) == {GPU}

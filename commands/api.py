@@ -1,13 +1,14 @@
-"""`leakbench.run`: a sweep from Python, as from the command line."""
+"""`leakbench.run`: a sweep from Python, with all that the command line can do."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from leakbench.commands import INTERRUPTED, sweep
-from leakbench.commands.common import call, typed_workers
+from leakbench.commands.running import load, run_sweep
+from leakbench.commands.sweep import show_results
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -17,41 +18,77 @@ def run(
     sweep_file: Mapping[str, Any] | str | Path,
     out: str | Path | None = None,
     *,
+    quick: bool = False,
+    suite: str = "",
+    exhaustive: bool = False,
+    fresh: bool = False,
+    reuse: Sequence[str | Path] = (),
+    retry: bool = False,
     jobs: int | None = None,
     device: str = "auto",
+    slots: int | None = None,
+    executor: str = "joblib",
+    scheduler: str | None = None,
     data_root: str | Path = "data",
+    figures: bool = False,
     quiet: bool = False,
+    check: bool = True,
 ) -> "DataFrame":
-    """Run what a sweep still lacks, and give its table: one row a trial, columns as `bench.trial.Row`.
+    """Run the trials that a sweep still lacks, and return its rows, one per trial, as a DataFrame.
 
     Args:
         sweep_file: the path of a sweep file, or what would stand in one.
-        out: the folder of the run; `runs/NAME-OF-FILE` where a file is given, and needed where none is.
-        jobs: workers; one a GPU or core where nothing is said.
+        out: the run's folder; `runs/NAME-OF-FILE` by default, and required where `sweep_file` is no path.
+        quick: whether to run what the file has under `quick`.
+        suite: the name of a suite, whose attacks replace those of the file.
+        exhaustive: whether victims that have leaked are attacked with the other attacks, too.
+        fresh: whether the folder has to be empty.
+        reuse: folders of other runs, whose rows are taken where they are the same.
+        retry: whether failed trials are run again.
+        jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
-        data_root: where data sets lie that do not come with leakbench.
-        quiet: whether to print nothing.
+        slots: how many trials a worker attacks at once; as many as suit by default.
+        executor: joblib, dask or inline.
+        scheduler: the address of dask's scheduler, for `dask`.
+        data_root: where datasets lie that do not come with leakbench.
+        figures: whether the tables, figures and the page are written into the folder.
+        quiet: whether nothing is printed.
+        check: whether failed trials are an error. If not, they are rows whose `status` is `error`.
 
     Raises:
         leakbench.UserError: with a line for everything that has to be changed.
+        leakbench.FailedTrialsError: some trials failed; its `rows` are all rows of the sweep.
         KeyboardInterrupt: what is finished is stored, and the same call runs the rest.
     """
+    from leakbench.core.errors import FailedTrialsError
+    from leakbench.reports.summary import with_result
+    from leakbench.sweeps.options import RunOptions
+
+    options = RunOptions(
+        out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
+        reuse=tuple(map(Path, reuse)), retry=retry, jobs=jobs, device=device, slots=slots, executor=executor,
+        scheduler=scheduler, data_root=Path(data_root),
+    )  # fmt: skip
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
+    store = run_sweep(load(_file_of(sweep_file, out), options), options, console)
+    if figures:
+        show_results(store, console, figures=True)
+    rows = store.rows()
+    failed = rows.drop(with_result(rows).index)
+    if check and len(failed):
+        raise FailedTrialsError(rows, Counter(failed["reason"]))
+    return rows
+
+
+def _file_of(sweep: Mapping[str, Any] | str | Path, out: str | Path | None) -> Path:
+    """The sweep file; where there is none yet, it is written next to the run's folder."""
     import yaml
 
-    from leakbench.sweeps.store import Store
-
-    if isinstance(sweep_file, Mapping):
-        if out is None:
-            raise TypeError("out: expected a folder for the run, as no sweep file gives it a name")
-        file = Path(f"{out}.yaml")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(dict(sweep_file), sort_keys=False))
-    else:
-        file = Path(sweep_file)
-    folder = Path(out) if out is not None else Path("runs") / file.stem
-    arguments = ["sweep", str(file), "--out", str(folder), "--no-figures", "--data-root", str(data_root)]
-    arguments += typed_workers(device, jobs)
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
-    if call(sweep.add, arguments, console) == INTERRUPTED:
-        raise KeyboardInterrupt
-    return Store.existing(folder).rows()
+    if not isinstance(sweep, Mapping):
+        return Path(sweep)
+    if out is None:
+        raise TypeError("out: expected a folder for the run, as no sweep file gives it a name")
+    file = Path(f"{out}.yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(dict(sweep), sort_keys=False))
+    return file

@@ -1,17 +1,19 @@
 """What several verbs share: options, and how a run ends."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from leakbench.commands import INTERRUPTED, TRIALS_FAILED
+from leakbench.commands import TRIALS_FAILED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from leakbench.sweeps.options import RunOptions
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
@@ -34,12 +36,6 @@ def add_reuse(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="another run whose rows are taken where they are the same; may be given several times",
     )
-
-
-def describe_reuse(taken: dict[Path, int]) -> Iterator[str]:
-    """What was taken from where."""
-    for folder, count in taken.items():
-        yield f"{folder}: {count} row{'s' * (count > 1)} taken from there"
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -100,25 +96,13 @@ def writing_reports(folder: Path) -> Iterator[None]:
         raise StoppedError(f"{text}: {again}") from error
 
 
-def call(add: Callable[[Verbs], None], arguments: list[str], console: Console) -> int:
-    """Another verb, as if it were typed; returns its exit status."""
-    parser = argparse.ArgumentParser()
-    add(parser.add_subparsers())
-    options = parser.parse_args(arguments)
-    status: int = options.command(options, console)
-    return status
+def run_options(options: argparse.Namespace) -> "RunOptions":
+    """How a sweep is run, of what was typed; what a verb has no option for is as usual."""
+    from dataclasses import fields
 
+    from leakbench.sweeps.options import RunOptions
 
-def call_each(commands: Iterable[tuple[Callable[[Verbs], None], list[str]]], console: Console) -> int:
-    """Several verbs, one after the other until one is interrupted; returns the worst exit status."""
-    worst = 0
-    for add, arguments in commands:
-        worst = max(worst, call(add, arguments, console))
-        if worst == INTERRUPTED:
-            break
-    return worst
-
-
-def typed_workers(device: str, jobs: int | None) -> list[str]:
-    """What `add_workers` reads these from."""
-    return ["--device", device, *(["--jobs", str(jobs)] if jobs else [])]
+    typed = {field.name: getattr(options, field.name, None) for field in fields(RunOptions)}
+    typed["reuse"] = tuple(typed["reuse"] or ())
+    typed["retry"] = bool(typed["retry"])
+    return RunOptions(**{name: value for name, value in typed.items() if value is not None})

@@ -2,12 +2,15 @@
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from leakbench.commands import INTERRUPTED, sweep, utility
-from leakbench.commands.common import Verbs, add_data_root, add_workers, call_each, problems_of, typed_workers
+from leakbench.commands.common import Verbs, add_data_root, add_workers, problems_of, run_options
+from leakbench.commands.running import load, run_sweep, run_trainings
+from leakbench.commands.sweep import show_results
+from leakbench.commands.utility import show_accuracies
 
 PREFIX = "compare-"
 AGAINST = "gaussian,prune"  # Laplacian noise does what Gaussian noise of its variance does
@@ -51,7 +54,6 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     from leakbench.sweeps.comparison import BUDGETS, Comparison, write_sweep
     from leakbench.sweeps.conformance import defenses_in
     from leakbench.sweeps.reuse import comparable
-    from leakbench.sweeps.store import Store
 
     new = [defense for name in options.defense for defense in defenses_in(name)]
     try:
@@ -66,21 +68,18 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
     write_sweep(comparison.sweep(images), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
-    arguments = [str(file), "--out", str(folder), "--data-root", str(options.data_root)]
-    arguments += typed_workers(options.device, options.jobs)
-    arguments += [each for path in earlier for each in ("--reuse", str(path))]
-    trainings, attacks = ["utility", *arguments], ["sweep", "--no-figures", *arguments]
-    worst = call_each([(utility.add, trainings), (sweep.add, attacks)], console)
-    if worst == INTERRUPTED:
-        return worst
-    store = Store.existing(folder)
+    own = replace(run_options(options), out=folder, reuse=tuple(earlier))
+    asked = load(file, own)
+    status = show_accuracies(run_trainings(asked, own, console), console)
+    store = run_sweep(asked, own, console)
+    status = max(status, show_results(store, console, figures=False))
     trained = store.trainings()
     console.print(describe_trainings(trained))
     console.print(RULE)
     for each in standings(store.rows(), trained, store.scale, list(map(str, new))):
         console.print(f"  {each.describe({})}")
     console.print(f"page     {write_page(store, write_figures(store))}")
-    return worst
+    return status
 
 
 def _slug(name: str) -> str:

@@ -1,13 +1,13 @@
 """`leakbench paper`: the DLG paper's defense figures and tables."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from leakbench.commands import INTERRUPTED, sweep, utility
-from leakbench.commands.common import Verbs, add_workers, call_each, typed_workers
+from leakbench.commands import sweep, utility
+from leakbench.commands.common import Verbs, add_workers, run_options
 
 
 def add(verbs: Verbs) -> None:
@@ -33,19 +33,14 @@ def run_paper(options: argparse.Namespace, console: Console) -> int:
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
     source = options.sweeps or Path(sweeps.__file__).parent / "paper"
-    passed = typed_workers(options.device, options.jobs) + (["--quick"] if options.quick else [])
-
-    def commands() -> Iterator[tuple[Callable[[Verbs], None], list[str]]]:
-        for name in (*TRAININGS, *SWEEPS):
-            arguments = [str(source / f"{name}.yaml"), "--out", str(folder / name), *passed]
-            if name in TRAININGS:
-                yield utility.add, ["utility", *arguments]
-            else:
-                yield sweep.add, ["sweep", "--no-figures", *arguments]
-
-    worst = call_each(commands(), console)
-    if worst == INTERRUPTED:
-        return worst
+    worst = 0
+    for name in (*TRAININGS, *SWEEPS):
+        file, own = source / f"{name}.yaml", replace(run_options(options), out=folder / name)
+        if name in TRAININGS:
+            status = utility.train_file(file, own, console)
+        else:
+            status = sweep.sweep_file(file, own, console, figures=False)
+        worst = max(worst, status)
     for path in write_report(folder):
         if path.suffix != ".pdf":
             console.print(f"report   {path}")

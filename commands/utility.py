@@ -2,19 +2,24 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from leakbench.commands import INTERRUPTED
 from leakbench.commands.common import (
     Verbs,
     add_data_root,
     add_reuse,
     add_workers,
-    describe_reuse,
+    run_options,
     show_failures,
     writing_reports,
 )
+from leakbench.commands.running import load, run_trainings
+
+if TYPE_CHECKING:
+    from leakbench.sweeps.options import RunOptions
+    from leakbench.sweeps.store import Store
 
 
 def add(verbs: Verbs) -> None:
@@ -31,35 +36,19 @@ def add(verbs: Verbs) -> None:
 
 
 def run_utility(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench utility`: train what is missing, then the table of accuracies."""
-    from leakbench.bench.hardware import hardware_of
-    from leakbench.reports.tables import utility_tables, write_csv
-    from leakbench.sweeps.checks import load_sweep
-    from leakbench.sweeps.executors.devices import describe_devices, find_devices, worker_devices
-    from leakbench.sweeps.rehearsal import rehearse
-    from leakbench.sweeps.reuse import reuse_trainings
-    from leakbench.sweeps.spec import Changes
-    from leakbench.sweeps.store import Store
-    from leakbench.sweeps.training import check_training, train
+    """`leakbench utility`."""
+    return train_file(options.file, run_options(options), console)
 
-    devices = worker_devices(find_devices(options.device), options.jobs)
-    changes = Changes(quick=options.quick)
-    rehearse(options.file, options.data_root, changes=changes)
-    sweep = load_sweep(options.file, options.data_root, changes=changes)
-    check_training(sweep, options.data_root)
-    store = Store.open_for(options.out or Path("runs") / options.file.stem, sweep)
-    console.print(f"{options.file}: {sweep.describe_training()}; {describe_devices(devices)}")
-    with store.lock():
-        try:
-            for line in describe_reuse(
-                reuse_trainings(sweep, store, options.reuse, set(map(hardware_of, devices)))
-            ):
-                console.print(line)
-            for line in train(sweep, store, devices, options.data_root, options.retry == "errors"):
-                console.print(line)
-        except KeyboardInterrupt:
-            console.print("stopped; what is finished is stored: the same command runs the rest")
-            return INTERRUPTED
+
+def train_file(file: Path, options: "RunOptions", console: Console) -> int:
+    """Train what is missing, then the table of accuracies; the exit status."""
+    return show_accuracies(run_trainings(load(file, options), options, console), console)
+
+
+def show_accuracies(store: "Store", console: Console) -> int:
+    """The table of finished trainings, and the paths of what was written; the exit status."""
+    from leakbench.reports.tables import utility_tables, write_csv
+
     rows = store.trainings()
     for table in utility_tables(rows):
         console.print(table)

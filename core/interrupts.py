@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class InterruptedRunError(KeyboardInterrupt):
+    """Ctrl-C, or SIGTERM, while a run was under way: what is finished is stored."""
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Both signals wait until this is done: rows are there or not, never twice."""

@@ -20,6 +20,7 @@ from .bench.steppers import LockStepAdam as LockStepAdam
 from .bench.steppers import LockStepLBFGS as LockStepLBFGS
 from .commands.api import run as run
 from .commands.main import main as main
+from .core.errors import FailedTrialsError as FailedTrialsError
 from .core.errors import StoppedError as StoppedError
 from .core.errors import UserError as UserError
 from .defenses import Account as Account

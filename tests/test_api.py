@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from running import ENVIRONMENT
 
-from leakbench import run
+from leakbench import FailedTrialsError, run
 from leakbench.core.errors import UserError
 from leakbench.sweeps.records import ROW_DTYPES
 
@@ -41,6 +42,33 @@ def test_what_is_wrong_is_raised_in_a_line():
         run({**SMALL, "defenses": ["prun"]}, out="x")
     with pytest.raises(TypeError, match="out: expected a folder for the run"):
         run(SMALL)
+
+
+def test_failed_trials_are_raised_with_all_rows(write):
+    write("fails.py", "from leakbench import Attack\n"
+          "class Fails(Attack):\n"
+          "    def invert(self, case): raise RuntimeError('no luck today')\n")  # fmt: skip
+    wanted = {**SMALL, "attacks": ["dlg(steps=1)", "fails.py:Fails"], "defenses": ["none"]}
+    text = r"^1 of 2 trials failed: RuntimeError: no luck today \(1\); retry=True runs them again"
+    with pytest.raises(FailedTrialsError, match=text) as caught:
+        run(wanted, out="x", jobs=1, quiet=True)
+    assert sorted(caught.value.rows["status"]) == ["budget", "error"]
+    pd.testing.assert_frame_equal(run(wanted, out="x", jobs=1, quiet=True, check=False), caught.value.rows)
+
+
+def test_it_can_do_what_the_command_line_can(write, capsys):
+    file = write("own.yaml", yaml.safe_dump({**SMALL, "quick": {"defenses": ["none"]}}))
+    first = run(file, out="first", executor="inline", slots=2)
+    assert "cpu: 1 worker x 1 thread, 2 slots each" in capsys.readouterr().out
+    assert list(run(file, out="second", quick=True, jobs=1, reuse=["first"])["defense"]) == ["none"]
+    assert "first: 1 row taken from there" in capsys.readouterr().out
+    assert set(run(file, out="third", suite="standard", jobs=1)["attack"]) >= {"recursive", "adaptive"}
+    assert len(run(file, out="first", figures=True, jobs=1)) == len(first) == 2
+    assert Path("first/report.html").is_file()
+    with pytest.raises(UserError, match="^first: expected an empty folder, as --fresh asks for"):
+        run(file, out="first", fresh=True, quiet=True)
+    with pytest.raises(UserError, match="^--suite: unknown suite 'strong'"):
+        run(file, suite="strong")
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from scipy.stats import t
 import leakbench
 from leakbench import commands
 from leakbench.bench.verdicts import Scale
+from leakbench.core.interrupts import InterruptedRunError
 from leakbench.reports.paper.batches import RECOVERED_MSE, until
 from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
 from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
@@ -20,6 +21,7 @@ from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAININGS, write
 from leakbench.reports.paper.sensitivity import FACTORS, sensitivity
 from leakbench.reports.paper.thresholds import nearest
 from leakbench.reports.summary import strongest, summarize
+from leakbench.sweeps.options import RunOptions
 from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
 
@@ -321,12 +323,16 @@ def recorded(monkeypatch, statuses):
     """What `leakbench paper` would run."""
     runs = []
 
-    def run(options, _console):
-        runs.append(options)
-        return statuses.get(options.file.stem, 0)
+    def run(file, options, _console, figures=False):
+        assert not figures
+        runs.append((file, options))
+        status = statuses.get(file.stem, 0)
+        if isinstance(status, BaseException):
+            raise status
+        return status
 
-    monkeypatch.setattr("leakbench.commands.sweep.run_sweep", run)
-    monkeypatch.setattr("leakbench.commands.utility.run_utility", run)
+    monkeypatch.setattr("leakbench.commands.sweep.sweep_file", run)
+    monkeypatch.setattr("leakbench.commands.utility.train_file", run)
     monkeypatch.setattr("leakbench.reports.paper.report.write_report", lambda folder: [folder / "report.md"])
     return runs
 
@@ -335,14 +341,15 @@ def test_the_command_runs_every_file_and_reports(monkeypatch, capsys):
     runs = recorded(monkeypatch, {"defenses": commands.TRIALS_FAILED})
     assert leakbench.main(["paper", "--quick", "--jobs", "1"]) == commands.TRIALS_FAILED
     files = sorted((ROOT / "sweeps" / "paper").glob("*.yaml"))
-    assert sorted(run.file for run in runs) == files
-    stems = [run.file.stem for run in runs]
+    assert sorted(file for file, _ in runs) == files
+    stems = [file.stem for file, _ in runs]
     assert stems.index("checkpoints") < stems.index("trained")
-    assert all(run.quick and run.jobs == 1 and run.out == Path("runs/paper") / run.file.stem for run in runs)
+    for file, options in runs:
+        assert options == RunOptions(out=Path("runs/paper") / file.stem, quick=True, jobs=1)
     assert "report   runs/paper/report.md" in capsys.readouterr().out
 
 
 def test_an_interrupt_ends_the_command(monkeypatch):
-    runs = recorded(monkeypatch, {"defenses": commands.INTERRUPTED})
+    runs = recorded(monkeypatch, {"defenses": InterruptedRunError()})
     assert leakbench.main(["paper"]) == commands.INTERRUPTED
-    assert runs[-1].file.stem == "defenses"
+    assert runs[-1][0].stem == "defenses"

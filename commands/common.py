@@ -1,6 +1,7 @@
 """What several verbs share: options, and how a run ends."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,3 +107,9 @@ def run_options(options: argparse.Namespace) -> "RunOptions":
     typed["reuse"] = tuple(typed["reuse"] or ())
     typed["retry"] = bool(typed["retry"])
     return RunOptions(**{name: value for name, value in typed.items() if value is not None})
+
+
+def slug(name: str) -> str:
+    """`my_defense.py:Mine` as a part of a folder's name."""
+    stem = Path(name.partition(":")[0]).stem
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")

@@ -1,13 +1,12 @@
 """`leakbench compare`: new defenses beside known ones, attacked and trained with."""
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from leakbench.commands.common import Verbs, add_data_root, add_workers, problems_of, run_options
+from leakbench.commands.common import Verbs, add_data_root, add_workers, problems_of, run_options, slug
 from leakbench.commands.running import load, run_sweep, run_trainings
 from leakbench.commands.sweep import show_results
 from leakbench.commands.utility import show_accuracies
@@ -61,7 +60,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     except UserError as error:
         raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
-    folder = options.out or Path("runs") / (PREFIX + "-".join(map(_slug, options.defense)))
+    folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
     file = folder.with_name(f"{folder.name}.yaml")
     with problems_of("--data"):
         images = open_dataset(DATASETS.parse(options.data), options.data_root)
@@ -80,9 +79,3 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
         console.print(f"  {each.describe({})}")
     console.print(f"page     {write_page(store, write_figures(store))}")
     return status
-
-
-def _slug(name: str) -> str:
-    """`my_defense.py:Mine` as a part of a folder's name."""
-    stem = Path(name.partition(":")[0]).stem
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")

@@ -1,9 +1,13 @@
 """`leakbench sweep`: run the attacks that a sweep file describes."""
 
 import argparse
-from contextlib import closing
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +20,7 @@ from leakbench.commands.common import (
     positive,
     run_options,
     show_failures,
+    slug,
     writing_reports,
 )
 from leakbench.commands.running import announce, executor_for, load, run_sweep
@@ -26,12 +31,25 @@ if TYPE_CHECKING:
     from leakbench.sweeps.store import Store
 
 LISTED = 20  # trials that a dry run names
+KINDS = {
+    "dataset": "cifar10-sample",
+    "model": "lenet",
+    "protocol": "'fedsgd(batch_size=2)'",
+    "attack": "adaptive",
+    "defense": "'prune(ratio=0.5)', or 'prune*' for those of the file",
+}
 
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
     sweep = verbs.add_parser("sweep", help="run the attacks that a sweep file describes")
-    sweep.add_argument("file", type=Path, metavar="FILE", help="such as sweeps/quick.yaml")
+    sweep.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="such as sweeps/quick.yaml; or --dataset",
+    )
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
     sweep.add_argument("--suite", metavar="NAME", help="its attacks in place of the file's, such as standard")
@@ -39,6 +57,22 @@ def add(verbs: Verbs) -> None:
         "--exhaustive",
         action="store_true",
         help="attack victims that have leaked with the other attacks, too",
+    )
+    for kind, example in KINDS.items():
+        sweep.add_argument(
+            f"--{kind}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"in place of the file's, such as {example}; may be given several times",
+        )
+    sweep.add_argument("--indices", default="", metavar="I-J", help="images of every dataset, such as 0-4")
+    sweep.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the sweep file, such as restarts=3 or training.epochs=5",
     )
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(sweep)
@@ -67,10 +101,51 @@ def sweep_or_foretell(options: argparse.Namespace, console: Console) -> int:
 
     if options.plan and not options.dry_run:
         raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
+    with file_to_run(options) as (file, own, shown):
+        if options.dry_run:
+            sweep = replace(load(file, own, download=False), file=shown)
+            return show_forecast(sweep, own, options.plan, console)
+        return sweep_file(file, own, console, figures=not options.no_figures)
+
+
+@contextmanager
+def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions", Path]]:
+    """The sweep file, how it is run, and where it lies to the user's eyes.
+
+    Options that change its keys make a file of their own, next to the run's folder: it gives the run again.
+    A dry run leaves no such file.
+    """
+    from leakbench.core.errors import UserError
+    from leakbench.sweeps.comparison import write_sweep
+    from leakbench.sweeps.typed import Typed, merge
+
     own = run_options(options)
-    if options.dry_run:
-        return show_forecast(load(options.file, own, download=False), own, options.plan, console)
-    return sweep_file(options.file, own, console, figures=not options.no_figures)
+    lists = {f"{kind}s": tuple(getattr(options, kind)) for kind in KINDS}
+    typed = Typed(lists, options.indices, tuple(options.set), own.suite, own.quick)
+    if not typed and options.file is not None:
+        yield options.file, own, options.file
+        return
+    if options.file is None and not options.dataset:
+        raise UserError("expected a sweep FILE, or --dataset NAME and what else it needs (see --help)")
+    content = merge(options.file, typed)
+    folder = own.out or Path("runs") / (options.file.stem if options.file else slug(options.dataset[0]))
+    file = folder.with_name(f"{folder.name}.yaml")
+    if options.file is not None and file.resolve() == options.file.resolve():
+        text = f"--out: expected another folder than {folder}, as {file} would be written over"
+        raise UserError(text)
+    own = replace(own, out=folder, quick=False, suite="")
+    command = sys.argv[1:] if sys.argv[1:2] == ["sweep"] else ["sweep"]
+    if not options.dry_run:
+        write_sweep(content, file, command)
+        yield file, own, file
+        return
+    with TemporaryDirectory() as elsewhere:
+        draft = Path(elsewhere) / file.name
+        write_sweep(content, draft, command)
+        try:
+            yield draft, own, file
+        except UserError as error:
+            raise UserError(*(text.replace(str(draft), str(file)) for text in error.problems)) from error
 
 
 def sweep_file(file: Path, options: "RunOptions", console: Console, figures: bool) -> int:

@@ -186,6 +186,10 @@ KEYS = (
     "restarts", "snapshot_every", "trial_timeout", "training", "probes", "verdicts", "quick",
 )  # fmt: skip
 
+LISTS: Mapping[str, Registry[Any]] = {
+    "datasets": DATASETS, "models": MODELS, "protocols": PROTOCOLS, "attacks": ATTACKS, "defenses": DEFENSES,
+}  # fmt: skip
+
 PROBES = ("index",)  # the security index: `sweeps.indices`
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
@@ -200,13 +204,37 @@ def read_sweep(file: Path, changes: Changes = Changes()) -> tuple[Sweep, list[st
     Raises:
         UserError: no such file, or no YAML.
     """
-    try:
-        content = read_yaml(file)
-    except UnreadableFileError as error:
-        raise UserError(f"{file}: {error}") from error
+    content = _content(file)
     reader = _Reader()
     sweep = reader.read(file, reader.changed(content, changes))
     return replace(sweep, changes=changes), reader.problems
+
+
+def read_content(file: Path, quick: bool) -> dict[str, Any]:
+    """The keys and values of a sweep file, with those of a quick run if asked for.
+
+    Raises:
+        UserError: no such file, no YAML, no keys.
+    """
+    reader = _Reader()
+    content = reader.changed(_content(file), Changes(quick))
+    if not isinstance(content, Mapping):
+        reader.report("", f"expected the keys {', '.join(KEYS)}, got {_shown(content)}")
+    if reader.problems:
+        raise UserError(*(f"{file}: {problem}" for problem in reader.problems))
+    return dict(content)
+
+
+def _content(file: Path) -> Any:
+    try:
+        return read_yaml(file)
+    except UnreadableFileError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def named(content: Mapping[str, Any], key: str) -> list[str]:
+    """What the list under a key names, its grids unfolded; what cannot be understood is left out."""
+    return [str(choice.value) for choice in _Reader().choices(LISTS[key], content, key)]
 
 
 @dataclass

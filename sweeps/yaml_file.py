@@ -39,11 +39,22 @@ def read_yaml(path: Path) -> Any:
         UnreadableFileError: with the line where reading failed.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UnreadableFileError("no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"cannot be read: {error}") from error
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML as plain Python values.
+
+    Raises:
+        UnreadableFileError: with the line where reading failed.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f" at line {mark.line + 1}" if mark else ""

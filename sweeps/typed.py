@@ -58,7 +58,7 @@ def _entries(content: dict[str, Any], key: str, name: str, problems: list[str]) 
     if not any(sign in name for sign in "*?"):
         return [name]
     if key == "datasets":  # whose entries have indices, too
-        known = {_name(entry): entry for entry in content.get(key, [])}
+        known: dict[str, Any] = {_name(entry): entry for entry in content.get(key, [])}
     else:
         known = {each: each for each in named(content, key)}
     found = [entry for text, entry in known.items() if fnmatchcase(text, name)]

@@ -1,8 +1,7 @@
 """A gradient that somebody saved, from a training of their own."""
 
-import pickle
-import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +9,75 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.attacks import Attack, Case, Found, Resources, Spec
+from leakbench.bench.attacks.base import Observer
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.tensor_files import read_tensors
 from leakbench.core.errors import UserError
 from leakbench.defenses import Gradients
 from leakbench.defenses.base import is_finite
 
 
-def load_gradient(path: Path, network: nn.Module) -> Gradients:
-    """The gradient in a file, by the names of the network's parameters.
+@dataclass(frozen=True)
+class Recorded:
+    """A gradient that somebody has recorded."""
+
+    shared: Gradients  # by the names of the network's trained parameters
+    ignored: tuple[str, ...] = ()  # what else was in the files: buffers of the network
+
+
+def load_gradient(path: Path, network: nn.Module) -> Recorded:
+    """The gradient in a file.
 
     Args:
-        path: saved by `torch.save`: a dict {parameter name: tensor}, or a list of tensors in the order of
-            `network.parameters()`. Only tensors are read from it, no code.
+        path: a dict {parameter name: tensor}, or a list of tensors in the order of `network.parameters()`;
+            see `read_tensors` for the formats. Only tensors are read from it, no code.
         network: whose gradient it is.
 
     Raises:
         UserError: no such file, no gradient in it, or other names or shapes than the network's; with a
             line for every problem.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickles that torch.save did not write
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        text = "expected tensors that torch.save has written"
-        raise UserError(f"{path}: {text}, got {type(error).__name__}") from error
+    shared, others = _parameters(path, network, "gradient")
+    return Recorded(shared, tuple(others))
+
+
+def gradient_of_step(before: Path, after: Path, lr: float, network: nn.Module) -> Recorded:
+    """The gradient of one step of plain gradient descent: the difference of the weights over the rate.
+
+    The network then has the weights from before the step, with its buffers as far as they are in the file.
+    Rounding to float32 leaves an error of about 6e-8 x |weight| / rate in every entry.
+
+    Args:
+        before: the state dict before the step.
+        after: the state dict after it.
+        lr: the learning rate, > 0.
+        network: whose weights they are.
+
+    Raises:
+        UserError: as `load_gradient`, or both files hold the same weights.
+    """
+    first, others = _parameters(before, network, "weights")
+    second, _ = _parameters(after, network, "weights")
+    if all(torch.equal(first[name], second[name]) for name in first):
+        raise UserError(f"{after}: expected the weights after a step, found those of {before}")
+    network.load_state_dict(first | others, strict=False)
+    return Recorded({name: (first[name] - second[name]) / lr for name in first}, tuple(others))
+
+
+def _parameters(path: Path, network: nn.Module, what: str) -> tuple[Gradients, dict[str, Tensor]]:
+    """Tensors of the shapes of the trained parameters, and what else of the network's state is there."""
+    saved = read_tensors(path)
     wanted = dict(trained_parameters(network))
     given = _by_name(saved, list(wanted))
     if given is None:
         text = "expected a dict {parameter name: tensor} or a list of tensors"
         raise UserError(f"{path}: {text}, got {type(saved).__name__}")
-    problems = list(_problems(given, wanted))
+    rest = network.state_dict().keys() - wanted.keys()
+    others = {name: given.pop(name) for name in list(given) if name in rest}
+    problems = list(_problems(given, wanted, what))
     if problems:
         raise UserError(*(f"{path}: {problem}" for problem in problems))
-    return {name: given[name].detach().to(parameter.dtype) for name, parameter in wanted.items()}
+    return {name: given[name].detach().to(each.dtype) for name, each in wanted.items()}, others
 
 
 def _by_name(saved: Any, names: list[str]) -> dict[str, Any] | None:
@@ -58,9 +90,9 @@ def _by_name(saved: Any, names: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _problems(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterator[str]:
+def _problems(given: Mapping[str, Any], wanted: Mapping[str, Tensor], what: str) -> Iterator[str]:
     for name in (name for name in wanted if name not in given):
-        yield f"{name}: expected the gradient of this parameter of the model, found none"
+        yield f"{name}: expected the {what} of this parameter of the model, found none"
     for name in (name for name in given if name not in wanted):
         yield f"{name}: expected only parameters of the model, and it has no such one"
     for name in (name for name in wanted if name in given):
@@ -80,6 +112,7 @@ def invert(
     attack: Attack,
     restarts: int,
     resources: Resources,
+    observe: Observer = lambda *_: None,
 ) -> list[Found]:
     """What an attack makes of one gradient from several starts, in their order.
 
@@ -90,13 +123,14 @@ def invert(
         attack: how it is inverted.
         restarts: how many starts.
         resources: where to compute, and how many starts at once.
+        observe: told of every outer step.
 
     Raises:
         UserError: the attack breaks its contract.
     """
     cases = (Case(number, network, shared, spec, ("saved gradient", number)) for number in range(restarts))
     found = {}
-    for number, each in attack.run(cases, lambda *_: None, resources):
+    for number, each in attack.run(cases, observe, resources):
         if isinstance(each, Exception):
             raise UserError(str(each))
         found[number] = each

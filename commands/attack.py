@@ -3,15 +3,24 @@
 import argparse
 import math
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import Progress
 
 from leakbench.commands.common import Verbs, add_data_root, positive, problems_of, writing_reports
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from leakbench.bench.attacks.base import Observer
+    from leakbench.bench.saved import Recorded
+
+SECONDS_BETWEEN_LINES = 15
 
 
 def add(verbs: Verbs) -> None:
@@ -20,10 +29,14 @@ def add(verbs: Verbs) -> None:
     attack.add_argument(
         "--gradient",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="a dict or list of tensors, by torch.save",
+        help="a dict or list of tensors: .pt of torch.save, .npz, .safetensors",
     )
+    attack.add_argument(
+        "--before", type=Path, metavar="FILE", help="in place of --gradient: the weights before a step of SGD"
+    )
+    attack.add_argument("--after", type=Path, metavar="FILE", help="with --before: the weights after it")
+    attack.add_argument("--lr", type=rate, metavar="R", help="with --before: the learning rate of the step")
     attack.add_argument(
         "--model", required=True, help="whose it is, such as 'net.py:Net(weights=checkpoint:weights.pt)'"
     )
@@ -52,8 +65,9 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     from leakbench.bench.gradients import plain_match_loss
     from leakbench.bench.models import MODELS
     from leakbench.bench.protocols import PROTOCOLS
-    from leakbench.bench.saved import invert, load_gradient
+    from leakbench.bench.saved import invert
     from leakbench.bench.trial import norm_of
+    from leakbench.core.process import prepare_worker
     from leakbench.reports.saved import measured, starts_table, write_pictures
 
     with problems_of("--attack"):
@@ -64,12 +78,18 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     with problems_of("--model"):
         model = MODELS.parse(options.model)
         network = model.build(shape, classes, seed=0)
-    shared = load_gradient(options.gradient, network)
-    if model.weights in ("uniform", "default"):
+    recorded = _recorded(options, network)
+    shared = recorded.shared
+    if recorded.ignored:
+        console.print(f"note: buffers are no part of a gradient and ignored: {', '.join(recorded.ignored)}")
+    if options.before is None and model.weights in ("uniform", "default"):
         text = f"the model has {model.weights} weights, and the gradient those of its training"
         console.print(f"note: {text}: name them by weights=checkpoint:FILE")
     resources = Resources(options.device, slots=options.restarts)
-    found = invert(shared, network, Spec(shape, classes, count), attack, options.restarts, resources)
+    prepare_worker()
+    spec = Spec(shape, classes, count)
+    with watching(console, options.restarts * attack.budget) as observe:
+        found = invert(shared, network, spec, attack, options.restarts, resources, observe)
     losses = [
         math.inf if each.labels is None else plain_match_loss(network, shared, each.images, each.labels)
         for each in found
@@ -78,8 +98,8 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     rows = pd.DataFrame([dict(measured(*start, norm_of(shared), truth)) for start in starts])
     objectives = [math.inf if each.objective is None else each.objective for each in found]
     best = objectives.index(min(objectives))
-    console.print(starts_table(rows, best, f"{options.gradient} · {model} · {attack}"))
-    folder = options.out or Path("runs") / f"attack-{options.gradient.stem}"
+    console.print(starts_table(rows, best, f"{options.gradient or options.after} · {model} · {attack}"))
+    folder = options.out or Path("runs") / f"attack-{(options.gradient or options.after).stem}"
     with writing_reports(folder):
         folder.mkdir(parents=True, exist_ok=True)
         rows.to_csv(folder / "starts.csv", index_label="start")
@@ -87,6 +107,50 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
         for path in write_pictures(found[best], truth, folder):
             console.print(f"picture  {path}")
     return 0
+
+
+def rate(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number > 0, got {text!r}")
+    return value
+
+
+def _recorded(options: argparse.Namespace, network: "nn.Module") -> "Recorded":
+    """The gradient that was named."""
+    from leakbench.bench.saved import gradient_of_step, load_gradient
+    from leakbench.core.errors import UserError
+
+    step = (options.before, options.after, options.lr)
+    if options.gradient is not None and step == (None, None, None):
+        return load_gradient(options.gradient, network)
+    if options.gradient is not None or None in step:
+        raise UserError("expected either --gradient FILE, or all of --before FILE, --after FILE and --lr R")
+    return gradient_of_step(*step, network)
+
+
+@contextmanager
+def watching(console: Console, steps: int) -> Iterator["Observer"]:
+    """Shows how far an attack is, of so many outer steps at most: as a bar, or in lines every 15 seconds."""
+    began = told = time.monotonic()
+    done = 0
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("attack", total=steps)
+
+        def observe(_numbers: list[int], at: list[int], *_rest: object) -> None:
+            nonlocal done, told
+            moved = sum(step > 0 for step in at)
+            done += moved
+            progress.advance(bar, moved)
+            if not console.is_terminal and time.monotonic() - told > SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                console.print(f"{done} of {steps} steps at most, {told - began:.0f} s elapsed")
+
+        yield observe
 
 
 def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, int], int, Tensor | None]":

@@ -1,10 +1,14 @@
 """A gradient from a training of the user's own: read with care, and inverted."""
 
+import re
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional
 
 import leakbench
@@ -90,6 +94,113 @@ def test_weights_that_are_not_those_of_a_training_are_noted(here, capsys):
         "note: the model has uniform weights, and the gradient those of its training"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("name", ["shared.npz", "shared.safetensors"])
+def test_other_formats_hold_the_same_gradient(here, name):
+    tensors = torch.load("shared.pt", weights_only=True)
+    if name.endswith("npz"):
+        np.savez(name, **{key: each.numpy() for key, each in tensors.items()})
+    else:
+        save_file(tensors, name)
+    for gradient in ("shared.pt", name):
+        assert attack(*KNOWN, "--attack", "dlg(steps=2)", "--out", gradient[-3:], gradient=gradient) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(".pt/starts.csv"), pd.read_csv(f"{name[-3:]}/starts.csv"))
+
+
+STEP = ["attack", "--model", "net.py:Normed", *KNOWN, "--restarts", "2", "--attack", "dlg(steps=60)"]
+NORMED = (
+    NET
+    + """
+class Normed(nn.Sequential):
+    def __init__(self, image_shape, classes):
+        convolution = nn.Conv2d(image_shape[0], 6, 5, stride=2, padding=2)
+        super().__init__(convolution, nn.BatchNorm2d(6), nn.Sigmoid(), nn.Flatten(), nn.LazyLinear(classes))
+        self(torch.zeros(2, *image_shape))
+"""
+)
+
+
+@pytest.fixture
+def step(here):
+    """The weights before and after a step on the fourth digit, of a network with statistics of its own."""
+    (here / "net.py").write_text("import torch\n" + NORMED)
+    image, label = open_dataset(DATASETS.parse("mnist-sample"), here)[3]
+    names = {"nn": torch.nn, "torch": torch}
+    exec(NORMED, names)
+    torch.manual_seed(1)
+    network = names["Normed"]((1, 28, 28), 10).eval()
+    torch.save(network.state_dict(), "before.pt")
+    functional.cross_entropy(network(image[None]), torch.tensor([label])).backward()
+    torch.optim.SGD(network.parameters(), lr=0.5).step()
+    torch.save(network.state_dict(), "after.pt")
+    return here
+
+
+def test_a_step_of_sgd_is_a_gradient(step, capsys):
+    files = ["--before", "before.pt", "--after", "after.pt", "--lr", "0.5"]
+    assert leakbench.main([*STEP, *files]) == 0
+    output = capsys.readouterr().out
+    assert "note: buffers are no part of a gradient and ignored: 1.running_mean, 1.running_var" in output
+    assert "uniform weights" not in output
+    rows = pd.read_csv("runs/attack-after/starts.csv")
+    assert rows["ssim"].max() > 0.9
+    before, after = (torch.load(name, weights_only=True) for name in ("before.pt", "after.pt"))
+    gradient = {
+        name: (before[name] - after[name]) / 0.5 for name in before if before[name].is_floating_point()
+    }
+    torch.save(gradient, "shared.pt")
+    model = "net.py:Normed(weights=checkpoint:before.pt)"
+    assert attack(*STEP[3:], gradient="shared.pt", model=model) == 0
+    assert pd.read_csv("runs/attack-shared/starts.csv")["ssim"].max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "expected either --gradient FILE, or all of --before FILE, --after FILE and --lr R"),
+        (["--before", "before.pt", "--after", "after.pt"], "expected either --gradient FILE, or all of"),
+        (["--gradient", "g.pt", "--lr", "1"], "expected either --gradient FILE, or all of"),
+        (
+            ["--before", "before.pt", "--after", "before.pt", "--lr", "1"],
+            "before.pt: expected the weights after a step, found those of before.pt",
+        ),
+        (
+            ["--before", "weights.pt", "--after", "after.pt", "--lr", "1"],
+            "weights.pt: 0.weight: expected the weights of this parameter of the model, found none",
+        ),
+        (["--gradient", "bad.npz"], "bad.npz: expected tensors that numpy.savez has written, got "),
+        (
+            ["--gradient", "bad.safetensors"],
+            "bad.safetensors: expected tensors that safetensors has written",
+        ),
+    ],
+)
+def test_what_is_no_step_and_no_gradient_is_a_line(step, capsys, arguments, text):
+    for name in ("bad.npz", "bad.safetensors"):
+        (step / name).write_bytes(b"nothing of the kind")
+    assert leakbench.main([*STEP, *arguments]) == commands.USER_ERROR
+    assert capsys.readouterr().err.startswith(text)
+
+
+def test_safetensors_need_their_package(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert attack(*KNOWN, gradient="x.safetensors") == commands.USER_ERROR
+    assert "pip install safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "x", "nan"])
+def test_a_rate_is_above_zero(step, capsys, typed):
+    with pytest.raises(SystemExit):
+        leakbench.main([*STEP, "--lr", typed])
+    assert f"argument --lr: expected a number > 0, got '{typed}'" in capsys.readouterr().err
+
+
+def test_long_attacks_tell_how_far_they_are(here, capsys, monkeypatch):
+    monkeypatch.setattr("leakbench.commands.attack.SECONDS_BETWEEN_LINES", 0)
+    assert attack(*KNOWN, "--restarts", "2", "--attack", "dlg(steps=3)") == 0
+    assert re.search(r"^1 of 6 steps at most, \d+ s elapsed$", capsys.readouterr().out, re.MULTILINE)
+    assert torch.get_num_threads() == 1
 
 
 def saved(name, content):

@@ -1,0 +1,64 @@
+"""Tensors in files of other programs: read as data, never as code."""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leakbench.core.errors import UserError
+
+
+def read_tensors(path: Path) -> Any:
+    """What is stored in a file: {name: tensor}, as a rule; of torch.save anything that holds no code.
+
+    Args:
+        path: `.npz` of numpy, `.safetensors`, or a file of `torch.save`, whatever its name.
+
+    Raises:
+        UserError: no such file, or none of these.
+    """
+    read = READERS.get(path.suffix, _read_torch)
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ERRORS as error:
+        text = f"expected tensors that {WRITERS.get(path.suffix, 'torch.save')} has written"
+        raise UserError(f"{path}: {text}, got {type(error).__name__}") from error
+
+
+def _read_torch(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of pickles that torch.save did not write
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_numpy(path: Path) -> Mapping[str, torch.Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.as_tensor(arrays[name]) for name in arrays.files}
+
+
+def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError:
+        text = "expected the package safetensors to read it with, found none"
+        raise UserError(f"{path}: {text}; pip install safetensors") from None
+    try:
+        return load(path.read_bytes())  # type: ignore[no-any-return]
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+READERS: Mapping[str, Callable[[Path], Any]] = {".npz": _read_numpy, ".safetensors": _read_safetensors}
+WRITERS = {".npz": "numpy.savez", ".safetensors": "safetensors"}
+ERRORS = (
+    OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip

@@ -25,7 +25,7 @@ from leakbench.bench.models import MODELS, Model
 from leakbench.bench.trial import key_of
 from leakbench.bench.victim import with_layers
 from leakbench.core.configured import Configured
-from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES, Defense, Gradients, Point
@@ -246,17 +246,19 @@ class _LockStep:
         """One of the optimiser, for every model, with examples (clients, N, C, H, W)."""
         if Point.BATCH in self.trainings[0].defense.points():
             try:
-                images, labels = self._changed(images, labels)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise
-                self.endings[0] = Status.ERROR, one_line(error)
+                with foreign():
+                    images, labels = self._changed(images, labels)
+            except ForeignError as error:
+                self.endings[0] = Status.ERROR, str(error)
                 return
         gradients = self._gradients(images, labels)
         for slot, training in enumerate(self.trainings):
             if slot not in self.endings:
                 own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
                 try:
-                    shared = self._shared(training.defense, own, self.draws[slot])
-                except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
+                    with foreign():
+                        shared = self._shared(training.defense, own, self.draws[slot])
+                except ForeignError as error:
                     self.endings[slot] = _ending(own, error)
                 else:
                     self._descend(slot, shared)
@@ -307,10 +309,10 @@ def width(defense: Defense) -> int:
     return 1 if defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
 
 
-def _ending(gradients: Gradients, error: BaseException) -> Ending:
+def _ending(gradients: Gradients, error: ForeignError) -> Ending:
     """Why a training ended: its own gradients, or else its defense."""
     if all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
-        return Status.ERROR, one_line(error)
+        return Status.ERROR, str(error)
     return Status.DIVERGED, "a gradient became NaN or infinite"
 
 

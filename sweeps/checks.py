@@ -20,7 +20,8 @@ from leakbench.bench.metrics import SSIM_WINDOW
 from leakbench.bench.models import Model
 from leakbench.bench.victim import with_layers
 from leakbench.core.configured import SettingError
-from leakbench.core.errors import UserError, one_line
+from leakbench.core.errors import UserError
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Defense, Point
 from leakbench.sweeps.refusals import without_refused
@@ -28,6 +29,7 @@ from leakbench.sweeps.spec import Changes, Choice, Sweep, read_sweep
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
 WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
+LONGEST = 300  # characters of what foreign code raised
 
 
 def load_sweep(
@@ -119,9 +121,10 @@ def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> n
 def defense_problems(defense: Defense) -> Iterator[str]:
     """What is wrong with how a user's defense describes itself."""
     try:
-        strength, family = defense.strength, defense.family
-    except Exception as error:  # noqa: BLE001  # a user's class may raise anything
-        yield f"its strength cannot be asked: {_sentence(error)}"
+        with foreign(SystemExit):
+            strength, family = defense.strength, defense.family
+    except ForeignError as error:
+        yield f"its strength cannot be asked: {str(error)[:LONGEST]}"
         return
     if strength is not None and type(strength) not in (int, float):
         yield f"expected a strength that is a number, got {strength!r}"
@@ -145,11 +148,12 @@ def image_problems(images: Images, indices: tuple[int, ...], together: int) -> I
     for index in dict.fromkeys(index + after for index in indices for after in range(together)):
         if index < len(images):
             try:
-                images[index]
+                with foreign(SettingError, SystemExit):
+                    images[index]
             except SettingError as error:
                 yield f".indices: {error.problems[0][1]}"
-            except Exception as error:  # noqa: BLE001  # torchvision raises anything for a broken file
-                yield f".indices: image {index} cannot be read: {_sentence(error)}"
+            except ForeignError as error:
+                yield f".indices: image {index} cannot be read: {str(error)[:LONGEST]}"
 
 
 def model_problems(
@@ -157,14 +161,15 @@ def model_problems(
 ) -> Iterator[str]:
     """Why a network cannot be attacked through its gradients of such a batch of images."""
     try:
-        network = build()
-        scores = deepcopy(network)(batch)  # a model may keep what passed through it
+        with foreign(SettingError, SystemExit):
+            network = build()
+            scores = deepcopy(network)(batch)  # a model may keep what passed through it
     except SettingError as error:
         yield error.problems[0][1]
         return
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
+    except ForeignError as error:
         size = "x".join(map(str, images.shape))
-        yield f"expected to take an image of {size}, got {_sentence(error)}"
+        yield f"expected to take an image of {size}, got {str(error)[:LONGEST]}"
         return
     if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
@@ -187,12 +192,14 @@ def differentiation_problems(
         yield "expected parameters that require a gradient, got none"
         return
     try:
-        off = slope_error(network, images, batch, labels, torch.float64)
-    except Exception:  # noqa: BLE001  # it may be made for float32
+        with foreign(SystemExit):
+            off = slope_error(network, images, batch, labels, torch.float64)
+    except ForeignError:  # it may be made for float32
         try:
-            off = slope_error(network, images, batch, labels, torch.float32)
-        except Exception as error:  # noqa: BLE001  # a user's model may raise anything
-            yield f"expected a model that can be differentiated twice, got {_sentence(error)}"
+            with foreign(SystemExit):
+                off = slope_error(network, images, batch, labels, torch.float32)
+        except ForeignError as error:
+            yield f"expected a model that can be differentiated twice, got {str(error)[:LONGEST]}"
             return
     if off is None:
         yield "expected a model that can be differentiated twice, got a second derivative of zero"
@@ -239,12 +246,13 @@ def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Te
     case = Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec, start=start)
     hint = "or set `engine: reference` on the attack"
     try:
-        attack = DLG()
-        (candidate,) = attack.candidates(case)
-        closure = BatchClosure(attack, case, candidate, slots=2, device=torch.device("cpu"))
-        (loss, _), (gradient, _) = closure(candidate.variable.repeat(2, 1))
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
-        yield f"expected a model that torch.func can run in a batch, got {_sentence(error)}; {hint}"
+        with foreign(SystemExit):
+            attack = DLG()
+            (candidate,) = attack.candidates(case)
+            closure = BatchClosure(attack, case, candidate, slots=2, device=torch.device("cpu"))
+            (loss, _), (gradient, _) = closure(candidate.variable.repeat(2, 1))
+    except ForeignError as error:
+        yield f"expected a model that torch.func can run in a batch, got {str(error)[:LONGEST]}; {hint}"
         return
     alone, slope = match_loss_slope(network, case.shared, start.images, start.label_logits)
     text = "expected a model that gives the same in a batch, got a match loss"
@@ -259,7 +267,3 @@ def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Te
     """The slope of `function` along `way`, by central differences."""
     ahead, behind = (float(function(at + sign * STRIDE * way).detach()) for sign in (1, -1))
     return (ahead - behind) / (2 * STRIDE)
-
-
-def _sentence(error: Exception) -> str:
-    return one_line(error)[:300]

@@ -9,7 +9,8 @@ from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, NotApplicableError
 from leakbench.core.configured import Configured, SettingError
-from leakbench.core.errors import UserError, one_line
+from leakbench.core.errors import UserError
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.registry import Registry
 from leakbench.core.user_files import USER_CLASS, load_user_class, load_user_file
 from leakbench.defenses import DEFENSES, ContractError, Defense
@@ -90,14 +91,15 @@ def tried(plugin: Configured, attempts: Iterator[tuple[str, Attempt]]) -> Iterat
     """What came of each attempt, one after the other."""
     for what, attempt in attempts:
         try:
-            problem = attempt()
+            with foreign(ContractError, NotApplicableError):
+                problem = attempt()
         except ContractError as error:
             problem = str(error).removeprefix(f"defense {plugin}: ").removeprefix(f"attack {plugin}: ")
         except NotApplicableError as error:
-            yield Finding(what, one_line(error).partition(": ")[2], applies=False)
+            yield Finding(what, " ".join(str(error).split()), applies=False)
             continue
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code may raise anything
-            problem = one_line(error)
+        except ForeignError as error:
+            problem = str(error)
         yield Finding(what, problem or "")
 
 

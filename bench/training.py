@@ -27,7 +27,6 @@ from leakbench.bench.victim import with_layers
 from leakbench.core.configured import Configured
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for, seed_for
-from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES, Defense, Gradients, Point
 
 WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
@@ -58,9 +57,6 @@ class Recipe(Configured):
             yield "lr", f"expected a number > 0, got {self.lr:g}"
         if not 0 <= self.momentum < 1:
             yield "momentum", f"expected a number in [0, 1), got {self.momentum:g}"
-
-
-RECIPES = Registry("recipe", Recipe, [Recipe])
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,8 @@ class Training:
     def __reduce__(self) -> tuple[Callable[..., "Training"], tuple[Any, ...]]:
         # by name, so that a worker imports a user's file itself
         examples = [(str(each.dataset), each.indices) for each in (self.train, self.test)]
-        named = (str(each) for each in (self.model, self.recipe, self.defense))
-        return Training._from_names, (*examples, *named, self.seed)
+        names = str(self.model), str(self.defense)
+        return Training._from_names, (*examples, *names, self.recipe, self.seed)
 
     @classmethod
     def _from_names(
@@ -105,12 +101,12 @@ class Training:
         train: tuple[str, tuple[int, ...]],
         test: tuple[str, tuple[int, ...]],
         model: str,
-        recipe: str,
         defense: str,
+        recipe: Recipe,
         seed: int,
     ) -> "Training":
         own, others = (Examples(DATASETS.parse(name), indices) for name, indices in (train, test))
-        return cls(own, others, MODELS.parse(model), seed, RECIPES.parse(recipe), DEFENSES.parse(defense))
+        return cls(own, others, MODELS.parse(model), seed, recipe, DEFENSES.parse(defense))
 
     @cached_property
     def key(self) -> str:

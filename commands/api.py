@@ -22,7 +22,7 @@ def run(
     data_root: str | Path = "data",
     quiet: bool = False,
 ) -> "DataFrame":
-    """Run what a sweep still lacks, and give its table: one row a trial, columns as `bench.trial.Row`.
+    """Run what a sweep still lacks, and give its table: one row a trial, columns as `bench.row.Row`.
 
     Args:
         sweep_file: the path of a sweep file, or what would stand in one.

@@ -49,11 +49,10 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     import pandas as pd
 
     from leakbench.bench.attacks import ATTACKS, Resources, Spec
-    from leakbench.bench.gradients import plain_match_loss
+    from leakbench.bench.gradients import norm_of, plain_match_loss
     from leakbench.bench.models import MODELS
     from leakbench.bench.protocols import PROTOCOLS
     from leakbench.bench.saved import invert, load_gradient
-    from leakbench.bench.trial import norm_of
     from leakbench.reports.saved import measured, starts_table, write_pictures
 
     with problems_of("--attack"):

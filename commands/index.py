@@ -86,9 +86,10 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
     """
     from functools import partial
 
+    from leakbench.bench.attackable import model_problems
     from leakbench.bench.datasets import open_dataset
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.checks import image_problems, model_problems
+    from leakbench.sweeps.checks import image_problems
 
     with problems_of("--dataset"):
         images = open_dataset(dataset, options.data_root)

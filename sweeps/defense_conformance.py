@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from leakbench.bench.attackable import model_problems
 from leakbench.bench.datasets import DATASETS, Images, open_dataset
 from leakbench.bench.models import MODELS
 from leakbench.bench.victim import Victim, find_victim, with_layers
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES, Defense, Gradients, Point
 from leakbench.sweeps.account_conformance import account_problem
-from leakbench.sweeps.checks import defense_problems, model_problems
+from leakbench.sweeps.checks import defense_problems
 from leakbench.sweeps.conformance import Attempt, Finding, read_back, tried
 
 ENTRIES = 1_000_000  # of the gradient that the time is taken with

@@ -16,8 +16,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.hardware import hardware_of
+from leakbench.bench.lock_step import train_together, width
 from leakbench.bench.models import Model
-from leakbench.bench.training import Examples, Trained, Training, train_together, training_failure, width
+from leakbench.bench.training import Examples, Training
+from leakbench.bench.training_row import Trained, training_failure
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.core.foreign import ForeignError, foreign

@@ -111,7 +111,7 @@ def test_a_folder_imports_only_itself_and_those_below(floor):
 
 CATCH_ALL = {
     "core/foreign.py",  # the helper for foreign code
-    "bench/trial.py",  # the boundary of a trial: an error becomes a row
+    "bench/execution.py",  # the boundary of a trial: an error becomes a row
     "sweeps/executors/worker.py",  # the boundary of a process: the runner has to hear of it
 }
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from leakbench.bench.attacks import ATTACKS, Resources
 from leakbench.bench.attacks.optimised import Optimised
 from leakbench.bench.datasets import DATASETS
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.models import MODELS
-from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.trial import Trial
 from leakbench.core.configured import setting_types
 from leakbench.core.errors import UserError
 from leakbench.defenses import DEFENSES

@@ -8,8 +8,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
+from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import Trial, Watcher, failure, group_of
+from leakbench.bench.row import failure
+from leakbench.bench.trial import Trial, group_of
 from leakbench.core.errors import StoppedError, UserError, one_line
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from leakbench.bench.trial import Trial, Watcher
+from leakbench.bench.execution import Watcher
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import one_line
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker

@@ -71,6 +71,10 @@ class Registry(Generic[T]):
         hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
         raise SettingError([("", unknown_text(self.kind, name, self.known()) + hint)])
 
+    def takes(self, cls: type) -> bool:
+        """Whether a user's class is of this kind."""
+        return issubclass(cls, self.base)
+
     def known(self) -> list[str]:
         """Every name that needs no file."""
         return [*self.members, *(name for name in installed(self.kind) if name not in self.members)]

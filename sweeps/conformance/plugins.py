@@ -1,36 +1,30 @@
-"""What `leakbench check` tries of a plug-in: which there are in a file, and what comes of each attempt."""
+"""The plug-ins that a name stands for: those of a file, or one of a kind that is checked."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from inspect import isclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from leakbench.bench.attacks import ATTACKS, NotApplicableError
+from torch import nn
+
+from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.datasets import DATASETS
+from leakbench.bench.models import MODELS
+from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import Configured, SettingError
 from leakbench.core.errors import UserError
-from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.registry import Registry
 from leakbench.core.user_files import USER_CLASS, load_user_class, load_user_file
-from leakbench.defenses import DEFENSES, ContractError, Defense
+from leakbench.defenses import DEFENSES, Defense
 
-CHECKED: tuple[Registry[Any], ...] = (DEFENSES, ATTACKS)
-
-Attempt = Callable[[], str | None]  # tells what is wrong, or raises
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was tried, and what was wrong with it; nothing, if all was right."""
-
-    what: str
-    problem: str
-    applies: bool = True  # whether it is for such a case at all; if not, the problem says why
+CHECKED: tuple[Registry[Any], ...] = (DEFENSES, ATTACKS, DATASETS, MODELS, PROTOCOLS)
 
 
 def defenses_in(name: str) -> list[Defense]:
     """Every defense that `file.py`, `file.py:Class` or a name stands for, with the settings it declares.
+
+    A name with settings, `gaussian(std=0.1)`, stands for itself.
 
     Raises:
         UserError: no such file or class, no defense in it, or settings that cannot be used.
@@ -54,56 +48,44 @@ def plugins_in(name: str, registries: tuple[Registry[Any], ...] = CHECKED) -> li
 
 def _registry_of(name: str, registries: tuple[Registry[Any], ...]) -> Registry[Any]:
     """The one that a name belongs to; the first, which says what is wrong, where it belongs to none."""
+    name = name.partition("(")[0]
     if USER_CLASS.fullmatch(name):
         cls = load_user_class(name)
-        return next((each for each in registries if issubclass(cls, each.base)), registries[0])
-    return next((each for each in registries if name.partition("(")[0] in each.known()), registries[0])
+        return next((each for each in registries if each.takes(cls)), registries[0])
+    short = name.partition(":")[0]  # of `folder:PATH`
+    return next((each for each in registries if short in each.known()), registries[0])
 
 
 def _classes_in(file: Path, registries: tuple[Registry[Any], ...]) -> list[str]:
     module = load_user_file(file)
     bases = tuple(each.base for each in registries)
-    found = [
-        f"{file}:{name}"
+    own = {
+        f"{file}:{name}": each
         for name, each in vars(module).items()
-        if isclass(each) and issubclass(each, bases) and each.__module__ == module.__name__
-    ]
+        if isclass(each) and each.__module__ == module.__name__
+    }
+    found = [name for name, each in own.items() if issubclass(each, bases)]
     if not found:
-        kinds = " or ".join(base.__name__ for base in bases)
-        raise SettingError([("", f"{file}: expected a subclass of {kinds}, found none")])
+        *others, last = (base.__name__ for base in bases)
+        kinds = f"{', '.join(others)} or {last}" if others else last
+        # only some are models: others are their layers
+        modules = (name for name, each in own.items() if MODELS in registries and issubclass(each, nn.Module))
+        hint = next((f"; a model goes by its name, such as {name}" for name in modules), "")
+        raise SettingError([("", f"{file}: expected a subclass of {kinds}, found none{hint}")])
     return found
 
 
 def declared(name: str, registry: Registry[Any]) -> Iterator[Configured]:
-    """A plug-in with every combination of its `grid`; with its defaults, where it has none.
+    """A plug-in with the settings of its name, or with every combination of its `grid`, or its defaults.
 
     Raises:
         SettingError: unknown, or settings that cannot be used.
     """
+    if name not in registry.known() and not USER_CLASS.fullmatch(name):
+        yield registry.parse(name)
+        return
     grid = registry.find(name).grid
     if not isinstance(grid, dict) or not all(isinstance(values, list | tuple) for values in grid.values()):
         raise SettingError([("grid", f"expected {{setting: [values]}}, got {grid!r}")])
     for values in product(*grid.values()):
         yield registry.build(name, dict(zip(grid, values, strict=True)))
-
-
-def tried(plugin: Configured, attempts: Iterator[tuple[str, Attempt]]) -> Iterator[Finding]:
-    """What came of each attempt, one after the other."""
-    for what, attempt in attempts:
-        try:
-            with foreign(ContractError, NotApplicableError):
-                problem = attempt()
-        except ContractError as error:
-            problem = str(error).removeprefix(f"defense {plugin}: ").removeprefix(f"attack {plugin}: ")
-        except NotApplicableError as error:
-            yield Finding(what, " ".join(str(error).split()), applies=False)
-            continue
-        except ForeignError as error:
-            problem = str(error)
-        yield Finding(what, problem or "")
-
-
-def read_back(plugin: Configured, registry: Registry[Any]) -> str | None:
-    """What is wrong with a plug-in's text."""
-    again = registry.parse(str(plugin))
-    return None if again == plugin else f"{plugin} is read back as {again}"

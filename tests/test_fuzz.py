@@ -113,7 +113,7 @@ def _each_question_once():
 
     with pytest.MonkeyPatch.context() as patch:
         remember(checks, "model_problems", of_model)
-        remember(Optimised, "bytes_per_slot", lambda attack, case: (str(attack), str(case.model)))
+        remember(Optimised, "bytes_per_slot", lambda attack, case, kind: (str(attack), str(case.model), kind))
         yield
 
 

@@ -14,6 +14,7 @@ from torch.fx.node import map_arg
 
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.operations import record
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 
 aten = torch.ops.aten
@@ -144,9 +145,10 @@ def chain_of(model: nn.Module, shape: tuple[int, int, int], linear: bool = True)
 
     image = torch.zeros(1, *shape, dtype=torch.float64)
     try:
-        operations = record(functionalize(scores), {}, image, weights)
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
-        return Chain(weights, problem=f"its operations cannot be recorded: {type(error).__name__}")
+        with foreign(SystemExit):
+            operations = record(functionalize(scores), {}, image, weights)
+    except ForeignError as error:
+        return Chain(weights, problem=f"its operations cannot be recorded: {type(error.cause).__name__}")
     return _Reader(operations, weights, image, linear).read()
 
 

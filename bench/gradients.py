@@ -103,3 +103,8 @@ def match_loss_slope(
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """The (name, parameter) pairs that a gradient is shared for."""
     return [pair for pair in model.named_parameters() if pair[1].requires_grad]
+
+
+def norm_of(gradients: Gradients) -> float:
+    """The L2 norm of all gradients together."""
+    return math.sqrt(sum(float(each.double().square().sum()) for each in gradients.values()))

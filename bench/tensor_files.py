@@ -51,7 +51,7 @@ def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
         text = "expected the package safetensors to read it with, found none"
         raise UserError(f"{path}: {text}; pip install safetensors") from None
     try:
-        return load(path.read_bytes())  # type: ignore[no-any-return]
+        return load(path.read_bytes())
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 

@@ -7,7 +7,6 @@ from math import isnan
 from typing import ClassVar
 
 from leakbench.core.configured import Configured
-from leakbench.core.registry import Registry
 
 
 class Verdict(StrEnum):
@@ -48,6 +47,3 @@ class Scale(Configured):
         if ssim >= self.leak:
             return Verdict.LEAK
         return Verdict.ARTIFACTS if ssim >= self.artifacts else Verdict.NONE
-
-
-SCALES = Registry("scale", Scale, [Scale])

@@ -27,7 +27,8 @@ from matplotlib.figure import Figure
 from leakbench.bench.attacks import Resources, Status
 from leakbench.bench.attacks.batched import Batch
 from leakbench.bench.attacks.runs import Feed
-from leakbench.bench.trial import Conditions, Trial, prepare, run_trials
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import Trial, prepare
 from leakbench.core.process import prepare_worker
 
 TIMED = 30  # iterations

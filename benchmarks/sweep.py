@@ -24,8 +24,11 @@ import torch
 from rich.console import Console
 
 from leakbench.bench.attacks import Resources
+from leakbench.bench.execution import Conditions, Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import MEASURED, Conditions, Result, Trace, Trial, Watcher, make_row
+from leakbench.bench.row import MEASURED, Result, make_row
+from leakbench.bench.trace import Trace
+from leakbench.bench.trial import Trial
 from leakbench.sweeps.executors.memory import resident_memory
 from leakbench.sweeps.executors.processes import Joblib
 from leakbench.sweeps.plan import plan

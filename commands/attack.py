@@ -4,8 +4,6 @@ import argparse
 import math
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,6 @@ from leakbench.commands.common import Verbs, add_data_root, positive, problems_o
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from leakbench.bench.attacks.base import Observer
     from leakbench.bench.saved import Recorded
 
 SECONDS_BETWEEN_LINES = 15
@@ -62,11 +59,10 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     import pandas as pd
 
     from leakbench.bench.attacks import ATTACKS, Resources, Spec
-    from leakbench.bench.gradients import plain_match_loss
+    from leakbench.bench.gradients import norm_of, plain_match_loss
     from leakbench.bench.models import MODELS
     from leakbench.bench.protocols import PROTOCOLS
     from leakbench.bench.saved import invert
-    from leakbench.bench.trial import norm_of
     from leakbench.core.process import prepare_worker
     from leakbench.reports.saved import measured, starts_table, write_pictures
 
@@ -88,8 +84,9 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
     resources = Resources(options.device, slots=options.restarts)
     prepare_worker()
     spec = Spec(shape, classes, count)
-    with watching(console, options.restarts * attack.budget) as observe:
-        found = invert(shared, network, spec, attack, options.restarts, resources, observe)
+    watch = Watch(console, options.restarts * attack.budget)
+    with watch.progress:
+        found = invert(shared, network, spec, attack, options.restarts, resources, watch)
     losses = [
         math.inf if each.labels is None else plain_match_loss(network, shared, each.images, each.labels)
         for each in found
@@ -133,24 +130,25 @@ def _recorded(options: argparse.Namespace, network: "nn.Module") -> "Recorded":
     return gradient_of_step(*step, network)
 
 
-@contextmanager
-def watching(console: Console, steps: int) -> Iterator["Observer"]:
-    """Shows how far an attack is, of so many outer steps at most: as a bar, or in lines every 15 seconds."""
-    began = told = time.monotonic()
-    done = 0
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("attack", total=steps)
+class Watch:
+    """Shows how far an attack is: as a bar, or in lines every 15 seconds. Used as its `Observer`."""
 
-        def observe(_numbers: list[int], at: list[int], *_rest: object) -> None:
-            nonlocal done, told
-            moved = sum(step > 0 for step in at)
-            done += moved
-            progress.advance(bar, moved)
-            if not console.is_terminal and time.monotonic() - told > SECONDS_BETWEEN_LINES:
-                told = time.monotonic()
-                console.print(f"{done} of {steps} steps at most, {told - began:.0f} s elapsed")
+    def __init__(self, console: Console, most: int):
+        self.console, self.most, self.done = console, most, 0  # outer steps, at most and taken
+        self.began = self.told = time.monotonic()
+        self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self.bar = self.progress.add_task("attack", total=most)
 
-        yield observe
+    def __call__(
+        self, numbers: list[int], steps: list[int], images: "Tensor", labels: "Tensor | None" = None
+    ) -> None:
+        """See `Observer`."""
+        self.done += sum(step > 0 for step in steps)
+        self.progress.update(self.bar, completed=self.done)
+        if not self.console.is_terminal and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            seconds = self.told - self.began
+            self.console.print(f"{self.done} of {self.most} steps at most, {seconds:.0f} s elapsed")
 
 
 def _images(options: argparse.Namespace, count: int) -> "tuple[tuple[int, int, int], int, Tensor | None]":

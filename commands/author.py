@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
-from leakbench.commands.common import Verbs
+from leakbench.commands.common import Verbs, add_data_root
 
 if TYPE_CHECKING:
     from leakbench.core.configured import Configured
@@ -64,8 +64,9 @@ def add(verbs: Verbs) -> None:
         )
         new.add_argument("name", metavar="NAME", help=f"such as my_{kind}: writes my_{kind}.py")
         new.set_defaults(command=command)
-    check = verbs.add_parser("check", help="try whether a defense or an attack keeps its contract")
+    check = verbs.add_parser("check", help="try whether a plug-in of any kind keeps its contract")
     check.add_argument("plugin", metavar="PLUGIN", help="file.py, file.py:Class or the name of a known one")
+    add_data_root(check)
     check.set_defaults(command=check_plugins)
 
 
@@ -105,23 +106,24 @@ def check_plugins(options: argparse.Namespace, console: Console) -> int:
     """`leakbench check`: a line for each thing that was tried with all settings of a class."""
     from leakbench.core.process import prepare_worker
     from leakbench.defenses import Defense
-    from leakbench.sweeps import attack_conformance, defense_conformance
-    from leakbench.sweeps.conformance import plugins_in
+    from leakbench.sweeps.conformance import findings_of, plugins_in
+    from leakbench.sweeps.conformance.defenses import seconds_a_megabyte
 
     prepare_worker()  # one thread, as in a sweep
     wrong = 0
     for name, alike in groupby(plugins_in(options.plugin), key=lambda plugin: plugin.name):
         plugins = list(alike)
         defends = isinstance(plugins[0], Defense)
-        findings = defense_conformance.findings if defends else attack_conformance.findings
         settings = (str(each).removeprefix(name).strip("()") or "defaults" for each in plugins)
         console.print(f"{name}, with {'; '.join(settings)}")
-        tried = [(plugin, finding) for plugin in plugins for finding in findings(plugin)]
+        tried = [
+            (plugin, finding) for plugin in plugins for finding in findings_of(plugin, options.data_root)
+        ]
         for line in _lines(tried):
             console.print(line)
         problems = sum(bool(finding.problem) and finding.applies for _, finding in tried)
         if defends and not problems:
-            slowest = max(map(defense_conformance.seconds_a_megabyte, plugins))
+            slowest = max(map(seconds_a_megabyte, plugins))
             console.print(f"  takes {1000 * slowest:.2g} ms at most for a MB of gradients")
         wrong += problems
     return TRIALS_FAILED if wrong else 0

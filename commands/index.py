@@ -86,9 +86,10 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
     """
     from functools import partial
 
+    from leakbench.bench.attackable import model_problems
     from leakbench.bench.datasets import open_dataset
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.checks import image_problems, model_problems
+    from leakbench.sweeps.checks import image_problems
 
     with problems_of("--dataset"):
         images = open_dataset(dataset, options.data_root)
@@ -107,19 +108,20 @@ def measure_all(
 ) -> list[str]:
     """Work out what is not there yet, and say so; a line for each network that has no index."""
     from leakbench.bench.attacks import NotApplicableError
-    from leakbench.core.errors import one_line
+    from leakbench.core.foreign import ForeignError, foreign
 
     problems: dict[str, None] = {}
     for number, probe in enumerate(probes, 1):
         began = time.monotonic()
         try:
-            with console.status(f"index {number} of {len(probes)}: {probe}"):
+            status = console.status(f"index {number} of {len(probes)}: {probe}")
+            with status, foreign(NotApplicableError, SystemExit):
                 new = indices.measure(probe, data_root)
         except NotApplicableError as error:
             problems[str(error)] = None
             continue
-        except Exception as error:  # noqa: BLE001  # a user's class may raise anything
-            problems[f"{probe}: {one_line(error)[:300]}"] = None
+        except ForeignError as error:
+            problems[f"{probe}: {str(error)[:300]}"] = None
             continue
         if new:
             seconds = time.monotonic() - began

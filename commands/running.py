@@ -153,7 +153,7 @@ def _run_plan(
     options: "RunOptions", todo: "Plan", store: "Store", executor: "Executor", console: Console
 ) -> None:
     """Run what is due now."""
-    from leakbench.bench.trial import Conditions
+    from leakbench.bench.execution import Conditions
     from leakbench.sweeps.executors.devices import describe_workers
     from leakbench.sweeps.progress import show_progress
     from leakbench.sweeps.resources import choose

@@ -4,7 +4,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from leakbench.core.configured import SettingError
-from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 
 
 @cache
@@ -21,9 +21,10 @@ def load(entry: EntryPoint) -> type:
     """
     package = entry.dist.name if entry.dist else entry.value
     try:
-        cls = entry.load()
-    except (Exception, SystemExit) as error:  # another package's code may do anything on import
-        text = f"{entry.name} of {package}: could not be imported: {one_line(error)}"
+        with foreign():
+            cls = entry.load()
+    except ForeignError as error:
+        text = f"{entry.name} of {package}: could not be imported: {error}"
         raise SettingError([("", text)]) from error
     if not isinstance(cls, type):
         text = f"{entry.name} of {package}: expected a class at {entry.value}, got a {type(cls).__name__}"

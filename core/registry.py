@@ -53,16 +53,7 @@ class Registry(Generic[T]):
         Raises:
             SettingError: as `parse`.
         """
-        cls = self.find(name)
-        known = setting_types(cls)
-        missing = [
-            field.name for field in fields(cls) if default_of(field) is MISSING and field.name not in settings
-        ]
-        problems = [(key, unknown_text("setting", key, known)) for key in settings if key not in known]
-        problems += [(key, "expected a value, got none") for key in missing]
-        if problems:
-            raise SettingError(problems)
-        return cls(**settings)
+        return make(self.find(name), settings)
 
     def find(self, name: str) -> type[T]:
         """The class of that name.
@@ -79,6 +70,10 @@ class Registry(Generic[T]):
             return self.adopt(name, load_user_class(name), Path(name.rpartition(":")[0]))
         hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
         raise SettingError([("", unknown_text(self.kind, name, self.known()) + hint)])
+
+    def takes(self, cls: type) -> bool:
+        """Whether a user's class is of this kind."""
+        return issubclass(cls, self.base)
 
     def known(self) -> list[str]:
         """Every name that needs no file."""
@@ -99,6 +94,23 @@ class Registry(Generic[T]):
             raise SettingError([("", text)])
         named: type[T] = _named(cls, name, file_digest(file))  # type: ignore[arg-type]  # it is hashable
         return named
+
+
+def make(cls: type[T], settings: dict[str, Any]) -> T:
+    """An object of a class with these settings.
+
+    Raises:
+        SettingError: settings that it does not have, that are missing, or that cannot be used.
+    """
+    known = setting_types(cls)
+    missing = [
+        field.name for field in fields(cls) if default_of(field) is MISSING and field.name not in settings
+    ]
+    problems = [(key, unknown_text("setting", key, known)) for key in settings if key not in known]
+    problems += [(key, "expected a value, got none") for key in missing]
+    if problems:
+        raise SettingError(problems)
+    return cls(**settings)
 
 
 @cache  # so that two objects of one name are of one class, and can be equal

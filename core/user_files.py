@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.core.configured import SettingError
+from leakbench.core.foreign import ForeignError, foreign
 
 USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
 PARTS = ("bench", "commands", "defenses", "reports", "sweeps")  # of leakbench, once packages of their own
@@ -53,10 +54,11 @@ def _import_file(path: Path, digest: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a user's file may do anything on import
+        with foreign():
+            spec.loader.exec_module(module)
+    except ForeignError as error:
         del sys.modules[module_name]
-        text = f"{path.name}: could not be imported: {type(error).__name__}: {error}"
+        text = f"{path.name}: could not be imported: {error}"
         raise SettingError([("", text)]) from error
     return module
 

@@ -22,8 +22,10 @@ from leakbench.defenses import DEFENSES
 REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, PROTOCOLS, ATTACKS)
 YOUR_OWN = {
     "defense": "file.py:ClassName     a subclass of leakbench.Defense in a file of your own",
-    "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
+    "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}\n"
+    "  file.py:ClassName     a subclass of leakbench.Dataset in a file of your own",
     "model": "file.py:ClassName     a torch.nn.Module in a file of your own",
+    "protocol": "file.py:ClassName     a subclass of leakbench.Protocol in a file of your own",
     "attack": "file.py:ClassName     a subclass of leakbench.Attack in a file of your own",
 }
 

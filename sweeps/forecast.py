@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leakbench.bench.attacks import Resources, Status
 from leakbench.bench.datasets import open_dataset
-from leakbench.bench.trial import Conditions, run_trials
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
 from leakbench.core.process import prepare_worker
 from leakbench.core.words import in_words

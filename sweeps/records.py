@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from leakbench.bench.training import TrainingRow
-from leakbench.bench.trial import SCHEMA_VERSION, Result, Row, Trace
+from leakbench.bench.row import Result, Row
+from leakbench.bench.trace import Trace
+from leakbench.bench.training_row import TrainingRow
+from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.configured import setting_types
 
 FORMAT = 8  # of a run's folder

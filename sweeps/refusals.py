@@ -11,7 +11,7 @@ from leakbench.bench.attacks import Attack, Case, Spec
 from leakbench.bench.datasets import Dataset, open_dataset
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.victim import with_layers
-from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import Defense
 from leakbench.sweeps.grid import share_a_network
 from leakbench.sweeps.spec import Choice, Meeting, Sweep
@@ -66,6 +66,7 @@ def _refusals(
 def refusal(attack: Attack, example: Case) -> str:
     """Why an attack cannot take such cases; empty where it can."""
     try:
-        return attack.refusal(example)
-    except Exception as error:  # noqa: BLE001  # a user's attack may raise anything
-        return f"its refusal cannot be asked: {one_line(error)[:300]}"
+        with foreign(SystemExit):
+            return attack.refusal(example)
+    except ForeignError as error:
+        return f"its refusal cannot be asked: {str(error)[:300]}"

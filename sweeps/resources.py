@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from leakbench.bench.attacks import Attack, Case, Resources, Spec
-from leakbench.bench.attacks.batched import GRAIN, is_out_of_memory
+from leakbench.bench.attacks.batched import GRAIN, OUT_OF_MEMORY, is_out_of_memory
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.trial import Trial, victim_of
 from leakbench.core.errors import UserError
@@ -50,7 +50,7 @@ def choose(
     cases = examples((kind.example for kind in todo.kinds), data_root)
     try:
         each = max((attack.bytes_per_slot(case, kind) for attack, case in cases), default=0)
-    except Exception as error:
+    except OUT_OF_MEMORY as error:
         if not is_out_of_memory(error):
             raise
         text = f"{todo.sweep.file}: expected memory for batches of {GRAIN} trials, found too little"

@@ -6,7 +6,8 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
-from leakbench.bench.trial import Conditions, Trial, Watcher, run_trials
+from leakbench.bench.execution import Conditions, Watcher, run_trials
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import uninterrupted
 from leakbench.sweeps.executors.base import Executor

@@ -13,11 +13,11 @@ from leakbench.bench.attacks import ATTACKS, SUITES, Attack
 from leakbench.bench.datasets import DATASETS, Dataset
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, Protocol
-from leakbench.bench.training import RECIPES, Examples, Recipe
-from leakbench.bench.verdicts import SCALES, Scale
+from leakbench.bench.training import Examples, Recipe
+from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import Configured, SettingError, setting_types
 from leakbench.core.errors import UserError
-from leakbench.core.registry import Registry, unknown_text
+from leakbench.core.registry import Registry, make, unknown_text
 from leakbench.core.user_files import USER_CLASS
 from leakbench.defenses import DEFENSES, Defense, NoDefense, Point
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
@@ -334,7 +334,7 @@ class _Reader:
         checkpoints = content.get("checkpoints", [])
         epochs = checkpoints and self.whole_numbers("training.checkpoints", checkpoints)
         try:
-            recipe = RECIPES.build(Recipe.name, settings)
+            recipe = make(Recipe, settings)
         except SettingError as error:
             for setting, text in error.problems:
                 self.report(f"training.{setting}", text)
@@ -350,7 +350,7 @@ class _Reader:
             self.report("verdicts", f"expected the keys leak, artifacts, got {_shown(content)}")
             return Scale()
         try:
-            return SCALES.build(Scale.name, {str(key): value for key, value in content.items()})
+            return make(Scale, {str(key): value for key, value in content.items()})
         except SettingError as error:
             for setting, text in error.problems:
                 self.report(f"verdicts.{setting}", text)

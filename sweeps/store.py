@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import torch
 
 from leakbench.bench.attacks import Status
-from leakbench.bench.training import Trained
+from leakbench.bench.training_row import Trained
 from leakbench.bench.verdicts import Scale
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.sweeps.indices import Indices

@@ -16,10 +16,13 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.hardware import hardware_of
+from leakbench.bench.lock_step import train_together, width
 from leakbench.bench.models import Model
-from leakbench.bench.training import Examples, Trained, Training, train_together, training_failure, width
+from leakbench.bench.training import Examples, Training
+from leakbench.bench.training_row import Trained, training_failure
 from leakbench.core.configured import SettingError
-from leakbench.core.errors import StoppedError, UserError, one_line
+from leakbench.core.errors import StoppedError, UserError
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.interrupts import uninterrupted
 from leakbench.core.process import prepare_worker
 from leakbench.core.words import in_words
@@ -116,9 +119,10 @@ def _model_problems(model: Model, course: Course, data_root: Path) -> Iterator[s
         NoDefense(),
     )
     try:
-        (trained,) = train_together([step], data_root)
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything
-        yield f"expected a model that torch.func can train, got {one_line(error)[:300]}"
+        with foreign(SystemExit):
+            (trained,) = train_together([step], data_root)
+    except ForeignError as error:
+        yield f"expected a model that torch.func can train, got {str(error)[:300]}"
     else:
         if trained.row.status != Status.CONVERGED:
             yield f"expected a model that can be trained, got at its first step: {trained.row.reason}"
@@ -203,9 +207,10 @@ def _train(group: Group, data_root: Path, device: str, keep: Collection[int]) ->
     """At a worker."""
     prepare_worker()
     try:
-        return train_together(group, data_root, device, keep)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
-        return [training_failure(training, one_line(error), device) for training in group]
+        with foreign():
+            return train_together(group, data_root, device, keep)
+    except ForeignError as error:
+        return [training_failure(training, str(error), device) for training in group]
 
 
 def _outcome(trained: Trained) -> str:

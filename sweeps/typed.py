@@ -34,7 +34,9 @@ def merge(file: Path | None, typed: Typed) -> dict[str, Any]:
     Raises:
         UserError: with a line for everything that has to be changed.
     """
-    content = {"defenses": ["none"], "suite": SUITE} if file is None else read_content(file, typed.quick)
+    content: dict[str, Any] = (
+        {"defenses": ["none"], "suite": SUITE} if file is None else read_content(file, typed.quick)
+    )
     content.pop("quick", None)
     problems: list[str] = []
     for key, names in typed.lists.items():

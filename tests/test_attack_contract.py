@@ -12,8 +12,9 @@ import torch
 from leakbench.bench.attacks import ATTACKS, Attack, Found, Resources, Spec, Status
 from leakbench.bench.attacks.base import Case
 from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.models import MODELS
-from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.trial import Trial
 from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, ContractError

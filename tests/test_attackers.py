@@ -13,9 +13,10 @@ from leakbench.bench.attacks import ATTACKS, Case, Resources, Spec, Status
 from leakbench.bench.attacks.batched import Batch
 from leakbench.bench.attacks.regularised import EVERY
 from leakbench.bench.attacks.runs import Feed
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient, trained_parameters
 from leakbench.bench.posterior import total_variation
-from leakbench.bench.trial import Conditions, prepare, run_trials, victim_of
+from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.errors import UserError
 from leakbench.defenses import Account
 from leakbench.sweeps.checks import load_sweep

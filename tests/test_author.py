@@ -257,7 +257,7 @@ def test_our_own_attacks_pass(capsys, attack):
         (None, "mine.py", "no file 'mine.py' (looked in {here})"),
         ("import nothing_there", "mine.py", "mine.py: could not be imported: ModuleNotFoundError"),
         ("def broken(:", "mine.py", "mine.py: could not be imported: SyntaxError"),
-        ("x = 1", "mine.py", "mine.py: expected a subclass of Defense or Attack, found none"),
+        ("x = 1", "mine.py", "mine.py: expected a subclass of Defense, Attack, Dataset, Model or Protocol"),
         ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
         (
             "class Mine: pass", "mine.py:Mine",

@@ -10,9 +10,9 @@ from leakbench.bench.attacks.batched import Batch
 from leakbench.bench.attacks.dlg import DLG
 from leakbench.bench.attacks.runs import Feed
 from leakbench.bench.datasets import DATASETS
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.models import MODELS
-from leakbench.bench.trial import Conditions, run_trials
 
 pytestmark = pytest.mark.numeric
 

@@ -7,7 +7,8 @@ strong pruning do.
 import pytest
 
 from leakbench.bench.attacks import Resources
-from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import Trial
 
 pytestmark = pytest.mark.numeric
 

@@ -109,6 +109,32 @@ def test_a_folder_imports_only_itself_and_those_below(floor):
         assert {".".join(name.split(".")[:2]) for name in ours} <= allowed, file
 
 
+CATCH_ALL = {
+    "core/foreign.py",  # the helper for foreign code
+    "bench/execution.py",  # the boundary of a trial: an error becomes a row
+    "sweeps/executors/worker.py",  # the boundary of a process: the runner has to hear of it
+}
+
+
+def caught(file):
+    """The names of what a file's handlers catch and keep, `everything` where a handler names nothing."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
+            kinds = ast.walk(node.type) if node.type else [ast.Name("everything")]
+            yield from (each.id for each in kinds if isinstance(each, ast.Name))
+
+
+def test_any_exception_is_caught_in_a_few_places_only():
+    """Foreign code, which may raise anything, runs in `foreign`."""
+    found = {
+        str(file.relative_to(ROOT))
+        for floor in FLOORS
+        for file in (ROOT / floor).rglob("*.py")
+        if {"Exception", "BaseException", "everything"} & set(caught(file))
+    }
+    assert found == CATCH_ALL
+
+
 def test_every_public_name_is_there():
     assert {"Attack", "Dataset", "Defense", "Found", "Model", "Protocol", "run"} <= set(leakbench.__all__)
     assert all(hasattr(leakbench, name) for name in leakbench.__all__)

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from leakbench.bench.attacks import Resources
-from leakbench.bench.trial import Conditions, run_trials
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from leakbench.bench.attacks import ATTACKS, Resources
 from leakbench.bench.attacks.optimised import Optimised
 from leakbench.bench.datasets import DATASETS
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.models import MODELS
-from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.trial import Trial
 from leakbench.core.configured import setting_types
 from leakbench.core.errors import UserError
 from leakbench.defenses import DEFENSES
@@ -112,7 +113,7 @@ def _each_question_once():
 
     with pytest.MonkeyPatch.context() as patch:
         remember(checks, "model_problems", of_model)
-        remember(Optimised, "bytes_per_slot", lambda attack, case: (str(attack), str(case.model)))
+        remember(Optimised, "bytes_per_slot", lambda attack, case, kind: (str(attack), str(case.model), kind))
         yield
 
 

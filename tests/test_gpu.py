@@ -9,9 +9,10 @@ from running import inside, stored
 
 from leakbench.bench.attacks import Resources
 from leakbench.bench.datasets import DATASETS
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import MODELS
-from leakbench.bench.training import Examples, Recipe, Training, train_together
-from leakbench.bench.trial import Conditions, run_trials
+from leakbench.bench.training import Examples, Recipe, Training
 from leakbench.core.process import prepare_worker
 from leakbench.defenses import DEFENSES
 

@@ -29,12 +29,21 @@ ATTACK = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from leakbench import Attack, Found
+from leakbench import Attack, Dataset, Found, Images, Protocol
 
 @dataclass(frozen=True)
 class Grey(Attack):
     def invert(self, case):
         return Found(torch.full(case.spec.batch_shape, 0.5))
+
+@dataclass(frozen=True)
+class Pairs(Protocol):
+    batch_size: int = 2
+
+@dataclass(frozen=True)
+class Greys(Dataset):
+    def open(self, data_root):
+        return Images((1, 28, 28), 2, 10, lambda index: (torch.full((1, 28, 28), 0.1 * index), index % 2))
 
 class Linear(nn.Sequential):
     def __init__(self):
@@ -75,16 +84,23 @@ def test_a_defense_of_an_installed_package_is_known_by_its_name(package):
     assert outcome(package, code) == "halve(factor=0.25) 64 {'factor': 0.25}"
 
 
-def test_attacks_data_sets_and_models_are_found_likewise(package, write):
+def test_every_other_kind_is_found_likewise(package, write):
     write("pictures.py", ATTACK)
     write(
         "pictures-1.0.dist-info/entry_points.txt",
-        "[leakbench.attacks]\ngrey = pictures:Grey\n[leakbench.models]\nlinear = pictures:Linear\n",
+        "[leakbench.attacks]\ngrey = pictures:Grey\n[leakbench.models]\nlinear = pictures:Linear\n"
+        "[leakbench.datasets]\ngreys = pictures:Greys\n[leakbench.protocols]\npairs = pictures:Pairs\n",
     )
     write("pictures-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: pictures\nVersion: 1.0\n")
     code = "from leakbench.bench.attacks import ATTACKS\nfrom leakbench.bench.models import MODELS\n"
     code += "print(ATTACKS.parse('grey'), MODELS.parse('linear'), 'grey' in DEFENSES.known())"
     assert outcome(package, code) == "grey linear False"
+    code = "from leakbench.bench.datasets import DATASETS\nfrom leakbench.bench.protocols import PROTOCOLS\n"
+    code += "print(DATASETS.parse('greys'), PROTOCOLS.parse('pairs(rounds=3)').batch_size)"
+    assert outcome(package, code) == "greys 2"
+    code = "from leakbench.sweeps.conformance import plugins_in\n"
+    code += "print(*(each for name in ('grey', 'linear', 'greys', 'pairs') for each in plugins_in(name)))"
+    assert outcome(package, code) == "grey linear greys pairs"
 
 
 def test_a_name_of_our_own_stays_ours(package):

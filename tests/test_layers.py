@@ -7,8 +7,10 @@ from running import inside
 import leakbench
 from leakbench.bench.attacks import Resources
 from leakbench.bench.chain import chain_of
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import distance_by_layer, match_loss, shared_gradient
-from leakbench.bench.trial import Conditions, input_errors, prepare, run_trials
+from leakbench.bench.row import input_errors
+from leakbench.bench.trial import prepare
 from leakbench.reports.layers import draw_distances, draw_input_errors
 from leakbench.reports.summary import kept_starts
 from leakbench.sweeps.records import stored_trace, to_record

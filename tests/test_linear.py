@@ -8,9 +8,9 @@ from torch import nn
 from leakbench.bench.attacks import Case, Resources, Spec, Status
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.null_vectors import separate
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.rank_one import rank_one
-from leakbench.bench.trial import Conditions, run_trials
 from leakbench.defenses import Account
 
 RELU = "mlp(activation=relu, weights=default)"

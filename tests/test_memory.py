@@ -13,7 +13,8 @@ import torch
 from leakbench.bench.attacks import Resources, batched
 from leakbench.bench.attacks.batched import Batch
 from leakbench.bench.attacks.runs import Feed
-from leakbench.bench.trial import Conditions, prepare, run_trials
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import prepare
 
 ROOT = Path(__file__).parent.parent
 DEEP = """
@@ -88,7 +89,8 @@ import resource, sys
 from pathlib import Path
 import torch
 from leakbench.bench.attacks import Resources
-from leakbench.bench.trial import Conditions, Trial, run_trials
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import Trial
 
 torch.set_num_threads(1)
 def run(slots):

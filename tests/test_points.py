@@ -9,8 +9,9 @@ from test_training import by_plain_sgd, training
 from torch.nn import functional
 
 from leakbench.bench.attacks import Resources
-from leakbench.bench.training import train_together
-from leakbench.bench.trial import Conditions, prepare, run_trials, victim_of
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.lock_step import train_together
+from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, Point
 

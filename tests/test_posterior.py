@@ -10,9 +10,11 @@ import torch
 from made_up import table
 
 from leakbench.bench.attacks import Found
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
-from leakbench.bench.trial import Conditions, posterior_of, prepare, run_trials
+from leakbench.bench.row import posterior_of
+from leakbench.bench.trial import prepare
 from leakbench.bench.verdicts import Scale
 from leakbench.defenses import DEFENSES, Account
 from leakbench.reports.flags import Flag, flags

@@ -9,7 +9,7 @@ from running import inside
 
 from leakbench.bench.attacks import Resources
 from leakbench.bench.attacks.linear import Linear
-from leakbench.bench.trial import Conditions, run_trials
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
 from leakbench.core.words import in_words
 from leakbench.sweeps import progress

@@ -14,8 +14,9 @@ from leakbench.bench.attacks.adaptive import Adaptive
 from leakbench.bench.attacks.hybrid import Hybrid
 from leakbench.bench.attacks.recursive import Recursive
 from leakbench.bench.equations import Equations
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
-from leakbench.bench.trial import Conditions, prepare, run_trials
+from leakbench.bench.trial import prepare
 from leakbench.core.configured import SettingError
 from leakbench.defenses import Account
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from leakbench.bench.trial import Conditions, run_trials
+from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from leakbench.bench.trial import Result, Row, Trace
+from leakbench.bench.row import Result, Row
+from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.reports.tables import read_csv, write_csv
 from leakbench.sweeps import store as module

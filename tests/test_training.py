@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from leakbench import commands
 from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.lock_step import WIDTH, train_together
 from leakbench.bench.models import MODELS
-from leakbench.bench.training import WIDTH, Examples, Recipe, Training, train_together
+from leakbench.bench.training import Examples, Recipe, Training
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES

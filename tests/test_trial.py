@@ -12,10 +12,12 @@ from PIL import Image
 
 from leakbench.bench.attacks import Resources
 from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.execution import Conditions, Watcher, run_trials
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.metrics import ssim
 from leakbench.bench.models import MODELS
-from leakbench.bench.trial import MEASURED, Conditions, Row, Trial, Watcher, run_trials, victim_of
+from leakbench.bench.row import MEASURED, Row
+from leakbench.bench.trial import Trial, victim_of
 
 pytestmark = pytest.mark.numeric
 
@@ -287,7 +289,7 @@ def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
     def fail(*_):
         raise ArithmeticError("no score")
 
-    monkeypatch.setattr("leakbench.bench.trial.score", fail)
+    monkeypatch.setattr("leakbench.bench.execution.score", fail)
     results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=2))))
     assert {result.row.index for result in results} == {0, 1}
     assert {result.row.reason for result in results} == {"ArithmeticError: no score"}

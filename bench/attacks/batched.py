@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("leakbench")
 GRAIN = 8  # slots: no batch is made narrower than this
+OUT_OF_MEMORY = (RuntimeError, MemoryError)  # what may be it: PyTorch's errors are RuntimeErrors
 Answers = Iterator[tuple[int, Found | NotApplicableError]]
 
 
@@ -34,7 +35,7 @@ def run(attack: "Optimised", cases: Iterator[Case], observe: Observer, resources
     while True:
         try:
             yield from _run(attack, feed, observe, resources)
-        except Exception as error:
+        except OUT_OF_MEMORY as error:
             if not is_out_of_memory(error) or resources.slots == 1:
                 raise
         else:

@@ -21,6 +21,7 @@ from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.operations import Replayed, record
 from leakbench.bench.sums import sum_rules
 from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 
 if TYPE_CHECKING:
     from leakbench.bench.attacks.optimised import Candidate, Optimised
@@ -123,10 +124,11 @@ class BatchClosure:
     def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate:
         compiled: Evaluate = torch.compile(plain, dynamic=False)
         try:
-            compiled(x, *held)
-        except Exception as error:  # noqa: BLE001  # no compiler, no headers, an operator it cannot do
+            with foreign(SystemExit):  # no compiler, no headers, an operator it cannot do
+                compiled(x, *held)
+        except ForeignError as error:
             self.compiled = False
-            log.warning("torch.compile does not work here, going on without: %s", one_line(error))
+            log.warning("torch.compile does not work here, going on without: %s", error)
             return plain
         return compiled
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from leakbench.bench.datasets.base import Dataset, Images, to_image
 from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 from leakbench.core.configured import SettingError
-from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,17 @@ class Standard(Dataset):
     def open(self, data_root: Path) -> Images:
         """See `Dataset.open`."""
         try:
-            construct = getattr(torchvision_datasets(), self.torchvision_class)
-            pairs = construct(**self.torchvision_arguments(data_root))
-        except Exception as error:  # torchvision raises anything for files it cannot read
+            with foreign(SystemExit):  # torchvision raises anything for files it cannot read
+                construct = getattr(torchvision_datasets(), self.torchvision_class)
+                pairs = construct(**self.torchvision_arguments(data_root))
+        except ForeignError as error:
             raise SettingError([("", self._unavailable(data_root, error))]) from error
         return Images(self.shape, self.classes, len(pairs), reader(pairs))
 
-    def _unavailable(self, data_root: Path, error: Exception) -> str:
+    def _unavailable(self, data_root: Path, error: ForeignError) -> str:
         what = "could not be downloaded" if self.download else "not found"
-        if not str(error).startswith("Dataset not found"):
-            what += f" ({one_line(error)[:200]})"
+        if not str(error.cause).startswith("Dataset not found"):
+            what += f" ({str(error)[:200]})"
         hint = "" if self.download else ", or set `download: true`"
         return (
             f"{self.name}: {what}: expected {self.place} under the data root {str(data_root)!r};"

@@ -42,8 +42,14 @@ class UserModel(Model):
 class ModelRegistry(Registry[Model]):
     """The registry of models, which takes any `torch.nn.Module` from a user's file."""
 
+    def takes(self, cls: type) -> bool:
+        """See `Registry.takes`."""
+        return issubclass(cls, (Model, nn.Module))
+
     def adopt(self, name: str, cls: type, file: Path) -> type[Model]:
-        """A dataclass whose settings are the arguments of the user's constructor."""
+        """A dataclass whose settings are the arguments of the user's constructor, unless it is a Model."""
+        if issubclass(cls, Model):
+            return super().adopt(name, cls, file)
         if not issubclass(cls, nn.Module):
             text = f"{name}: expected a subclass of torch.nn.Module, got {cls.__mro__[1].__name__}"
             raise SettingError([("", text)])

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
+from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import Trial, Watcher
+from leakbench.bench.trial import Trial
 from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.records import Record

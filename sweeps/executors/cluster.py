@@ -8,9 +8,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
+from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import Trial, Watcher, failure, group_of
+from leakbench.bench.row import failure
+from leakbench.bench.trial import Trial, group_of
 from leakbench.core.errors import StoppedError, UserError, one_line
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
 from leakbench.sweeps.executors.devices import find_devices
@@ -119,16 +122,17 @@ class Dask:
         from distributed import KilledWorker
 
         try:
-            answers = future.result()
+            with foreign(KilledWorker, SystemExit):  # it raises what was raised there
+                answers = future.result()
         except KilledWorker:
             guilty = bundles.give_back(bundle)
             if guilty:
                 yield self._failed(guilty, "workers died again and again while running this trial"), guilty
             return
-        except Exception as error:
+        except ForeignError as error:
             if future.status == "cancelled":
                 raise self._gone() from error
-            text = f"a worker failed: {one_line(error)}; what is finished is stored"
+            text = f"a worker failed: {error}; what is finished is stored"
             raise StoppedError(f"{text}: the same command runs the rest") from error
         except CancelledError as error:
             raise self._gone() from error
@@ -160,12 +164,13 @@ class Dask:
     def _ask(self, question: Callable[..., Any], *about: Any) -> dict[str, Any]:
         """{address of a worker: its answer}."""
         try:
-            answers: dict[str, Any] = self.client.run(question, *about)
+            with foreign(OSError, SystemExit):  # likewise
+                answers: dict[str, Any] = self.client.run(question, *about)
         except OSError as error:
             raise self._gone() from error
-        except Exception as error:  # of whatever kind it was there
+        except ForeignError as error:
             text = f"--scheduler {self.address}: expected workers that can run leakbench"
-            raise UserError(f"{text}, got {one_line(error)}; install it where they run") from error
+            raise UserError(f"{text}, got {error}; install it where they run") from error
         return answers
 
     def _check_versions(self) -> None:

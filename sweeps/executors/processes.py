@@ -14,7 +14,8 @@ from joblib.externals.loky.backend.context import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import Trial, failure
+from leakbench.bench.row import failure
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import start_quietly, uninterrupted
 from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work

@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from leakbench.bench.trial import Trial, Watcher
+from leakbench.bench.execution import Watcher
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import one_line
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.base import Work
 
@@ -36,10 +38,11 @@ class Refusal(NamedTuple):
 def make_trial(key: str, names: dict[str, Any]) -> Trial | Refusal:
     """The trial of these names, if it is still the one of that key."""
     try:
-        trial = Trial.from_names(names)
-        changed = trial.key != key
-    except Exception as error:  # noqa: BLE001  # a user's file may do anything on import
-        return Refusal(key, one_line(error))
+        with foreign(SystemExit):
+            trial = Trial.from_names(names)
+            changed = trial.key != key
+    except ForeignError as error:
+        return Refusal(key, str(error))
     return Refusal(key, "a file that it names was changed while the sweep ran") if changed else trial
 
 
@@ -66,7 +69,7 @@ def _work_off(work: Work, device: str, runner: Connection, watcher: Watcher) -> 
             runner.send(("done", record))
     except (EOFError, ConnectionError):
         raise
-    except Exception as error:  # noqa: BLE001  # what trials throw are rows: this is another error
+    except Exception as error:  # noqa: BLE001  # no trial's, those are rows: the runner has to hear of it
         runner.send(("failed", one_line(error)))
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()  # before the next run it is asked how much is free

@@ -9,7 +9,7 @@ import torch
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Found, Resources
 from leakbench.bench.trial import Trial, prepare
-from leakbench.sweeps.conformance import Attempt, Finding, read_back, tried
+from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
 STEPS = 3  # of an attack that iterates: enough to see what it gives back
 PLAIN = {"dataset": "mnist-sample", "index": 0, "model": "mlp(hidden=[32])", "model_seed": 0, "start": 0}
@@ -27,8 +27,8 @@ def findings(attack: Attack) -> Iterator[Finding]:
     return tried(attack, _attempts(attack))
 
 
-def _attempts(attack: Attack) -> Iterator[tuple[str, Attempt]]:
-    yield "settings that make a name, and a name that makes the settings", partial(read_back, attack, ATTACKS)
+def _attempts(attack: Attack) -> Attempts:
+    yield SETTINGS, partial(read_back, attack, ATTACKS)
     short = attack.with_budget(STEPS)
     for what, names in VICTIMS.items():
         yield f"the gradient of {what}", partial(_attacked, short, names)

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from leakbench.bench.attackable import model_problems
 from leakbench.bench.datasets import DATASETS, Images, open_dataset
 from leakbench.bench.models import MODELS
 from leakbench.bench.victim import Victim, find_victim, with_layers
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES, Defense, Gradients, Point
-from leakbench.sweeps.account_conformance import account_problem
-from leakbench.sweeps.checks import defense_problems, model_problems
-from leakbench.sweeps.conformance import Attempt, Finding, read_back, tried
+from leakbench.sweeps.checks import defense_problems
+from leakbench.sweeps.conformance.accounts import account_problem
+from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
 ENTRIES = 1_000_000  # of the gradient that the time is taken with
 MEGABYTE = 1_000_000
@@ -35,8 +36,8 @@ def seconds_a_megabyte(defense: Defense) -> float:
     return min(times) * MEGABYTE / gradients["gradient"].nbytes
 
 
-def _attempts(defense: Defense) -> Iterator[tuple[str, Attempt]]:
-    yield "settings that make a name, and a name that makes the settings", partial(_described, defense)
+def _attempts(defense: Defense) -> Attempts:
+    yield SETTINGS, partial(_described, defense)
     for what, gradients in _gradients():
         yield what, partial(_shared, defense, gradients)
     yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)

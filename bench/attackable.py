@@ -1,0 +1,137 @@
+"""Whether a network can be attacked through its gradients: it is tried, before any attack starts."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from leakbench.bench.attacks import Case, Spec, Start
+from leakbench.bench.attacks.closure import BatchClosure
+from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.datasets import Images
+from leakbench.bench.gradients import match_loss, match_loss_slope, shared_gradient, trained_parameters
+from leakbench.core.configured import SettingError
+from leakbench.core.foreign import ForeignError, foreign
+from leakbench.core.randomness import generator_for
+
+STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
+
+
+WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
+
+
+LONGEST = 300  # characters of what a user's model raised
+
+
+def model_problems(
+    build: Callable[[], nn.Module], images: Images, batch: Tensor, labels: Tensor, batched: bool
+) -> Iterator[str]:
+    """Why a network cannot be attacked through its gradients of such a batch of images."""
+    try:
+        with foreign(SettingError, SystemExit):
+            network = build()
+            scores = deepcopy(network)(batch)  # a model may keep what passed through it
+    except SettingError as error:
+        yield error.problems[0][1]
+        return
+    except ForeignError as error:
+        size = "x".join(map(str, images.shape))
+        yield f"expected to take an image of {size}, got {str(error)[:LONGEST]}"
+        return
+    if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        yield f"expected class scores of shape ({len(batch)}, {images.classes}), got {got}"
+        return
+    if not scores.isfinite().all():
+        yield "expected finite class scores, got NaN or infinity"
+        return
+    found = list(differentiation_problems(network, images, batch, labels))
+    yield from found
+    if batched and not found:
+        yield from batch_problems(network, images, batch, labels)
+
+
+def differentiation_problems(
+    network: nn.Module, images: Images, batch: Tensor, labels: Tensor
+) -> Iterator[str]:
+    """Why the match loss has no gradient in the dummy image, or not the right one."""
+    if not trained_parameters(network):
+        yield "expected parameters that require a gradient, got none"
+        return
+    try:
+        with foreign(SystemExit):
+            off = slope_error(network, images, batch, labels, torch.float64)
+    except ForeignError:  # it may be made for float32
+        try:
+            with foreign(SystemExit):
+                off = slope_error(network, images, batch, labels, torch.float32)
+        except ForeignError as error:
+            yield f"expected a model that can be differentiated twice, got {str(error)[:LONGEST]}"
+            return
+    if off is None:
+        yield "expected a model that can be differentiated twice, got a second derivative of zero"
+    elif not off <= WORST_SLOPE_ERROR:
+        text = "expected a model that can be differentiated twice, got a gradient of the match loss that is"
+        yield f"{text} {off:.1%} off its finite difference"
+
+
+def slope_error(
+    network: nn.Module, images: Images, batch: Tensor, labels: Tensor, dtype: torch.dtype
+) -> float | None:
+    """How far the gradient of the match loss is off its finite difference; None where it is zero.
+
+    A layer that is differentiable only once is dropped by autograd without an error: that shows
+    here. In float32 differences are too coarse, and only that the gradient exists is found out.
+    What rounding may add to a difference does not count: the slope of a deep sigmoid network can be
+    smaller than that, and then nothing can be said.
+    """
+    copy = deepcopy(network).to(dtype)
+    shared = shared_gradient(copy, batch.to(dtype), labels)
+    start = Start.draw(Spec(images.shape, images.classes, len(batch)), "check")
+
+    def loss_at(dummy: Tensor) -> Tensor:
+        return match_loss(copy, shared, dummy, start.label_logits.to(dtype), create_graph=True)
+
+    dummy = start.images.to(dtype).requires_grad_()
+    loss = loss_at(dummy)
+    (slope,) = torch.autograd.grad(loss, [dummy])
+    steepness = float(slope.norm())
+    if steepness == 0:
+        return None
+    if dtype == torch.float32:
+        return 0.0
+    rounding = torch.finfo(dtype).eps * float(loss.detach()) / STRIDE
+    ways = (torch.randn(batch.shape, generator=generator_for("check", n)).to(dtype) for n in range(3))
+    errors = (_finite_difference(loss_at, dummy.detach(), way) - float((slope * way).sum()) for way in ways)
+    return max(max(abs(error) - rounding, 0.0) / steepness for error in errors)
+
+
+def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Tensor) -> Iterator[str]:
+    """Why the batched engine cannot take the network, though one at a time it can be attacked."""
+    spec = Spec(images.shape, images.classes, len(batch))
+    start = Start.draw(spec, "check")
+    case = Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec, start=start)
+    hint = "or set `engine: reference` on the attack"
+    try:
+        with foreign(SystemExit):
+            attack = DLG()
+            (candidate,) = attack.candidates(case)
+            closure = BatchClosure(attack, case, candidate, slots=2, device=torch.device("cpu"))
+            (loss, _), (gradient, _) = closure(candidate.variable.repeat(2, 1))
+    except ForeignError as error:
+        yield f"expected a model that torch.func can run in a batch, got {str(error)[:LONGEST]}; {hint}"
+        return
+    alone, slope = match_loss_slope(network, case.shared, start.images, start.label_logits)
+    text = "expected a model that gives the same in a batch, got a match loss"
+    if not torch.allclose(loss, alone, rtol=1e-3):
+        yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"
+    elif not (gradient - slope).norm() <= WORST_SLOPE_ERROR * slope.norm():
+        off = float((gradient - slope).norm() / slope.norm())
+        yield f"{text} whose gradient is {off:.1%} off what it is alone; {hint}"
+
+
+def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:
+    """The slope of `function` along `way`, by central differences."""
+    ahead, behind = (float(function(at + sign * STRIDE * way).detach()) for sign in (1, -1))
+    return (ahead - behind) / (2 * STRIDE)

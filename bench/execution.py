@@ -1,0 +1,205 @@
+"""The execution of trials: a victim shares, an attack inverts, and what it found is scored."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.attacks import Case, Found, Knows, NotApplicableError, Resources
+from leakbench.bench.gradients import distance_by_layer
+from leakbench.bench.hardware import hardware_of
+from leakbench.bench.metrics import match, matched_mse, score
+from leakbench.bench.row import (
+    Result,
+    costs,
+    failure,
+    input_errors,
+    label_columns,
+    make_row,
+    match_loss_of,
+    posterior_of,
+)
+from leakbench.bench.trace import Trace
+from leakbench.bench.trial import Trial, group_of, prepare
+from leakbench.core.errors import one_line
+from leakbench.defenses import Account, ContractError
+
+SECONDS_BETWEEN_NEWS = 0.5  # of steps taken
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What trials run under, besides what decides their results."""
+
+    resources: Resources = field(default_factory=Resources)
+    data_root: Path = Path("data")
+    snapshot_every: int = 0  # outer steps between two pictures kept of a trial; 0 keeps none
+
+
+def _ignore(_news: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Told how trials get on while they run."""
+
+    preparing: Callable[[Trial | None], None] = _ignore  # what is a trial's alone begins; None: it is over
+    moved: Callable[[int], None] = _ignore  # outer steps taken; those a trial did not need count as taken
+
+
+def run_trials(
+    trials: Iterable[Trial],
+    conditions: Conditions,
+    watcher: Watcher = Watcher(),  # frozen
+) -> Iterator[Result]:
+    """Run trials, taken one by one as there is room, and yield each result as it comes.
+
+    Whatever goes wrong in a trial becomes its row.
+
+    Args:
+        trials: those that share a batch after one another.
+        conditions: what they run under.
+        watcher: told what happens on the way.
+    """
+    for _, group in groupby(trials, key=group_of):
+        yield from _Group(conditions, watcher).run(group)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial under attack, and what the attacker does not know of it."""
+
+    trial: Trial
+    case: Case
+    trace: Trace
+    labels: Tensor  # (N,)
+    account: Account | None  # of its defense, whether the attacker is told it or not
+    costs: dict[str, float | None]  # columns of its row
+
+
+class _Group:
+    """The trials that share a batch, and what is known of each while it runs."""
+
+    def __init__(self, conditions: Conditions, watcher: Watcher):
+        self.conditions = conditions
+        self.watcher = watcher
+        self.steps, self.told = 0, time.monotonic()  # outer steps that the watcher was not told of yet
+        self.running: dict[int, _Running] = {}  # by number
+        self.failed: list[Result] = []
+
+    def run(self, group: Iterator[Trial]) -> Iterator[Result]:
+        cases = self._cases(group)
+        for case in cases:  # more than once only where a batch failed as a whole
+            attack = self.running[case.number].trial.attack
+            try:
+                answers = attack.run(chain([case], cases), self.observe, self.conditions.resources)
+                for number, found in answers:
+                    yield self._answer(number, found)
+                    yield from self._failures()
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
+                for each in self.running.values():
+                    self.failed.append(self._failure(each.trial, error, len(each.trace.image_mse) - 1))
+                self.running.clear()
+            yield from self._failures()
+        yield from self._failures()
+        self._tell()
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        if time.monotonic() - self.told >= SECONDS_BETWEEN_NEWS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.watcher.moved(self.steps)
+        self.steps, self.told = 0, time.monotonic()
+
+    def _cases(self, group: Iterator[Trial]) -> Iterator[Case]:
+        for number, trial in enumerate(group):
+            self.watcher.preparing(trial)
+            try:
+                case, victim, exposed = prepare(trial, number, self.conditions.data_root)
+                self.running[number] = _Running(
+                    trial, case, Trace(victim.batch), victim.labels, exposed.account, costs(exposed)
+                )
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
+                self.failed.append(self._failure(trial, error))
+            self.watcher.preparing(None)
+            if number in self.running:
+                yield case
+
+    def observe(
+        self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
+    ) -> None:
+        """See `Observer`."""
+        traces = [self.running[number].trace for number in numbers]
+        self._count(sum(step > 0 for step in steps))
+        seen = images.cpu()
+        truths = torch.stack([trace.truth for trace in traces])
+        errors = matched_mse(seen, truths)
+        logits = labels.cpu() if labels is not None else [None] * len(numbers)
+        for number, step, image, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
+            trace, case = self.running[number].trace, self.running[number].case
+            if step == 0:  # once more where an attack had to start again
+                trace.image_mse.clear()
+                trace.snapshots.clear()
+                trace.distances.clear()
+            trace.image_mse.append(error)
+            if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
+                trace.snapshots[step] = image.clone()
+                if label is not None:
+                    trace.distances[step] = distance_by_layer(case.model, case.shared, image, label)
+
+    def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
+        each = self.running[number]
+        if isinstance(found, Exception):
+            result = self._failure(each.trial, found, len(each.trace.image_mse) - 1)
+        else:
+            result = self._finish(each, found)
+        del self.running[number]  # only now: a score that fails must not lose the trial
+        return result
+
+    def _finish(self, each: _Running, found: Found) -> Result:
+        trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
+        self._count(trial.attack.budget - found.iterations)
+        images, device = found.images.detach(), self.conditions.resources.device
+        order = match(images, trace.truth)
+        trace.objective = list(found.history)
+        trace.reconstruction = images[order]
+        if found.inputs:
+            trace.input_errors = input_errors(case.model, case.spec.shape, trace.truth, found.inputs)
+        trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
+        row = make_row(
+            trial,
+            device,
+            status=found.status.value,
+            reason=found.reason,
+            iterations=found.iterations,
+            match_loss=match_loss_of(case, found),
+            objective=found.objective,
+            finite=all(map(math.isfinite, found.history)),
+            **each.costs,
+            **asdict(score(trace.truth, trace.reconstruction)),
+            neg_log_posterior=posterior_of(case, each.account, found),
+            label_true=int(labels[0]),
+            **label_columns(found, order, labels),
+            classes=case.spec.classes,
+            threat="nothing" if case.account is None else Knows.DEFENSE.value,
+            hardware=hardware_of(device),
+            seconds=found.seconds,
+        )
+        return Result(row, trace)
+
+    def _failures(self) -> Iterator[Result]:
+        while self.failed:
+            yield self.failed.pop(0)
+
+    def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
+        self._count(trial.attack.budget - max(steps, 0))
+        return failure(trial, one_line(error), self.conditions.resources.device)

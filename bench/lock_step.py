@@ -1,0 +1,196 @@
+"""Trainings in lock step: models trained side by side with the gradients that their defenses let through.
+
+Federated SGD: at every step each client shares the gradient of its own examples, the defense
+changes each of them, and the server takes a step along their mean (McMahan et al. 2017, FedSGD).
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from leakbench.bench.attacks import Status
+from leakbench.bench.datasets import open_dataset
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.training import Training
+from leakbench.bench.training_row import Ending, Trained, Weights, training_row
+from leakbench.bench.victim import with_layers
+from leakbench.core.foreign import ForeignError, foreign
+from leakbench.core.randomness import generator_for, seed_for
+from leakbench.defenses import Defense, Gradients, Point
+
+WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
+
+
+EVALUATED = 500  # test images at once
+
+
+FINISHED: Ending = Status.CONVERGED, "trained to its end"
+
+
+def train_together(
+    trainings: Sequence[Training], data_root: Path, device: str = "cpu", keep: Collection[int] = ()
+) -> list[Trained]:
+    """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
+
+    All see the same examples in the same order, from the same weights; so a defense that changes
+    the model or the batch trains alone. A defense that raises ends its own training, as an error,
+    and no other.
+
+    Args:
+        trainings: that differ in nothing but their defense.
+        data_root: where data sets lie that do not come with the project.
+        device: where to compute.
+        keep: epochs after which the weights are kept, 0 for those at the beginning.
+    """
+    began = time.perf_counter()
+    run = _LockStep(trainings, data_root, device)
+    kept: list[dict[int, Weights]] = [{} for _ in trainings]
+    for epoch in range(trainings[0].recipe.epochs + 1):
+        if epoch:
+            run.epoch()
+        for slot, own in enumerate(kept):
+            if epoch in keep:
+                own[epoch] = {name: tensor.cpu().clone() for name, tensor in run.state(slot).items()}
+    accuracies = [run.accuracy(slot) for slot in range(len(trainings))]
+    seconds = (time.perf_counter() - began) / len(trainings)
+    rows = (
+        training_row(training, run.endings.get(slot, FINISHED), run.steps[slot], accuracy, seconds, device)
+        for slot, (training, accuracy) in enumerate(zip(trainings, accuracies, strict=True))
+    )
+    return [Trained(row, own) for row, own in zip(rows, kept, strict=True)]
+
+
+class _LockStep:
+    """Models, side by side in the first dimension of their weights, and what is left of their gradients."""
+
+    def __init__(self, trainings: Sequence[Training], data_root: Path, device: str):
+        first = trainings[0]
+        self.trainings, self.recipe, self.device = trainings, first.recipe, device
+        self.images, self.labels = (each.to(device) for each in first.train.read(data_root))
+        self.tests, self.answers = (each.to(device) for each in first.test.read(data_root))
+        source = open_dataset(first.train.dataset, data_root)
+        own = first.model.build(source.shape, source.classes, first.seed)
+        self.network = with_layers(first.defense, own, first.model.address, first.seed).to(device)
+        self.layers = [layer for layer in self.network.modules() if layer.training]  # of the defense
+        self.network.eval()
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        self.weights = {
+            name: tensor.detach().repeat(width(first.defense), *[1] * tensor.ndim)
+            for name, tensor in trained_parameters(self.network)
+        }
+        self.constants = {name: tensor.detach() for name, tensor in state.items() if name not in self.weights}
+        self.velocity = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        self.order = generator_for("order of examples", first.seed)
+        self.draws = [
+            generator_for("defense in training", each.defense.own_name, first.seed) for each in trainings
+        ]
+        self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
+        self.steps = [0] * len(trainings)
+        # clients all have the same weights; where layers draw, each draws its own
+        of_clients = vmap(grad(self._loss), (None, 0, 0), randomness="different")
+        self.gradients = vmap(of_clients, (0, None, None), randomness="different")
+
+    def epoch(self) -> None:
+        """Once through the examples; those that are too few for a step of all clients are left out."""
+        clients, size = self.recipe.clients, self.recipe.batch_size
+        order = torch.randperm(len(self.images), generator=self.order).to(self.device)
+        for chosen in order.split(clients * size):
+            if len(chosen) == clients * size and len(self.endings) < len(self.trainings):
+                images = self.images[chosen].unflatten(0, (clients, size))
+                self._step(images, self.labels[chosen].unflatten(0, (clients, size)))
+
+    def state(self, slot: int) -> Weights:
+        """A model's weights, as `torch.nn.Module.load_state_dict` takes them."""
+        return {**{name: weight[slot] for name, weight in self.weights.items()}, **self.constants}
+
+    def accuracy(self, slot: int) -> float:
+        """The share of test images whose highest score is that of their label."""
+        with torch.no_grad():
+            scores = [
+                functional_call(self.network, self.state(slot), (t,)) for t in self.tests.split(EVALUATED)
+            ]
+        return float((torch.cat(scores).argmax(1) == self.answers).double().mean())
+
+    def _loss(self, weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of one client's examples (N, C, H, W)."""
+        return functional.cross_entropy(
+            functional_call(self.network, {**weights, **self.constants}, (images,)), labels
+        )
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        """One of the optimiser, for every model, with examples (clients, N, C, H, W)."""
+        if Point.BATCH in self.trainings[0].defense.points():
+            try:
+                with foreign():
+                    images, labels = self._changed(images, labels)
+            except ForeignError as error:
+                self.endings[0] = Status.ERROR, str(error)
+                return
+        gradients = self._gradients(images, labels)
+        for slot, training in enumerate(self.trainings):
+            if slot not in self.endings:
+                own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
+                try:
+                    with foreign():
+                        shared = self._shared(training.defense, own, self.draws[slot])
+                except ForeignError as error:
+                    self.endings[slot] = _ending(own, error)
+                else:
+                    self._descend(slot, shared)
+
+    def _changed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What a defense of batches, which trains alone, makes of those of the clients."""
+        defense, draws = self.trainings[0].defense, self.draws[0]
+        each = [
+            defense.checked_batch(own.cpu(), answers.cpu(), draws)
+            for own, answers in zip(images, labels, strict=True)
+        ]
+        changed, answers = (torch.stack(part).to(self.device) for part in zip(*each, strict=True))
+        return changed, answers
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> Gradients:
+        """{name: (models, clients, *shape)}, with the layers that a defense added in training mode."""
+        if not self.layers:
+            return self.gradients(self.weights, images, labels)  # type: ignore[no-any-return]
+        first = self.trainings[0]
+        for layer in self.layers:
+            layer.training = True
+        with torch.random.fork_rng():
+            torch.manual_seed(
+                seed_for("layers in training", first.defense.own_name, first.seed, self.steps[0])
+            )
+            gradients = self.gradients(self.weights, images, labels)
+        self.network.eval()
+        return gradients  # type: ignore[no-any-return]
+
+    def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
+        """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}."""
+        each = [
+            defense({name: gradient[client] for name, gradient in gradients.items()}, draws)
+            for client in range(self.recipe.clients)
+        ]
+        return {name: torch.stack([one[name] for one in each]).mean(0) for name in gradients}
+
+    def _descend(self, slot: int, shared: Gradients) -> None:
+        self.steps[slot] += 1
+        for name, gradient in shared.items():
+            velocity = self.velocity[name][slot]
+            velocity.mul_(self.recipe.momentum).add_(gradient.to(self.device))
+            self.weights[name][slot].sub_(velocity, alpha=self.recipe.lr)
+
+
+def width(defense: Defense) -> int:
+    """How many trainings there is room for beside that of a defense, itself included."""
+    return 1 if defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
+
+
+def _ending(gradients: Gradients, error: ForeignError) -> Ending:
+    """Why a training ended: its own gradients, or else its defense."""
+    if all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
+        return Status.ERROR, str(error)
+    return Status.DIVERGED, "a gradient became NaN or infinite"

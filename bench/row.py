@@ -1,0 +1,154 @@
+"""The row of a trial: what is measured of its result, and the result itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leakbench.bench.attacks import Case, Found, Status
+from leakbench.bench.chain import chain_of
+from leakbench.bench.gradients import norm_of, plain_match_loss
+from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.trace import Trace
+from leakbench.bench.trial import Trial
+from leakbench.bench.victim import Exposed
+from leakbench.defenses import Account
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of every trial, whatever became of it. None where there was nothing to measure."""
+
+    key: str
+    dataset: str
+    index: int
+    model: str
+    model_seed: int
+    protocol: str
+    attack: str
+    defense: str
+    family: str
+    strength: float | None  # of the defense, within its family
+    start: int
+    status: str
+    reason: str
+    iterations: int | None  # outer steps
+    match_loss: float | None  # of the reconstruction, worked out here and not by the attack
+    objective: float | None  # what the attack minimised, as it says itself; of `dlg` the match loss
+    finite: bool | None  # whether the objective never became NaN or infinite
+    gradient_norm: float | None  # L2, of all parameters together, before the defense
+    shared_norm: float | None  # and after it
+    signal_to_noise: float | None  # |g|^2 / (entries x variance of the noise on each); None without noise
+    sent_bytes: int | None  # of the gradient, as the defense sends it
+    defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
+    mse: float | None  # these four: of several images the mean of each one's, matched by `match`
+    mse_raw: float | None
+    psnr: float | None  # dB, peak 1.0
+    ssim: float | None
+    ssim_least: float | None  # of the images that share a gradient
+    score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
+    neg_log_posterior: float | None  # what an attacker would choose among attacks by: the least is best
+    label_true: int | None  # these two: of the first image
+    label_recovered: int | None
+    label_correct: bool | None  # of all images
+    classes: int | None  # that the label is one of
+    threat: str | None  # what the attack was told besides: `defense`, or `nothing`
+    seconds: float  # the trial's share of its worker's time, attack only
+    device: str
+    hardware: str | None  # see `hardware_of`
+    torch_version: str
+
+
+MEASURED = (  # the columns that only a trial with a result fills
+    "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
+    "signal_to_noise", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
+    "score", "neg_log_posterior", "label_true", "label_recovered", "label_correct", "classes", "threat",
+    "hardware",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished trial."""
+
+    row: Row
+    trace: Trace | None  # None where the trial failed
+
+
+def make_row(trial: Trial, device: str, **measured: Any) -> Row:
+    """The row of a trial, with what was measured of it."""
+    return Row(
+        key=trial.key,
+        **trial.names(),
+        family=trial.defense.family or trial.defense.name,
+        strength=trial.defense.strength,
+        **measured,
+        device=device,
+        torch_version=torch.__version__,
+    )
+
+
+def failure(trial: Trial, reason: str, device: str) -> Result:
+    """The result of a trial that has none, and why."""
+    nothing = dict.fromkeys(MEASURED)
+    row = make_row(trial, device, status=Status.ERROR.value, reason=reason, **nothing, seconds=0.0)
+    return Result(row, None)
+
+
+def costs(exposed: Exposed) -> dict[str, float | None]:
+    """The columns of a row that tell what the defense did to the gradient, and what it takes."""
+    return {
+        "gradient_norm": norm_of(exposed.gradient),
+        "shared_norm": norm_of(exposed.shared),
+        "signal_to_noise": signal_to_noise(exposed.gradient, exposed.account),
+        "sent_bytes": exposed.sent_bytes,
+        "defense_seconds": exposed.seconds,
+    }
+
+
+def match_loss_of(case: Case, found: Found) -> float | None:
+    """Of what an attack found, as the harness works it out; None where it did not look for labels."""
+    if found.labels is None:
+        return None
+    return plain_match_loss(case.model, case.shared, found.images.detach(), found.labels.detach())
+
+
+def posterior_of(case: Case, account: Account | None, found: Found) -> float | None:
+    """See `neg_log_posterior`; None where an attack did not look for labels."""
+    if found.labels is None:
+        return None
+    images, labels = found.images.detach(), found.labels.detach()
+    return neg_log_posterior(case.model, case.shared, account, images, labels)
+
+
+def label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
+    """What was recovered of the labels (N,), in the order of the true images."""
+    if found.classes is None:
+        return {"label_recovered": None, "label_correct": None}
+    recovered = found.classes[order]
+    return {
+        "label_recovered": int(recovered[0]),
+        "label_correct": bool((recovered == labels).all()),
+    }
+
+
+def input_errors(
+    model: nn.Module, shape: tuple[int, int, int], truth: Tensor, inputs: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """How far what an attack took for the inputs of layers is off, relative to them, from the last layer on.
+
+    Args:
+        model: the victim's model.
+        shape: of an image.
+        truth: the image (1, C, H, W).
+        inputs: {see `Block.name`: what was found}.
+    """
+    layers = chain_of(model, shape)
+    true = dict(zip((block.name for block in layers.blocks), layers.inputs_of(truth.double()), strict=True))
+    return {
+        name: float((found - true[name]).norm() / true[name].norm())
+        for name, found in inputs.items()
+        if name in true and found.shape == true[name].shape
+    }

@@ -1,0 +1,100 @@
+"""Whether a dataset keeps its contract: images of one shape in [0, 1], the same at every reading."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.datasets import DATASETS, Dataset, Images, open_dataset
+from leakbench.core.configured import SettingError
+from leakbench.sweeps.checks import image_problems
+from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
+
+MOST_READ = 50  # images, from the first to the last
+
+
+def findings(dataset: Dataset, data_root: Path) -> Iterator[Finding]:
+    """All that is tried with a dataset, one after the other; nothing more where it cannot be opened."""
+    for finding in tried(dataset, _opening(dataset, data_root)):
+        yield finding
+        if finding.problem:
+            return
+    yield from tried(dataset, _reading(dataset, data_root))
+
+
+def _opening(dataset: Dataset, data_root: Path) -> Attempts:
+    yield SETTINGS, partial(read_back, dataset, DATASETS)
+    yield "a shape, a number of classes and a length", partial(_opened, dataset, data_root)
+
+
+def _reading(dataset: Dataset, data_root: Path) -> Attempts:
+    yield "images in [0, 1], and labels of its classes", partial(_read, dataset, data_root)
+    yield "the same again in another order, and no other randomness", partial(_repeated, dataset, data_root)
+    yield "an IndexError for an index outside", partial(_outside, dataset, data_root)
+
+
+def _opened(dataset: Dataset, data_root: Path) -> str | None:
+    try:
+        images = dataset.open(data_root)
+    except SettingError as error:
+        return str(error)
+    if not isinstance(images, Images):
+        return f"expected Images(shape, classes, length, read), got {type(images).__name__}"
+    shape = images.shape
+    if not isinstance(shape, tuple) or len(shape) != 3 or not all(map(_is_count, shape)):
+        return f"expected a shape (C, H, W) of whole numbers >= 1, got {shape!r}"
+    for what in ("classes", "length"):
+        if not _is_count(getattr(images, what)):
+            return f"expected a whole number >= 1 of {what}, got {getattr(images, what)!r}"
+    return next((text.removeprefix(": ") for text in image_problems(images, (), together=1)), None)
+
+
+def _read(dataset: Dataset, data_root: Path) -> str | None:
+    images = open_dataset(dataset, data_root)
+    for index in _spread(images):
+        image, label = images[index]
+        if not isinstance(image, Tensor) or (image.dtype, image.shape) != (torch.float32, images.shape):
+            got = f"{image.dtype} of {tuple(image.shape)}" if isinstance(image, Tensor) else repr(image)[:100]
+            return f"image {index}: expected torch.float32 of {images.shape}, got {got}"
+        if not bool(((image >= 0) & (image <= 1)).all()):  # neither does NaN
+            low, high = float(image.min()), float(image.max())
+            return f"image {index}: expected values in [0, 1], got {low:g} to {high:g}"
+        if type(label) is not int or not 0 <= label < images.classes:
+            return f"image {index}: expected an int in 0..{images.classes - 1} as its label, got {label!r}"
+    return None
+
+
+def _repeated(dataset: Dataset, data_root: Path) -> str | None:
+    before = torch.random.get_rng_state()
+    images, anew = open_dataset(dataset, data_root), dataset.open(data_root)
+    first = {index: images[index] for index in _spread(images)}
+    for index in reversed(_spread(images)):
+        (image, label), (again, answer) = first[index], anew[index]
+        if not torch.equal(image, again) or label != answer:
+            return f"image {index}: expected the same image and label again, got others"
+    if not torch.equal(before, torch.random.get_rng_state()):
+        return "used PyTorch's global random generator; its index alone decides an image"
+    return None
+
+
+def _outside(dataset: Dataset, data_root: Path) -> str | None:
+    images = open_dataset(dataset, data_root)
+    for index in (-1, len(images)):
+        try:
+            images[index]
+        except IndexError:
+            continue
+        return f"expected an IndexError for index {index} of {len(images)} images, got an image"
+    return None
+
+
+def _spread(images: Images) -> list[int]:
+    """Indices from the first to the last, MOST_READ at most."""
+    count = min(len(images), MOST_READ)
+    return [place * (len(images) - 1) // max(count - 1, 1) for place in range(count)]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1

@@ -22,6 +22,7 @@ defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
 attacks: [dlg(steps=3)]
 restarts: 2
 """
+REFERENCE = ROOT / "docs" / "COMMANDS.md"
 LONGER = """
 datasets: [{name: cifar10-sample, indices: 0-1}]
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
@@ -140,7 +141,7 @@ BAD = [
     (["figures", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["csv", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["swep"], "invalid choice: 'swep'"),
-    ([], "the following arguments are required: COMMAND"),
+    ([], "leakbench compare my_defense.py"),
 ]
 
 
@@ -270,7 +271,35 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(capsys, tmp_path):
     assert "cores" in text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"]])
+def test_a_bare_program_shows_each_command_on_one_line_and_what_to_try_first(monkeypatch, capsys):
+    """The example can be copied wherever one is; nothing is wider than a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(ROOT)
+    assert leakbench.main([]) == commands.USER_ERROR
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert max(map(len, shown.err.splitlines())) <= 80
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", shown.err, re.MULTILINE)
+    assert listed == re.findall(r"^## leakbench ([a-z-]+)", REFERENCE.read_text(), re.MULTILINE)
+    assert "\n  leakbench sweep sweeps/quick.yaml\n" in shown.err
+    monkeypatch.chdir(ROOT / "docs")
+    with pytest.raises(SystemExit, match="0"):
+        leakbench.main(["--help"])
+    assert "\n  leakbench sweep ../sweeps/quick.yaml\n" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_files_that_run(monkeypatch, tmp_path, capsys):
+    """In a checkout of its pyproject.toml, also beside another version that is installed."""
+    stated = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    monkeypatch.setattr("importlib.metadata.version", {"leakbench": "7.7", "torch": "2.99"}.get)
+    assert leakbench.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"leakbench {stated} (torch 2.99)\n"
+    monkeypatch.setattr("leakbench.core.version.__file__", str(tmp_path / "leakbench/core/version.py"))
+    assert leakbench.main(["--version"]) == 0
+    assert capsys.readouterr().out == "leakbench 7.7 (torch 2.99)\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sweep", "--help"]])
 def test_help_does_not_wait_for_pytorch(arguments):
     code = (
         "import sys, leakbench\n"
@@ -279,7 +308,7 @@ def test_help_does_not_wait_for_pytorch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 0
-    assert b"sweep" in done.stdout
+    assert b"leakbench" in done.stdout
 
 
 @pytest.fixture(scope="module")

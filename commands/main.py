@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 
 from leakbench import sweeps
-
 from leakbench.commands import (
     INTERRUPTED,
     STOPPED,

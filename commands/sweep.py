@@ -16,6 +16,7 @@ from leakbench.commands.common import (
     add_reuse,
     add_workers,
     describe_reuse,
+    duration,
     positive,
     show_failures,
     writing_reports,
@@ -47,6 +48,9 @@ def add(verbs: Verbs) -> None:
     add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
     add_workers(sweep)
+    sweep.add_argument(
+        "--trial-timeout", type=duration, metavar="TIME", help="such as 90s or 10min, in place of the file's"
+    )
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
     sweep.add_argument(
         "--executor",
@@ -88,7 +92,8 @@ def run_sweep(options: argparse.Namespace, console: Console) -> int:
         raise UserError(f"{text}; `leakbench utility {options.file}` trains what it describes")
     folder = options.out or Path("runs") / options.file.stem
     jobs, scheduler = options.jobs, options.scheduler
-    made = make_executor(options.executor, options.device, jobs, scheduler, sweep.trial_timeout)
+    timeout = sweep.trial_timeout if options.trial_timeout is None else options.trial_timeout
+    made = make_executor(options.executor, options.device, jobs, scheduler, timeout)
     with closing(made) as executor:
         store = Store.open_for(folder, sweep, options.fresh, create=not options.dry_run)
         return run_in(store, options, sweep, executor, console)

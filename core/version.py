@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def own_version() -> str:
-    """In a checkout what its pyproject.toml says, whatever else is installed; else the installed package's."""
+    """That of the checkout the files are in, whatever else is installed; else of the installed package."""
     project = Path(__file__).parents[1] / "pyproject.toml"
     if project.is_file():
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])

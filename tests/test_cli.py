@@ -102,7 +102,9 @@ def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "12 trials would run; nothing was written" in done.stdout
     assert done.stdout.count("gaussian(variance=0.01)") == 4
-    assert re.search(r"\ntime     \d+ s at most: \d+ workers?, every trial with all its steps\n", done.stdout)
+    assert re.search(
+        r"\ntime     [\d.]+ s at most: \d+ workers?, every trial with all its steps", done.stdout
+    )
     assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", done.stdout)
     assert re.search(r"\ndisk     \d+ MiB at most\n", done.stdout)
     assert os.listdir(tmp_path) == ["mine.yaml"]
@@ -134,6 +136,14 @@ BAD = [
     ),
     (["sweep", "good.yaml", "--retry", "all"], "argument --retry: invalid choice: 'all'"),
     (["sweep", "good.yaml", "--executor", "ray"], "argument --executor: invalid choice: 'ray'"),
+    (
+        ["sweep", "good.yaml", "--trial-timeout", "10 parsecs"],
+        "argument --trial-timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got",
+    ),
+    (
+        ["sweep", "good.yaml", "--trial-timeout", "90 s", "--executor", "inline"],
+        "trial_timeout: expected 0 with --executor inline, which cannot stop a trial, got 1 min 30 s",
+    ),
     (["status", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["sweep", "good.yaml", "--slots", "0"], "expected a whole number >= 1, got '0'"),
     (["sweep", "good.yaml", "--out", "good.yaml"], "good.yaml: expected a new folder or a run of this"),
@@ -338,7 +348,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     text = capsys.readouterr().out
     assert f"out: mine.yaml, running ({runner})" in text
     assert re.search(r"\n[1-9]\d? of 12 trials, \d+%: ", text)
-    assert re.search(r"session 1, begun .* on cpu: \d+ trials in \d+ s, [\d.e+]+/min", text)
+    assert re.search(r"session 1, begun .* on cpu: \d+ trials in [\d.]+ s, [\d.e+]+/min", text)
     assert re.search(r"about .* left at this pace", text)
     running.send_signal(signal.SIGINT)
     output, error = running.communicate(timeout=60)

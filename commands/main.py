@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from leakbench.commands import (
     attack,
     author,
     compare,
+    completion,
     diff,
     index,
     paper,
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="show the versions of leakbench and PyTorch")
     parser.set_defaults(command=partial(_show_help, parser))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")  # not required: `_show_help`
-    for command in (sweep, compare, utility, index, attack, paper, author, runs, diff, about):
+    for command in (sweep, compare, utility, index, attack, paper, author, runs, diff, about, completion):
         command.add(verbs)
     return parser
 
@@ -72,7 +73,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         text = super()._format_action(action)
         return text.partition("\n")[2] if action.nargs == argparse.PARSER else text
 
-    def _iter_indented_subactions(self, action: argparse.Action) -> Iterator[argparse.Action]:
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
         yield from getattr(action, "_choices_actions", ())
 
 

@@ -57,6 +57,7 @@ VERBS = {  # of the README, likewise
     "new-defense": "new-defense my_defense",
     "new-attack": "new-attack my_attack",
     "check": "check my_defense.py",
+    "completion": "completion bash",
 }
 GRADIENT = """
 import torch

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from leakbench import sweeps
 from leakbench.commands import (
+    BROKEN_PIPE,
     INTERRUPTED,
     STOPPED,
     USER_ERROR,
@@ -23,6 +24,7 @@ from leakbench.commands import (
     diff,
     index,
     paper,
+    rows,
     runs,
     sweep,
     utility,
@@ -45,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped before anything was run", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # of `leakbench rows RUN | head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        return BROKEN_PIPE
     except OSError as error:
         print(f"{error.filename or 'leakbench'}: {error.strerror or error}", file=sys.stderr)
         return STOPPED
@@ -61,7 +66,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="show the versions of leakbench and PyTorch")
     parser.set_defaults(command=partial(_show_help, parser))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")  # not required: `_show_help`
-    for command in (sweep, compare, utility, index, attack, paper, author, runs, diff, about, completion):
+    for command in (
+        sweep,
+        compare,
+        utility,
+        index,
+        attack,
+        paper,
+        author,
+        runs,
+        rows,
+        diff,
+        about,
+        completion,
+    ):
         command.add(verbs)
     return parser
 

@@ -1,4 +1,4 @@
-"""What there is: `leakbench list`, `doctor`."""
+"""What there is: `leakbench list`, `doctor`, `--version`."""
 
 import argparse
 
@@ -9,12 +9,22 @@ from leakbench.commands.common import Verbs, add_data_root
 
 def add(verbs: Verbs) -> None:
     """The verbs and their options."""
-    verbs.add_parser(
-        "list", help="every defense, data set, model and attack, with its settings"
-    ).set_defaults(command=show_list)
+    verbs.add_parser("list", help="every defense, dataset, model and attack, with its settings").set_defaults(
+        command=show_list
+    )
     doctor = verbs.add_parser("doctor", help="versions, devices, data found, and what is missing")
     add_data_root(doctor)
     doctor.set_defaults(command=show_doctor)
+
+
+def show_version(_options: argparse.Namespace, console: Console) -> int:
+    """`leakbench --version`."""
+    from importlib.metadata import version
+
+    from leakbench.core.version import own_version
+
+    console.print(f"leakbench {own_version()} (torch {version('torch')})")
+    return 0
 
 
 def show_list(_options: argparse.Namespace, console: Console) -> int:

@@ -27,6 +27,7 @@ def run(
     jobs: int | None = None,
     device: str = "auto",
     slots: int | None = None,
+    trial_timeout: float | None = None,
     executor: str = "joblib",
     scheduler: str | None = None,
     data_root: str | Path = "data",
@@ -48,6 +49,7 @@ def run(
         jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
         slots: how many trials a worker attacks at once; as many as suit by default.
+        trial_timeout: seconds after which a trial without a result is an error; as the file says by default.
         executor: joblib, dask or inline.
         scheduler: the address of dask's scheduler, for `dask`.
         data_root: where datasets lie that do not come with leakbench.
@@ -66,8 +68,8 @@ def run(
 
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
-        reuse=tuple(map(Path, reuse)), retry=retry, jobs=jobs, device=device, slots=slots, executor=executor,
-        scheduler=scheduler, data_root=Path(data_root),
+        reuse=tuple(map(Path, reuse)), retry=retry, jobs=jobs, device=device, slots=slots,
+        trial_timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     store = run_sweep(load(_file_of(sweep_file, out), options), options, console)

@@ -70,6 +70,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def duration(text: str) -> float:
+    """Seconds, for argparse; see `in_seconds`."""
+    from leakbench.core.words import in_seconds
+
+    try:
+        return in_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from error
+
+
 def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
     """Why rows are errors, if some are; the exit status."""
     from leakbench.reports.summary import with_result

@@ -109,6 +109,7 @@ def measure_all(
     """Work out what is not there yet, and say so; a line for each network that has no index."""
     from leakbench.bench.attacks import NotApplicableError
     from leakbench.core.foreign import ForeignError, foreign
+    from leakbench.core.words import in_words
 
     problems: dict[str, None] = {}
     for number, probe in enumerate(probes, 1):
@@ -124,6 +125,6 @@ def measure_all(
             problems[f"{probe}: {str(error)[:300]}"] = None
             continue
         if new:
-            seconds = time.monotonic() - began
-            console.print(f"index {number} of {len(probes)}: {probe}: {seconds:.1f} s")
+            took = in_words(time.monotonic() - began)
+            console.print(f"index {number} of {len(probes)}: {probe}: {took}")
     return list(problems)

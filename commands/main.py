@@ -1,13 +1,18 @@
 """The command line of LeakBench."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
+from leakbench import sweeps
 from leakbench.commands import (
+    BROKEN_PIPE,
     INTERRUPTED,
     STOPPED,
     USER_ERROR,
@@ -15,9 +20,11 @@ from leakbench.commands import (
     attack,
     author,
     compare,
+    completion,
     diff,
     index,
     paper,
+    rows,
     runs,
     sweep,
     utility,
@@ -31,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     from leakbench.core.interrupts import InterruptedRunError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: batch systems send it
-    command: Callable[[argparse.Namespace, Console], int] = options.command
+    command: Callable[[argparse.Namespace, Console], int]
+    command = about.show_version if options.version else options.command
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         return command(options, console)
@@ -44,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped before anything was run", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # of `leakbench rows RUN | head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        return BROKEN_PIPE
     except OSError as error:
         print(f"{error.filename or 'leakbench'}: {error.strerror or error}", file=sys.stderr)
         return STOPPED
@@ -52,9 +63,58 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Every verb with its options."""
     parser = argparse.ArgumentParser(
-        prog="leakbench", description="Attacks shared gradients, and shows which defenses stop it."
+        prog="leakbench",
+        description="Attacks shared gradients, and shows which defenses stop it.",
+        epilog=_first_steps().replace("%", "%%"),
+        formatter_class=_Help,
     )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (sweep, utility, author, compare, diff, index, attack, paper, runs, about):
+    parser.add_argument("--version", action="store_true", help="show the versions of leakbench and PyTorch")
+    parser.set_defaults(command=partial(_show_help, parser))
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")  # not required: `_show_help`
+    for command in (
+        sweep,
+        compare,
+        utility,
+        index,
+        attack,
+        paper,
+        author,
+        runs,
+        rows,
+        diff,
+        about,
+        completion,
+    ):
         command.add(verbs)
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Each verb and what it does on one line; argparse's own breaks it after a long name."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if action.nargs == argparse.PARSER else text
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
+        yield from getattr(action, "_choices_actions", ())
+
+
+def _show_help(parser: argparse.ArgumentParser, _options: argparse.Namespace, _console: Console) -> int:
+    """A bare `leakbench`: an error, so that a script that lost its command does not go on."""
+    parser.print_help(sys.stderr)
+    return USER_ERROR
+
+
+def _first_steps() -> str:
+    quick = os.path.relpath(Path(sweeps.__file__).with_name("quick.yaml"))
+    return f"""\
+try first:
+  leakbench sweep {quick}
+                  two images, eight defenses, two attacks: 2 minutes on 2 cores
+  leakbench new-defense my_defense
+                  write my_defense.py, to be changed into a defense of yours
+  leakbench compare my_defense.py
+                  compare it with noise and pruning: leakage and accuracy
+  leakbench COMMAND --help
+                  the options of a command"""

@@ -53,7 +53,8 @@ def executor_for(sweep: "Sweep", options: "RunOptions") -> "Executor":
         text = f"{sweep.file}: datasets: expected images to attack, found none"
         raise UserError(f"{text}; `leakbench utility {sweep.file}` trains what it describes")
     name, scheduler = options.executor, options.scheduler
-    return make_executor(name, options.device, options.jobs, scheduler, sweep.trial_timeout)
+    timeout = sweep.trial_timeout if options.trial_timeout is None else options.trial_timeout
+    return make_executor(name, options.device, options.jobs, scheduler, timeout)
 
 
 def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store":

@@ -1,6 +1,7 @@
 """What is done with a run that is there: `leakbench status`, `tidy`, `figures`, `csv`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ def add(verbs: Verbs) -> None:
     """The verbs and their options."""
     for name, command, text in (
         ("status", show_status, "how far a run is, from another terminal or later"),
-        ("tidy", tidy_run, "remove rows that the sweep file no longer asks for, as of a changed defense"),
-        ("report", write_report, "write the page of a run: tables, pictures and figures in one file"),
+        ("tidy", tidy_run, "remove rows that the sweep file no longer requests"),
+        ("report", write_report, "write the page of a run: tables, pictures, figures in one file"),
         ("figures", draw_figures, "draw the figures of a run"),
         ("csv", write_table, "write the rows of a run as CSV"),
     ):
@@ -33,15 +34,23 @@ def add(verbs: Verbs) -> None:
     export.set_defaults(command=export_run)
 
 
-def _with_trials(folder: Path) -> "Store":
+def with_trials(folder: Path) -> "Store":
+    """The store of a run; a line on stderr where it is under way.
+
+    Raises:
+        UserError: no run there, or no trial of it has ended.
+    """
     from leakbench.core.errors import UserError
+    from leakbench.reports.status import under_way
     from leakbench.sweeps.store import Store
 
     store = Store.existing(folder)
+    running = under_way(store)
     if store.rows().empty:
-        raise UserError(
-            f"{folder}: expected trials, found none; `leakbench sweep FILE --out {folder}` runs them"
-        )
+        remedy = running or f"`leakbench sweep FILE --out {folder}` runs them"
+        raise UserError(f"{folder}: expected trials, found none; {remedy}")
+    if running:
+        print(f"{folder}: {running}", file=sys.stderr)  # what is printed for programs stays as it is
     return store
 
 
@@ -50,7 +59,7 @@ def draw_figures(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.figures import write_figures
 
     with writing_reports(options.folder):
-        for figure in write_figures(_with_trials(options.folder)):
+        for figure in write_figures(with_trials(options.folder)):
             for path in figure.paths:
                 console.print(str(path))
     return 0
@@ -61,7 +70,7 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.figures import write_figures
     from leakbench.reports.page import write_page
 
-    store = _with_trials(options.folder)
+    store = with_trials(options.folder)
     with writing_reports(options.folder):
         console.print(str(write_page(store, write_figures(store))))
     return 0
@@ -71,7 +80,7 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
     from leakbench.reports.tables import write_csv
 
-    store = _with_trials(options.folder)
+    store = with_trials(options.folder)
     with writing_reports(options.folder):
         console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
     return 0
@@ -87,7 +96,7 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
     unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
     if unknown:
         raise UserError(*(f"--format: {text}" for text in unknown))
-    store = _with_trials(options.folder)
+    store = with_trials(options.folder)
     with writing_reports(options.folder):
         for path in export(store, formats, options.out or store.folder / "export"):
             console.print(str(path))

@@ -17,6 +17,7 @@ from leakbench.commands.common import (
     add_data_root,
     add_reuse,
     add_workers,
+    duration,
     positive,
     run_options,
     show_failures,
@@ -78,6 +79,9 @@ def add(verbs: Verbs) -> None:
     add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
     add_workers(sweep)
+    sweep.add_argument(
+        "--trial-timeout", type=duration, metavar="TIME", help="such as 90s or 10min, in place of the file's"
+    )
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
     sweep.add_argument(
         "--executor",

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import SettingError
+from leakbench.core.version import own_version
 from leakbench.defenses import DEFENSES
 from leakbench.reports.figures import write_figures
 from leakbench.reports.leaderboard import leaderboard, trained_with
@@ -146,7 +146,7 @@ def _number(value: float, form: str) -> str:
 
 def citations(rows: pd.DataFrame) -> list[str]:
     """BibTeX entries of the program, and of the papers of what these rows name."""
-    entries = [PROGRAM.format(version=version("leakbench"))]
+    entries = [PROGRAM.format(version=own_version())]
     for registry in (ATTACKS, DEFENSES, PROTOCOLS):
         for name in rows[registry.kind].unique():
             try:

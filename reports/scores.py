@@ -42,8 +42,10 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
             )  # fmt: skip
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(len(order) - 0.5, -0.5)
-        medians = counted(best).groupby("defense")[score].median().reindex(order)
-        panel.scatter(medians, range(len(order)), marker="|", s=240, color="black", zorder=5)
+        medians = counted(best).groupby("defense")[score].median().dropna()
+        panel.scatter(
+            medians, [order.index(name) for name in medians.index], marker="|", s=240, color="black", zorder=5
+        )
         panel.set(xlabel=label, ylabel="")
         panel.grid(axis="x", alpha=0.25)
     for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):

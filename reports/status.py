@@ -19,7 +19,7 @@ def status(store: Store) -> Iterator[str | Table]:
     """A line a fact, then a table of the defenses."""
     manifest, rows, runner = store.manifest(), store.rows(), store.runner()
     settled = manifest.get("settled", {})
-    of_all = manifest["trials"] - sum(settled.values())
+    of_all = _needed(manifest)
     yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
     unrequested = sum(map(len, store.unrequested()))
     if unrequested:
@@ -40,6 +40,17 @@ def status(store: Store) -> Iterator[str | Table]:
         yield from _pace(manifest["sessions"], len(rows), of_all, written, bool(runner))
     each = manifest["trials"] // len(manifest["defenses"])
     yield _table(rows, {name: each - settled.get(name, 0) for name in manifest["defenses"]})
+
+
+def under_way(store: Store) -> str:
+    """`the run is under way: 5 of 12 trials`; empty where no process runs it."""
+    running = f"the run is under way: {len(store.rows())} of {_needed(store.manifest())} trials"
+    return running if store.runner() else ""
+
+
+def _needed(manifest: Mapping[str, Any]) -> int:
+    """How many trials there will be: without those whose victims have leaked already."""
+    return int(manifest["trials"] - sum(manifest.get("settled", {}).values()))
 
 
 def _pace(

@@ -14,6 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from leakbench.bench.attacks import Status
+from leakbench.core.words import in_words
 from leakbench.sweeps.plan import Plan
 
 SECONDS_BETWEEN_LINES = 15.0  # at the beginning
@@ -57,11 +58,11 @@ class Progress(ABC):
         self.show()
 
     def left(self) -> str:
-        """`120 s left`; nothing while that cannot be told."""
+        """`2 min 0 s left`; nothing while that cannot be told."""
         done = self.steps / max(self.all_steps, 1)
         if not done or (self.several and done < TELLING):
             return ""
-        return f"{(time.monotonic() - self.began) * (1 / done - 1):.0f} s left"
+        return f"{in_words((time.monotonic() - self.began) * (1 / done - 1))} left"
 
     def counts(self) -> str:
         """`388/2700 trials, 34.1/min: 200 budget, 180 converged, 8 error`."""
@@ -152,7 +153,7 @@ class Lines(Progress):
 
     def _print(self) -> None:
         self.printed = time.monotonic()
-        elapsed = f"{self.steps / self.all_steps:.0%}, {self.printed - self.began:.0f} s elapsed"
+        elapsed = f"{self.steps / self.all_steps:.0%}, {in_words(self.printed - self.began)} elapsed"
         self.console.print(", ".join(filter(None, [elapsed, self.left(), self.counts()])))
 
 

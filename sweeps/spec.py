@@ -19,6 +19,7 @@ from leakbench.core.configured import Configured, SettingError, setting_types
 from leakbench.core.errors import UserError
 from leakbench.core.registry import Registry, make, unknown_text
 from leakbench.core.user_files import USER_CLASS
+from leakbench.core.words import in_seconds
 from leakbench.defenses import DEFENSES, Defense, NoDefense, Point
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
@@ -383,10 +384,11 @@ class _Reader:
         return bool(value)
 
     def seconds(self, place: str, value: Any) -> float:
-        if type(value) not in (int, float) or not 0 <= value <= LARGEST:
-            self.report(place, f"expected seconds, a number in 0..{LARGEST}, got {_shown(value)}")
+        try:
+            return in_seconds(value)
+        except ValueError as error:
+            self.report(place, f"{error}, got {_shown(value)}")
             return 0
-        return float(value)
 
     def whole_numbers(self, place: str, value: Any) -> tuple[int, ...]:
         try:

@@ -22,6 +22,7 @@ defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
 attacks: [dlg(steps=3)]
 restarts: 2
 """
+REFERENCE = ROOT / "docs" / "COMMANDS.md"
 LONGER = """
 datasets: [{name: cifar10-sample, indices: 0-1}]
 defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
@@ -101,7 +102,9 @@ def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "12 trials would run; nothing was written" in done.stdout
     assert done.stdout.count("gaussian(variance=0.01)") == 4
-    assert re.search(r"\ntime     \d+ s at most: \d+ workers?, every trial with all its steps\n", done.stdout)
+    assert re.search(
+        r"\ntime     [\d.]+ s at most: \d+ workers?, every trial with all its steps", done.stdout
+    )
     assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", done.stdout)
     assert re.search(r"\ndisk     \d+ MiB at most\n", done.stdout)
     assert os.listdir(tmp_path) == ["mine.yaml"]
@@ -133,6 +136,14 @@ BAD = [
     ),
     (["sweep", "good.yaml", "--retry", "all"], "argument --retry: invalid choice: 'all'"),
     (["sweep", "good.yaml", "--executor", "ray"], "argument --executor: invalid choice: 'ray'"),
+    (
+        ["sweep", "good.yaml", "--trial-timeout", "10 parsecs"],
+        "argument --trial-timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got",
+    ),
+    (
+        ["sweep", "good.yaml", "--trial-timeout", "90 s", "--executor", "inline"],
+        "trial_timeout: expected 0 with --executor inline, which cannot stop a trial, got 1 min 30 s",
+    ),
     (["status", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["sweep", "good.yaml", "--slots", "0"], "expected a whole number >= 1, got '0'"),
     (["sweep", "good.yaml", "--out", "good.yaml"], "good.yaml: expected a new folder or a run of this"),
@@ -140,7 +151,7 @@ BAD = [
     (["figures", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["csv", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["swep"], "invalid choice: 'swep'"),
-    ([], "the following arguments are required: COMMAND"),
+    ([], "leakbench compare my_defense.py"),
 ]
 
 
@@ -270,7 +281,35 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(capsys, tmp_path):
     assert "cores" in text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"]])
+def test_a_bare_program_shows_each_command_on_one_line_and_what_to_try_first(monkeypatch, capsys):
+    """The example can be copied wherever one is; nothing is wider than a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(ROOT)
+    assert leakbench.main([]) == commands.USER_ERROR
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert max(map(len, shown.err.splitlines())) <= 80
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", shown.err, re.MULTILINE)
+    assert listed == re.findall(r"^## leakbench ([a-z-]+)", REFERENCE.read_text(), re.MULTILINE)
+    assert "\n  leakbench sweep sweeps/quick.yaml\n" in shown.err
+    monkeypatch.chdir(ROOT / "docs")
+    with pytest.raises(SystemExit, match="0"):
+        leakbench.main(["--help"])
+    assert "\n  leakbench sweep ../sweeps/quick.yaml\n" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_files_that_run(monkeypatch, tmp_path, capsys):
+    """In a checkout of its pyproject.toml, also beside another version that is installed."""
+    stated = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    monkeypatch.setattr("importlib.metadata.version", {"leakbench": "7.7", "torch": "2.99"}.get)
+    assert leakbench.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"leakbench {stated} (torch 2.99)\n"
+    monkeypatch.setattr("leakbench.core.version.__file__", str(tmp_path / "leakbench/core/version.py"))
+    assert leakbench.main(["--version"]) == 0
+    assert capsys.readouterr().out == "leakbench 7.7 (torch 2.99)\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sweep", "--help"]])
 def test_help_does_not_wait_for_pytorch(arguments):
     code = (
         "import sys, leakbench\n"
@@ -279,7 +318,7 @@ def test_help_does_not_wait_for_pytorch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 0
-    assert b"sweep" in done.stdout
+    assert b"leakbench" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +348,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     text = capsys.readouterr().out
     assert f"out: mine.yaml, running ({runner})" in text
     assert re.search(r"\n[1-9]\d? of 12 trials, \d+%: ", text)
-    assert re.search(r"session 1, begun .* on cpu: \d+ trials in \d+ s, [\d.e+]+/min", text)
+    assert re.search(r"session 1, begun .* on cpu: \d+ trials in [\d.]+ s, [\d.e+]+/min", text)
     assert re.search(r"about .* left at this pace", text)
     running.send_signal(signal.SIGINT)
     output, error = running.communicate(timeout=60)

@@ -50,6 +50,7 @@ VERBS = {  # of the README, likewise
     "figures": "figures runs/small",
     "csv": "csv runs/small",
     "export": "export runs/small",
+    "rows": "rows runs/small --where 'ssim > -2' --sort ssim --format json",
     "utility": "utility small.yaml --out runs/trained",
     "attack": "attack --gradient shared.pt --model 'mlp(hidden=[16])' --shape 1x28x28 --classes 10"
     " --attack 'dlg(steps=2)'",
@@ -57,6 +58,7 @@ VERBS = {  # of the README, likewise
     "new-defense": "new-defense my_defense",
     "new-attack": "new-attack my_attack",
     "check": "check my_defense.py",
+    "completion": "completion bash",
 }
 GRADIENT = """
 import torch

@@ -11,7 +11,7 @@ from leakbench.bench.attacks import Resources
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
-from leakbench.core.words import in_words
+from leakbench.core.words import in_seconds, in_words
 from leakbench.sweeps import progress
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.forecast import forecast, workers_of
@@ -61,7 +61,7 @@ def test_a_log_gets_a_line_now_and_then_and_one_for_each_finished_defense(todo, 
     lines = out.getvalue().splitlines()
     assert "none: 1 converged, 1 budget; median SSIM of all starts 0.750" in lines
     assert "float16: 2 error" in lines
-    assert re.match(r"38%, \d+ s elapsed, \d+ s left, 0/4 trials, 0/min$", lines[0])
+    assert re.match(r"38%, [\d.]+ s elapsed, [\d.]+ s left, 0/4 trials, 0/min$", lines[0])
     assert re.match(r"100%, .* 4/4 trials, \S+/min: 2 error, 1 converged, 1 budget$", lines[-1])
     assert "\x1b" not in out.getvalue()
 
@@ -90,8 +90,8 @@ def test_attacks_in_closed_form_foretell_nothing(write, monkeypatch):
         shown.moved(shown.all_steps // 2)
         assert re.fullmatch(r"5\d s left", shown.left())
     first, last = out.getvalue().splitlines()[0], out.getvalue().splitlines()[-1]
-    assert re.match(r"0%, 60 s elapsed, 0/8 trials", first)
-    assert re.match(r"50%, 60 s elapsed, 5\d s left, 0/8 trials", last)
+    assert re.match(r"0%, 1 min 0 s elapsed, 0/8 trials", first)
+    assert re.match(r"50%, 1 min 0 s elapsed, 5\d s left, 0/8 trials", last)
 
 
 def test_a_log_of_days_stays_readable(todo, monkeypatch):
@@ -165,7 +165,37 @@ def test_a_forecast_for_more_cores_is_printed(write, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (6720, "1 h 52 min"), (100_000, "1 d 3 h")],
+    [
+        (0.41, "0.4 s"),
+        (3e-5, "0 s"),
+        (59.4, "59 s"),
+        (200, "3 min 20 s"),
+        (6720, "1 h 52 min"),
+        (100_000, "1 d 3 h"),
+    ],
 )
 def test_durations_as_people_say_them(seconds, text):
     assert in_words(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        (90, 90), ("90", 90), ("90s", 90), ("0.5 s", 0.5), ("10 min", 600), ("10 Minutes", 600),
+        ("1h30m", 5400), ("1 h 30 min", 5400), ("1 hour 2 seconds", 3602), ("1.5 days", 129_600),
+        (9_999_999, 9_999_999), (0, 0),
+    ],
+)  # fmt: skip
+def test_a_duration_with_its_units_is_in_seconds(duration, seconds):
+    assert in_seconds(duration) == seconds
+
+
+@pytest.mark.parametrize(
+    "duration",
+    ["", "min", "10 parsecs", "1h30", "-5 s", "1,5 h", "1e3 s", "5 ss","116 d", 1e9, -1, float("nan"),
+     True, None, [90]],
+)  # fmt: skip
+def test_what_is_no_duration_is_refused_with_what_is_one(duration):
+    expected = "^expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s$"
+    with pytest.raises(ValueError, match=expected):
+        in_seconds(duration)

@@ -212,9 +212,11 @@ BAD = {
     SMALL + "defenses: [none]\nrestarts: 9999999\nmodel_seeds: 0-1":
         "expected at most 10,000,000 trials in a sweep, got 19999998 trials = 2 draws of weights x 9999999",
     SMALL + "defenses: [none]\ntrial_timeout: .nan":
-        "trial_timeout: expected seconds, a number in 0..9999999, got nan",
+        "trial_timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got nan",
     SMALL + "defenses: [none]\ntrial_timeout: -1":
-        "trial_timeout: expected seconds, a number in 0..9999999, got -1",
+        "trial_timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got -1",
+    SMALL + "defenses: [none]\ntrial_timeout: 10 parsecs":
+        "trial_timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got '10 parsecs'",
     SMALL + "defenses: [none]\nattacks: [dlg(history=10001)]":
         "attacks[0].history: expected at most 10000, got 10001",
     SMALL + "defenses: [none]\nattacks: [dlg(lr=1e39)]":

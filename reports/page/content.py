@@ -96,6 +96,9 @@ def sentences(
     lines: pd.DataFrame, found: Sequence[Standing], accuracies: Accuracies, names: Mapping[str, str]
 ) -> Iterator[str]:
     """The verdict in words: without a defense; who is ahead, or what hides everything; the labels."""
+    if BASELINE not in set(lines["defense"]):
+        yield "No attack on an undefended gradient has ended yet, so nothing can be said of a defense here."
+        return
     baseline = lines.set_index("defense").loc[BASELINE].to_dict()
     yield (
         f"Without a defense {baseline['leaked']} of {baseline['images']} images leak"

@@ -1,6 +1,7 @@
 """Where trials run."""
 
 from leakbench.core.errors import UserError
+from leakbench.core.words import in_words
 from leakbench.sweeps.executors.base import Executor, Inline
 from leakbench.sweeps.executors.cluster import Dask
 from leakbench.sweeps.executors.devices import find_devices, worker_devices
@@ -26,7 +27,7 @@ def make_executor(
         raise UserError("--executor dask and --scheduler ADDRESS: expected both or none, got one of them")
     if trial_timeout and name != "joblib":
         text = f"trial_timeout: expected 0 with --executor {name}, which cannot stop a trial"
-        raise UserError(f"{text}, got {trial_timeout:g}")
+        raise UserError(f"{text}, got {in_words(trial_timeout)}")
     if scheduler is not None:
         return Dask(scheduler, device)
     devices = find_devices(device)

@@ -18,6 +18,7 @@ from leakbench.bench.row import failure
 from leakbench.bench.trial import Trial
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import start_quietly, uninterrupted
+from leakbench.core.words import in_words
 from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.executors.suspects import Suspects
@@ -248,7 +249,7 @@ class _Pool:
             kill(worker.process)
             self._bury(worker, [trial for trial in worker.held.values() if trial not in late])
         for trial in late:
-            yield self._failed(trial, f"no result after {self.timeout:g} s (trial_timeout)", worker)
+            yield self._failed(trial, f"no result after {in_words(self.timeout)} (trial_timeout)", worker)
 
     def _bury(self, worker: _Worker, *returned: list[Trial]) -> str:
         """Keep what is to be run again of what a worker had that is to end; returns how it ended."""

@@ -1,0 +1,51 @@
+"""`leakbench rows`: rows of a run, chosen, sorted, and in a form for people or programs."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from leakbench.commands.common import Verbs
+from leakbench.commands.runs import with_trials
+
+TABLE = "table"
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    rows = verbs.add_parser("rows", help="print rows of a run: a table, CSV, TSV, JSON or Markdown")
+    rows.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run, finished or under way")
+    rows.add_argument("--where", metavar="CONDITION", help="such as 'ssim > 0.5 and defense == \"int8\"'")
+    rows.add_argument(
+        "--columns", metavar="NAMES", help="a,b,...; default: all, in a table those that tell rows apart"
+    )
+    rows.add_argument("--sort", metavar="NAMES", help="by these columns, the least first")
+    rows.add_argument("--reverse", action="store_true", help="the last row first")
+    rows.add_argument(
+        "--format", choices=[TABLE, "csv", "tsv", "json", "md"], default=TABLE, help="default: table"
+    )
+    rows.set_defaults(command=show_rows)
+
+
+def show_rows(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench rows`."""
+    from leakbench.reports.query import where
+    from leakbench.reports.rows import FORMATS, known_columns, print_table, telling
+
+    rows = with_trials(options.folder).rows()
+    if options.where is not None:
+        rows = where(rows, options.where)
+    if options.sort:
+        rows = rows.sort_values(known_columns(rows, options.sort, "--sort"), kind="stable")
+    if options.reverse:
+        rows = rows[::-1]
+    if options.columns:
+        rows = rows[known_columns(rows, options.columns, "--columns")]
+    elif options.format == TABLE:
+        rows = rows[telling(rows)]
+    if options.format == TABLE:
+        print_table(rows, console)
+    else:
+        console.file.writelines(FORMATS[options.format](rows))
+    console.file.flush()  # here, so that a reader that has gone is met here
+    return 0

@@ -1,0 +1,13 @@
+"""Which version of the program runs."""
+
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+
+def own_version() -> str:
+    """That of the checkout the files are in, whatever else is installed; else of the installed package."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return metadata.version("leakbench")

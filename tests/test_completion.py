@@ -1,0 +1,70 @@
+"""Shell completion, in the shells themselves."""
+
+import shutil
+import subprocess
+
+import pytest
+from running import ROOT, command
+
+TYPED = [  # what is typed, and what Tab offers
+    ("sw", {"sweep"}),
+    ("completion ", {"bash", "zsh", "fish"}),
+    ("sweep sweeps/q", {"sweeps/quick.yaml"}),
+    ("sweep sweeps/quick.yaml --su", {"--suite"}),
+    ("sweep sweeps/quick.yaml --suite ", {"standard"}),
+    ("sweep sweeps/quick.yaml --executor i", {"inline"}),
+    ("compare gau", {"gaussian"}),
+    ("compare examples/si", {"examples/sign.py"}),
+    ("compare int8 --against pru", {"prune"}),
+    ("compare int8 --model resnet", {"resnet20", "resnet56"}),
+    ("compare int8 --data cifar10-", {"cifar10-sample"}),
+    ("index lenet --defense lap", {"laplacian"}),
+    ("index lenet --dataset fashion-mnist-", {"fashion-mnist-sample"}),
+    ("attack --attack recu", {"recursive"}),
+    ("attack --protocol fed", {"fedsgd"}),
+    ("attack --gradient READ", {"README.md"}),
+    ("check adap", {"adaptive"}),
+]
+BASH = """
+source "$1"
+for typed in "${@:2}"; do
+  IFS=' ' read -ra COMP_WORDS <<< "leakbench $typed"
+  [[ $typed == *' ' ]] && COMP_WORDS+=('')
+  COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+  _shtab_leakbench
+  echo "${COMPREPLY[*]}"
+done
+"""
+FISH = """
+source $argv[1]
+for typed in $argv[2..]
+  complete -C "leakbench $typed" | string replace -r '\\t.*' '' | string join ' '
+end
+"""
+
+
+@pytest.mark.parametrize(("shell", "asks"), [("bash", BASH), ("fish", FISH)])
+def test_tab_completes_commands_options_names_and_files(tmp_path, shell, asks):
+    """What is typed is asked for in one process: starting a shell with its script takes longest."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    script, ask = tmp_path / f"leakbench.{shell}", tmp_path / f"ask.{shell}"
+    done = command("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    script.write_text(done.stdout)
+    ask.write_text(asks)
+    typed = [each for each, _ in TYPED]
+    arguments = [shell, str(ask), str(script), *typed]
+    offered = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    lines = [set(line.split()) for line in offered.stdout.splitlines()]
+    assert dict(zip(typed, lines, strict=True)) == dict(TYPED), offered.stderr
+
+
+def test_zsh_takes_the_script_from_its_path(tmp_path):
+    """Its completion needs a terminal; that the script is one, and names what there is, does not."""
+    script = command("completion", "zsh").stdout
+    assert script.startswith("#compdef leakbench\n")
+    assert "names:name:(none gaussian" in script
+    if shutil.which("zsh"):
+        (tmp_path / "_leakbench").write_text(script)
+        subprocess.run(["zsh", "-n", str(tmp_path / "_leakbench")], check=True, timeout=60)

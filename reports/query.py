@@ -7,6 +7,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype
 
 from leakbench.core.errors import UserError, one_line
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.registry import unknown_text
 
 ALLOWED = (
@@ -27,9 +28,10 @@ def where(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
     if problems:
         raise UserError(*(f"--where: {problem}" for problem in problems))
     try:
-        fulfilled = rows.eval(condition, engine="python")
-    except Exception as error:  # pandas raises what it likes, such as where text is compared with a number
-        raise UserError(f"--where: {condition!r}: {one_line(error)}") from error
+        with foreign():  # pandas raises what it likes, such as where text is compared with a number
+            fulfilled = rows.eval(condition, engine="python")
+    except ForeignError as error:
+        raise UserError(f"--where: {condition!r}: {error}") from error
     if not (isinstance(fulfilled, pd.Series) and is_bool_dtype(fulfilled)):
         raise UserError(f"--where: expected a condition such as 'ssim > 0.5', got {condition!r}")
     return rows[fulfilled.fillna(False)]

@@ -40,50 +40,54 @@ MEANINGS = {  # raised if, and what it means
     Flag.BASELINE_FAILED: (
         "fewer than 80 % of the images leak without a defense, by any attack from the start that it would"
         " keep, or no undefended trial has a result",
-        "No attack works here, and what looks like a defense may be the model, the data or the attacks'"
-        " settings. Name a stronger attack or a `suite`, more `restarts` or `steps`, other `weights` or"
-        " another model, before you judge a defense.",
+        "No attack works here, so what looks like an effect of the defense may come from the model, the"
+        " data or the attacks' settings. Before you judge a defense, use a stronger attack or a `suite`,"
+        " more `restarts` or `steps`, other `weights`, or another model.",
     ),
     Flag.FEW_TRIALS: (
-        "fewer than 10 images count: of a defense those that leak without it",
+        "fewer than 10 images count (for a defense, only images that leak without it count)",
         "The interval is wide. 0 of 9 images still allows a rate of 30 %. Add images.",
     ),
     Flag.NON_FINITE: (
-        "what the attack minimises, of `dlg` the match loss, was NaN or infinite at some step of a trial",
-        "Numbers overflowed. A start that diverges does that, with and without a defense; if it happens with"
-        " the defense only, the defense may produce huge gradients, and the attack was broken rather than"
-        " kept out.",
+        "the attack's objective (for `dlg`, the match loss) was NaN or infinite at some step of a trial",
+        "Numbers overflowed. This happens when a start diverges, with or without a defense. If it happens"
+        " only with the defense, the defense may produce huge gradients; it then broke the attack without"
+        " hiding the image.",
     ),
     Flag.NOT_CONVERGED: (
-        "for more than a fifth of the images that count, the best start ended at the limit of `steps` without"
-        " a leak while its match loss still fell, by more than 1 % in the last tenth of its steps",
+        "for more than a fifth of the images that count, the best start reached the limit of `steps`"
+        " without a leak while its match loss was still falling, by more than 1 % in the last tenth of its"
+        " steps",
         "A more patient attacker may get further. Raise `steps` until the flag is gone.",
     ),
     Flag.ZERO_GRADIENT: (
         "a trial's gradient had an L2 norm below 1e-3 before the defense, or of exactly 0 after it",
-        "There was next to nothing to attack: no gradient at all comes within the match loss, 1e-6, at which"
-        " the attack stops. Weights that saturate, a model that is certain of its answer, or a defense that"
-        " removes everything. Try other `weights`, such as `default`. An attacker who knows the label may"
-        " still get the image.",
+        "There was almost nothing to attack. The gradient is so small that an all-zero gradient already"
+        " counts as matched (match loss 1e-6), so the attack stops at once. Possible causes are saturated"
+        " weights, a model that is certain of its answer, or a defense that removes everything. Try other"
+        " `weights`, such as `default`. An attacker who knows the label may still get the image.",
     ),
     Flag.LOSS_IMAGE_DISAGREE: (
-        "the match loss fell to 1e-4 of the squared norm of the shared gradient, and the image still shows"
-        " nothing (SSIM below the threshold of artifacts)",
-        "The gradients match, and the image is another. Several images can have nearly one gradient: a deep"
-        " network with saturated units, or a gradient of which most was removed. A small match loss does not"
-        " show that an attack worked, nor a wrong image that a defense did.",
+        "the match loss fell to 1e-4 of the squared norm of the shared gradient, but the image still"
+        " shows nothing (SSIM below the threshold for artifacts)",
+        "The gradients match, but the images differ. Several images can have nearly the same gradient,"
+        " for example in a deep network with saturated units, or if most of the gradient was removed. A"
+        " small match loss does not show that an attack worked, and a wrong image does not show that a"
+        " defense worked.",
     ),
     Flag.NOT_ADAPTIVE: (
-        "an attack that knows defenses was told nothing of this one, as it says nothing of itself",
-        "The attack was made for a gradient that nothing was done to. One that knows the defense may do"
-        " better: let the defense tell what can be seen from outside, in `account`, or write the attack.",
+        "an attack that knows defenses had no information about this one, because the defense has no"
+        " `account`",
+        "The attack treated the gradient as undefended. An attack that knows the defense may do better."
+        " Describe in `account` what can be seen of the defense from outside, or write such an attack.",
     ),
     Flag.HARD_TO_CHOOSE: (
-        "the median SSIM of what an attacker would choose among the attacks is lower by 0.1 or more than that"
-        " of the strongest",
-        "The verdict is of the strongest attack on each image, which takes the image to know. An attacker has"
-        " only how well each result explains what was shared, and how smooth it is, and would often believe"
-        " another one. The verdict is what a defender has to reckon with, not what this attacker would get.",
+        "the median SSIM of the results that an attacker would choose among the attacks is lower by 0.1"
+        " or more than that of the strongest attack",
+        "The verdict takes the strongest attack on each image, but only someone who knows the image can"
+        " say which attack that is. An attacker knows only how well each result explains the shared"
+        " gradient and how smooth it is, and would often choose another result. The verdict is what a"
+        " defender must expect in the worst case, not what this attacker would get.",
     ),
 }
 

@@ -69,7 +69,7 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
 
 def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
-    from leakbench.reports.tables import write_csv
+    from leakbench.reports.csv_file import write_csv
 
     store = _with_trials(options.folder)
     with writing_reports(options.folder):

@@ -216,7 +216,8 @@ def show_forecast(
 
 def show_results(store: "Store", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
-    from leakbench.reports.tables import terminal_tables, write_csv
+    from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.tables import terminal_tables
 
     rows = store.rows()
     for table in terminal_tables(rows, store.scale, store.histories):

@@ -33,7 +33,8 @@ def add(verbs: Verbs) -> None:
 def run_utility(options: argparse.Namespace, console: Console) -> int:
     """`leakbench utility`: train what is missing, then the table of accuracies."""
     from leakbench.bench.hardware import hardware_of
-    from leakbench.reports.tables import utility_tables, write_csv
+    from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.utility import utility_tables
     from leakbench.sweeps.checks import load_sweep
     from leakbench.sweeps.executors.devices import describe_devices, find_devices, worker_devices
     from leakbench.sweeps.rehearsal import rehearse

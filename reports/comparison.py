@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale, Verdict
-from leakbench.reports.statistics import Interval, mean_interval, median_interval
-from leakbench.reports.summary import BASELINE, VICTIM, label_leaks, label_line, strongest, with_result
-from leakbench.reports.tables import TRAINED, percent
+from leakbench.reports.labels import label_leaks, label_line
+from leakbench.reports.selection import BASELINE, VICTIM, strongest, with_result
+from leakbench.reports.statistics import Interval, mean_interval, median_interval, percent
+from leakbench.reports.utility import TRAINED
 
 AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
 RULE = (

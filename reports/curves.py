@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import caption, line_style, styles
-from leakbench.reports.summary import BASELINE, defense_order
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
 

@@ -13,10 +13,13 @@ from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES
+from leakbench.reports.csv_file import write_csv
 from leakbench.reports.figures import write_figures
 from leakbench.reports.leaderboard import leaderboard, trained_with
-from leakbench.reports.summary import SETTING, short_names
-from leakbench.reports.tables import markdown, percent, write_csv
+from leakbench.reports.markdown import markdown
+from leakbench.reports.names import short_names
+from leakbench.reports.selection import SETTING
+from leakbench.reports.statistics import percent
 from leakbench.sweeps.store import Store
 
 HEADS = (

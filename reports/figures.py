@@ -13,10 +13,11 @@ from leakbench.reports.curves import draw_curves
 from leakbench.reports.index import FEWEST, draw_against, draw_index, index_and_leakage
 from leakbench.reports.layers import draw_distances, draw_input_errors
 from leakbench.reports.leaderboard import leaderboard, trained_with
+from leakbench.reports.names import shortened
 from leakbench.reports.pictures import draw_film, draw_strip
 from leakbench.reports.scores import draw_scores
+from leakbench.reports.selection import SETTING, kept_starts, strongest
 from leakbench.reports.style import save
-from leakbench.reports.summary import SETTING, kept_starts, shortened, strongest
 from leakbench.reports.tradeoff import can_be_drawn, draw_tradeoff
 from leakbench.sweeps.store import Store
 

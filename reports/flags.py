@@ -9,7 +9,9 @@ import pandas as pd
 
 from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.summary import BASELINE, counted, defense_order, strongest, summarize, with_result
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE, counted, strongest, with_result
+from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count

@@ -11,10 +11,11 @@ from rich.table import Table
 from leakbench.bench.index import ModelIndex
 from leakbench.bench.spectrum import SEEN
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.names import defense_order, short_names
+from leakbench.reports.selection import strongest
 from leakbench.reports.statistics import Correlation, rank_correlation
 from leakbench.reports.style import HUES, LINES
-from leakbench.reports.summary import defense_order, short_names, strongest
-from leakbench.reports.tables import plain_table, put_below
+from leakbench.reports.terminal import plain_table, put_below
 from leakbench.sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]

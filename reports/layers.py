@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import HUES, LINES, caption, line_style, styles
-from leakbench.reports.summary import BASELINE, defense_order
 from leakbench.sweeps.store import Store
 
 

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.summary import BASELINE, summarize
-from leakbench.reports.tables import summarize_utility
+from leakbench.reports.selection import BASELINE
+from leakbench.reports.summary import summarize
+from leakbench.reports.utility import summarize_utility
 
 UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high"]
 

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import VICTIM, first_victim
 from leakbench.reports.style import caption
-from leakbench.reports.summary import VICTIM, defense_order, first_victim
 from leakbench.sweeps.store import Store
 
 MOST_IMAGES = 4

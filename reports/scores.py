@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import counted
 from leakbench.reports.style import caption, marker_style, styles
-from leakbench.reports.summary import counted, defense_order
 
 CROWDED = 50  # images
 SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from leakbench.defenses import DEFENSES
-from leakbench.reports.summary import BASELINE, VICTIM, title
+from leakbench.reports.names import title
+from leakbench.reports.selection import BASELINE, VICTIM
 
 # hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
 FAMILIES = {

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import marker_style, styles
-from leakbench.reports.summary import BASELINE
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:

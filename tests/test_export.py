@@ -7,8 +7,8 @@ from made_up import store, table
 import leakbench
 from leakbench import commands
 from leakbench.commands.runs import FORMATS as OFFERED
+from leakbench.reports.csv_file import read_csv
 from leakbench.reports.export import FORMATS, boards, citations, export
-from leakbench.reports.tables import read_csv
 
 MINE = "gone/mine.py:Mine(size=2)"
 

@@ -10,7 +10,7 @@ from leakbench.bench.chain import chain_of
 from leakbench.bench.gradients import distance_by_layer, match_loss, shared_gradient
 from leakbench.bench.trial import Conditions, input_errors, prepare, run_trials
 from leakbench.reports.layers import draw_distances, draw_input_errors
-from leakbench.reports.summary import kept_starts
+from leakbench.reports.selection import kept_starts
 from leakbench.sweeps.records import stored_trace, to_record
 from leakbench.sweeps.store import Store
 

@@ -10,10 +10,12 @@ from running import inside, stored
 
 from leakbench.bench.attacks import SUITES
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.alone import attacks_alone
 from leakbench.reports.figures import write_figures
 from leakbench.reports.page import write_page
+from leakbench.reports.selection import kept_starts, strongest
 from leakbench.reports.status import status
-from leakbench.reports.summary import attacks_alone, kept_starts, strongest, summarize
+from leakbench.reports.summary import summarize
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score, leading
 from leakbench.sweeps.plan import plan

@@ -14,9 +14,10 @@ from PIL import Image
 import leakbench
 from leakbench.reports.figures import write_figures
 from leakbench.reports.leaderboard import leaderboard
+from leakbench.reports.names import short_names
 from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import data_uri, gallery
-from leakbench.reports.summary import kept_starts, short_names, strongest
+from leakbench.reports.selection import kept_starts, strongest
 from leakbench.reports.tradeoff import pareto
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

@@ -16,7 +16,8 @@ from leakbench.bench.trial import Conditions, posterior_of, prepare, run_trials
 from leakbench.bench.verdicts import Scale
 from leakbench.defenses import DEFENSES, Account
 from leakbench.reports.flags import Flag, flags
-from leakbench.reports.summary import chosen, strongest, summarize
+from leakbench.reports.selection import chosen, strongest
+from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 
 

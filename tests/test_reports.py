@@ -14,10 +14,12 @@ from rich.console import Console
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.curves import pad
 from leakbench.reports.figures import write_figures
+from leakbench.reports.names import defense_order
 from leakbench.reports.pictures import two_lines
 from leakbench.reports.scores import draw_scores
+from leakbench.reports.selection import strongest
 from leakbench.reports.style import line_style, marker_style, styles
-from leakbench.reports.summary import defense_order, strongest, summarize
+from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.store import Store
 

@@ -16,7 +16,7 @@ import torch
 
 from leakbench.bench.trial import Result, Row, Trace
 from leakbench.core.errors import StoppedError, UserError
-from leakbench.reports.tables import read_csv, write_csv
+from leakbench.reports.csv_file import read_csv, write_csv
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts

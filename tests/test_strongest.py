@@ -9,10 +9,12 @@ from made_up import store, table
 from leakbench.bench.attacks import ATTACKS, SUITES
 from leakbench.bench.verdicts import Scale
 from leakbench.core.errors import UserError
+from leakbench.reports.alone import attacks_alone
 from leakbench.reports.figures import write_figures
 from leakbench.reports.flags import flags
 from leakbench.reports.page import write_page
-from leakbench.reports.summary import attacks_alone, by_attack, kept_starts, strongest, summarize
+from leakbench.reports.selection import kept_starts, strongest
+from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials

@@ -8,8 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from leakbench.reports.comparison import RULE
 from leakbench.reports.figures import Drawn
 from leakbench.reports.flags import MEANINGS
+from leakbench.reports.names import short_names
 from leakbench.reports.page.content import sections
-from leakbench.reports.summary import short_names, with_result
+from leakbench.reports.selection import with_result
 from leakbench.sweeps.store import Store
 
 

@@ -8,20 +8,15 @@ import pandas as pd
 
 from leakbench.bench.verdicts import Verdict
 from leakbench.defenses import DEFENSES
+from leakbench.reports.alone import attacks_alone
 from leakbench.reports.comparison import Accuracies, Outcome, Standing, standings
 from leakbench.reports.figures import Drawn
 from leakbench.reports.flags import Raised, flags
+from leakbench.reports.labels import labels_of_hidden
 from leakbench.reports.leaderboard import describe_trainings, leaderboard, trained_with
+from leakbench.reports.names import title
 from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
-from leakbench.reports.summary import (
-    BASELINE,
-    SETTING,
-    attacks_alone,
-    kept_starts,
-    labels_of_hidden,
-    strongest,
-    title,
-)
+from leakbench.reports.selection import BASELINE, SETTING, kept_starts, strongest
 from leakbench.sweeps.store import Store
 
 TOLD = {  # the verdict on new defenses, the best first

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leakbench.reports.pictures import side_by_side, spread
-from leakbench.reports.summary import VICTIM
+from leakbench.reports.selection import VICTIM
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
 

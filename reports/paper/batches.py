@@ -6,8 +6,7 @@ import pandas as pd
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.paper.reference import reference
-from leakbench.reports.statistics import median_interval, wilson
-from leakbench.reports.summary import ends
+from leakbench.reports.statistics import ends, median_interval, wilson
 from leakbench.sweeps.store import Store
 
 RECOVERED_MSE = 1e-3  # of raw pixels, mean over the images of a batch: a PSNR of 30 dB

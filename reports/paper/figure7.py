@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from leakbench.reports.curves import pad
 from leakbench.reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
 from leakbench.reports.pictures import clear, show_image
+from leakbench.reports.selection import BASELINE, first_victim
 from leakbench.reports.statistics import median_band
 from leakbench.reports.style import caption, line_style, styles
-from leakbench.reports.summary import BASELINE, first_victim
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
 

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from leakbench.reports.flags import flag_lines, flags
+from leakbench.reports.markdown import markdown
+from leakbench.reports.names import title
 from leakbench.reports.paper.batches import RECOVERED_MSE, batch_table
 from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
 from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
@@ -15,10 +17,12 @@ from leakbench.reports.paper.sensitivity import FACTORS, draw_sensitivity, sensi
 from leakbench.reports.paper.strongest import beside_dlg, draw_strongest
 from leakbench.reports.paper.table2 import compared, table2
 from leakbench.reports.paper.thresholds import draw_thresholds
+from leakbench.reports.selection import SETTING, is_of, strongest
+from leakbench.reports.statistics import percent
 from leakbench.reports.style import save
-from leakbench.reports.summary import SETTING, by_attack, is_of, strongest, summarize, title
-from leakbench.reports.tables import markdown, percent, summarize_utility
+from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.tradeoff import draw_tradeoff
+from leakbench.reports.utility import summarize_utility
 from leakbench.sweeps.store import Store
 
 TRAININGS = ("accuracy", "checkpoints")

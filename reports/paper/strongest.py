@@ -11,20 +11,19 @@ from leakbench.bench.verdicts import Scale
 from leakbench.reports.paper.figure7 import PANELS, Curve, curves_of, meaning_of
 from leakbench.reports.paper.reference import Reading
 from leakbench.reports.pictures import clear, show_image
-from leakbench.reports.statistics import median_interval
-from leakbench.reports.style import caption
-from leakbench.reports.summary import (
+from leakbench.reports.selection import (
     BASELINE,
     SETTING,
     VICTIM,
     counted,
-    ends,
     first_victim,
     is_of,
     kept_starts,
     strongest,
-    summarize,
 )
+from leakbench.reports.statistics import ends, median_interval
+from leakbench.reports.style import caption
+from leakbench.reports.summary import summarize
 from leakbench.sweeps.store import Store
 
 

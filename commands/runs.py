@@ -9,7 +9,7 @@ from rich.console import Console
 from leakbench.commands.common import Verbs, writing_reports
 
 if TYPE_CHECKING:
-    from leakbench.sweeps.store import Store
+    from leakbench.reports.run import Run
 
 FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
 
@@ -33,16 +33,17 @@ def add(verbs: Verbs) -> None:
     export.set_defaults(command=export_run)
 
 
-def _with_trials(folder: Path) -> "Store":
+def _with_trials(folder: Path) -> "Run":
     from leakbench.core.errors import UserError
+    from leakbench.reports.run import Run
     from leakbench.sweeps.store import Store
 
-    store = Store.existing(folder)
-    if store.rows().empty:
+    run = Run(Store.existing(folder))
+    if run.rows.empty:
         raise UserError(
             f"{folder}: expected trials, found none; `leakbench sweep FILE --out {folder}` runs them"
         )
-    return store
+    return run
 
 
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
@@ -61,9 +62,9 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.figures import write_figures
     from leakbench.reports.page import write_page
 
-    store = _with_trials(options.folder)
+    run = _with_trials(options.folder)
     with writing_reports(options.folder):
-        console.print(str(write_page(store, write_figures(store))))
+        console.print(str(write_page(run, write_figures(run))))
     return 0
 
 
@@ -71,9 +72,9 @@ def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
     from leakbench.reports.csv_file import write_csv
 
-    store = _with_trials(options.folder)
+    run = _with_trials(options.folder)
     with writing_reports(options.folder):
-        console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+        console.print(str(write_csv(run.rows, options.folder / "trials.csv")))
     return 0
 
 
@@ -87,9 +88,9 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
     unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
     if unknown:
         raise UserError(*(f"--format: {text}" for text in unknown))
-    store = _with_trials(options.folder)
+    run = _with_trials(options.folder)
     with writing_reports(options.folder):
-        for path in export(store, formats, options.out or store.folder / "export"):
+        for path in export(run, formats, options.out or options.folder / "export"):
             console.print(str(path))
     return 0
 

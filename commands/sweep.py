@@ -217,28 +217,28 @@ def show_forecast(
 def show_results(store: "Store", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
     from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.run import Run
     from leakbench.reports.tables import terminal_tables
 
-    rows = store.rows()
-    for table in terminal_tables(rows, store.scale, store.histories):
+    run = Run(store)
+    for table in terminal_tables(run.settings):
         console.print(table)
-    indices = store.index_rows()
-    if len(indices):
+    if len(run.indices):
         from leakbench.reports.index import correlations, index_and_leakage, index_tables
 
-        for table in index_tables(indices):
+        for table in index_tables(run.indices):
             console.print(table)
-        for line in correlations(index_and_leakage(indices, rows, store.scale)):
+        for line in correlations(index_and_leakage(run.indices, run.settings)):
             console.print(line)
     console.print(f"rows     {store.folder / 'trials.parquet'}")
     with writing_reports(store.folder):
-        console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
+        console.print(f"csv      {write_csv(run.rows, store.folder / 'trials.csv')}")
         if figures:
             from leakbench.reports.figures import write_figures  # brings in matplotlib: a second
             from leakbench.reports.page import write_page
 
-            drawn = write_figures(store)
+            drawn = write_figures(run)
             for figure in drawn:
-                console.print(f"figure   {figure.paths[0]} (and .pdf)")
-            console.print(f"page     {write_page(store, drawn)}")
-    return show_failures(rows, "trial", console)
+                console.print(f"figure   {figure.paths[0]}")
+            console.print(f"page     {write_page(run, drawn)}")
+    return show_failures(run.rows, "trial", console)

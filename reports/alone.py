@@ -2,21 +2,24 @@
 
 import pandas as pd
 
-from leakbench.bench.verdicts import Scale
 from leakbench.reports.names import defense_order
-from leakbench.reports.selection import VICTIM, kept_starts, strongest
+from leakbench.reports.selection import VICTIM
 
 SPARED = "not needed"
 
 
-def attacks_alone(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """The median SSIM of all images by each attack alone, as text: rows by defense, a column an attack.
 
     Those come first that attacked most.
     `0.512 (3 of 20)` where the attack has a result for some of them only, SPARED where every image had
     leaked to another attack and was not attacked again.
+
+    Args:
+        rows: of one setting.
+        kept: of these, as `kept_starts` gives them.
+        best: likewise, as `strongest` does.
     """
-    kept, best = kept_starts(rows), strongest(rows, scale)
     counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
     attacks = list(counts.sort_values(ascending=False, kind="stable").index)
     defenses = defense_order(rows)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from leakbench.bench.verdicts import Scale, Verdict
 from leakbench.reports.labels import label_leaks, label_line
-from leakbench.reports.selection import BASELINE, VICTIM, strongest, with_result
+from leakbench.reports.selection import BASELINE, VICTIM, with_result
 from leakbench.reports.statistics import Interval, mean_interval, median_interval, percent
 from leakbench.reports.utility import TRAINED
 
@@ -89,17 +89,17 @@ def _scores(accuracy: Measured, ssim: float) -> str:
 
 
 def standings(
-    rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale, new: Collection[str]
+    rows: pd.DataFrame, best: pd.DataFrame, trainings: pd.DataFrame, scale: Scale, new: Collection[str]
 ) -> Iterator[Standing]:
     """Each new defense and its rival, in the order of `new`.
 
     Args:
         rows: of the attacks, on one data set and one model.
+        best: what `strongest` makes of them.
         trainings: of that model; may be empty.
         scale: what counts as a leak.
         new: names of the defenses that are compared; the others are the known ones.
     """
-    best = strongest(rows, scale)
     usable = best[best["attackable"]]
     images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
     medians = images.median().to_dict()

@@ -107,7 +107,13 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
         scale: what counts as a leak.
         histories: see `Store.histories`.
     """
-    best = strongest(rows, scale)
+    return raised(rows, strongest(rows, scale), summarize(rows, scale), scale, histories)
+
+
+def raised(
+    rows: pd.DataFrame, best: pd.DataFrame, lines: pd.DataFrame, scale: Scale, histories: Histories
+) -> list[Raised]:
+    """The same, of what `strongest` and `summarize` make of these rows."""
     stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
     falling = [key for key, history in stopped.items() if is_falling(history)]
     best = best.assign(falling=best["key"].isin(falling))
@@ -118,7 +124,7 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
             rows[rows["defense"] == defense], best[best["defense"] == defense], scale
         )
     ]
-    for line in summarize(rows, scale).to_dict("records"):
+    for line in lines.to_dict("records"):
         if line["chosen"] <= line["ssim"] - HARD:
             text = f"SSIM {line['ssim']:.3f}, and {line['chosen']:.3f} of what an attacker would choose"
             found.append(Raised(Flag.HARD_TO_CHOOSE, line["defense"], text))

@@ -1,8 +1,9 @@
 """Defenses and attacks as they are shown: their order, and names without files."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isnan
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,13 +14,19 @@ from leakbench.reports.selection import SETTING
 _FILE = re.compile(r"^[^()]*\.py:")
 
 
-def title(rows: pd.DataFrame) -> str:
-    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`."""
-    return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(rows["attack"].unique())])
+def title(rows: pd.DataFrame, attacks: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`.
+
+    Args:
+        rows: of that setting.
+        attacks: other names for those that have one.
+    """
+    named = [attacks.get(name, name) for name in rows["attack"].unique()]
+    return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(named)])
 
 
 def defense_order(rows: pd.DataFrame) -> list[str]:
-    """The defenses of the rows: as in the registry, then others; within a family by strength."""
+    """The defenses of the rows: as in the registry, then others by short name; a family by strength."""
     registered = list(DEFENSES)
     families = list(dict.fromkeys(each.family or each.name for each in registered))
     names = [each.name for each in registered]
@@ -35,8 +42,8 @@ def defense_order(rows: pd.DataFrame) -> list[str]:
         )
 
     known = rows[["defense", "family", "strength"]].drop_duplicates("defense")
-    places = sorted(place(*line) for line in known.itertuples(index=False))
-    return [str(line[-1]) for line in places]
+    places = [place(*line) for line in shortened(known).itertuples(index=False)]
+    return [str(name) for _, name in sorted(zip(places, known["defense"], strict=True))]
 
 
 def short_names(defenses: Iterable[str]) -> dict[str, str]:
@@ -54,9 +61,8 @@ def shortened(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def short_attacks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with attacks by their bare names, where those tell them apart."""
-    full = list(rows["attack"].unique())
+def short_attacks(attacks: Iterable[str]) -> dict[str, str]:
+    """{attack: its bare name}, where that tells them apart."""
+    full = list(dict.fromkeys(attacks))
     bare = [_FILE.sub("", name).partition("(")[0] for name in full]
-    names = {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}
-    return rows.assign(attack=rows["attack"].map(names))
+    return {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}

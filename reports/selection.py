@@ -38,18 +38,25 @@ def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     A defense is worth what the strongest attack leaves of it; the column `attack` says which that was.
     Adds the columns `leaked` and `attackable`: whether any attack leaked that image without a defense.
     """
-    best = most(kept_starts(rows), [*VICTIM, "defense"])
+    return judged(kept_starts(rows), scale)
+
+
+def judged(kept: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """The lines of `strongest`, of what `kept_starts` gives."""
+    best = most(kept, [*VICTIM, "defense"])
     best = best.assign(leaked=best["ssim"] >= scale.leak)
     return best.assign(attackable=leaks_without(best, VICTIM, best))
 
 
-def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+def chosen(kept: pd.DataFrame) -> pd.DataFrame:
     """For each victim and defense what an attacker would choose, who does not know which attack got most.
 
     The most likely of what the attacks got, by one measure for all of them: `bench.posterior`. An attack
     that gives no labels has none, and is chosen where there is no other.
+
+    Args:
+        kept: as `kept_starts` gives it.
     """
-    kept = kept_starts(rows)
     value = kept["neg_log_posterior"].fillna(inf)
     places = [kept[name] for name in (*VICTIM, "defense")]
     return kept.loc[value.groupby(places, sort=False).idxmin()].sort_index()

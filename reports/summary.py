@@ -1,5 +1,6 @@
 """How each defense did: one number an image, judged beside the undefended attack on that image."""
 
+from itertools import product
 from math import nan
 from typing import Any
 
@@ -14,10 +15,10 @@ from leakbench.reports.selection import (
     VICTIM,
     chosen,
     counted,
-    is_of,
+    judged,
+    kept_starts,
     leaks_without,
     most,
-    strongest,
     with_result,
 )
 from leakbench.reports.statistics import ends, median_interval, wilson
@@ -51,22 +52,25 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
     Intervals: `reports.statistics`.
     """
-    best = strongest(rows, scale)
-    starts = _starts(rows, best, scale)
-    likely = chosen(rows)
+    kept = kept_starts(rows)
+    return summary(rows, kept, judged(kept, scale), scale)
+
+
+def summary(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """The lines of `summarize`, of what `kept_starts` and `strongest` make of these rows."""
+    likely = chosen(kept)
     likely = likely.assign(attackable=leaks_without(best, VICTIM, likely))
-    order = defense_order(rows)
+    place = [*SETTING, "defense"]
+    tables = (rows, best, _starts(rows, best, scale), likely)
+    parts = [(dict(iter(each.groupby(place, sort=False))), each.iloc[:0]) for each in tables]
+    settings, order = rows[SETTING].drop_duplicates().itertuples(index=False), defense_order(rows)
     lines = []
-    for setting, part in rows.groupby(SETTING, sort=False):
-        for defense in order:
-            own = part[part["defense"] == defense]
-            if len(own):
-                place, values = [*SETTING, "defense"], [*setting, defense]
-                names = dict(zip(place, values, strict=True))
-                first = own.iloc[0]
-                mine = [each[is_of(each, place, values)] for each in (best, starts, likely)]
-                about = {"family": first["family"], "strength": first["strength"]}
-                lines.append(names | about | _line(own, mine[0], mine[1], mine[2], scale))
+    for values in ((*setting, defense) for setting, defense in product(settings, order)):
+        if values in parts[0][0]:
+            own, *mine = [part.get(values, nothing) for part, nothing in parts]
+            about = own.iloc[0][["family", "strength"]].to_dict()
+            line = _line(own, mine[0], mine[1], mine[2], scale)
+            lines.append(dict(zip(place, values, strict=True)) | about | line)
     return pd.DataFrame(lines)
 
 
@@ -107,9 +111,14 @@ def _line(
 
 
 def _deciding(attacks: pd.Series) -> str:
-    """How often each of the attacks was the strongest."""
-    counts = sorted(attacks.value_counts().items(), key=lambda each: (-each[1], str(each[0])))
-    return ", ".join(f"{attack} {count}" for attack, count in counts)
+    """`adaptive 15, dlg 5`: how often each of the attacks was the strongest."""
+    return ", ".join(f"{attack} {count}" for attack, count in by_count(attacks).items())
+
+
+def by_count(attacks: pd.Series) -> dict[str, int]:
+    """{attack: how often it is there}, the most frequent first."""
+    counts = attacks.value_counts().items()
+    return dict(sorted(((str(name), count) for name, count in counts), key=lambda each: (-each[1], each[0])))
 
 
 def by_attack(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:

@@ -1,40 +1,43 @@
 """The tables of a run for a terminal: how each defense did, and what each attack got."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.alone import SPARED, attacks_alone
-from leakbench.reports.flags import Histories, flag_lines, flags
+from leakbench.reports.alone import SPARED
+from leakbench.reports.flags import flag_lines
 from leakbench.reports.labels import labels_of_hidden
-from leakbench.reports.names import short_attacks, shortened, title
-from leakbench.reports.selection import SETTING
-from leakbench.reports.summary import summarize
+from leakbench.reports.names import short_attacks, short_names, title
+from leakbench.reports.selection import counted
+from leakbench.reports.setting import Setting
+from leakbench.reports.summary import by_count
 from leakbench.reports.terminal import plain_table, put_below
 
 NOTABLE = 0.005  # of SSIM: smaller differences are not told
 _SINGLE = "1 start: the share of single starts that leak"
 
 
-def terminal_tables(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Iterator[Table]:
-    """A table for each data set, model and protocol, with its flags below; see `flags`.
+def terminal_tables(settings: Sequence[Setting]) -> Iterator[Table]:
+    """A table for each dataset, model and protocol of a run, with its flags below; see `flags`.
 
     Of several attacks the strongest decides; what each got by itself is in a table above.
     """
-    for _, part in shortened(rows).groupby(SETTING, sort=False):
-        if part["attack"].nunique() > 1:
-            yield _attack_table(part, scale)
-        yield _terminal_table(part, scale, histories)
+    names = short_names(name for each in settings for name in each.rows["defense"].unique())
+    for setting in settings:
+        if setting.several:
+            yield _attack_table(setting, names)
+        yield _terminal_table(setting, names)
 
 
-def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
-    rows = short_attacks(rows)
-    cells = attacks_alone(rows, scale)
+def _attack_table(setting: Setting, names: Mapping[str, str]) -> Table:
+    attacks = short_attacks(setting.rows["attack"])
+    cells = setting.alone.rename(index=names, columns=attacks)
     heads = [name.replace("(", "(\n").replace("=", "\n=") for name in cells.columns]
-    table = plain_table(title(rows), heads)
+    table = plain_table(title(setting.rows, attacks), heads)
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
         text += "; (3): only so many were attacked,\nas an attack before had leaked the others"
@@ -45,24 +48,33 @@ def _attack_table(rows: pd.DataFrame, scale: Scale) -> Table:
     return table
 
 
-def _terminal_table(rows: pd.DataFrame, scale: Scale, histories: Histories) -> Table:
-    several = rows["attack"].nunique() > 1
-    lines = summarize(short_attacks(rows), scale)
+def _terminal_table(setting: Setting, names: Mapping[str, str]) -> Table:
+    several, lines = setting.several, setting.lines.assign(defense=setting.lines["defense"].map(names))
     columns = ("leaked", "95 % CI", "by" if several else "1 start", "SSIM", "label", "verdict")
-    table = plain_table(f"{title(rows)}: the strongest" if several else title(rows), columns)
-    raised = list(flag_lines(flags(rows, scale, histories), rows["defense"].nunique()))
+    name = title(setting.rows)
+    table = plain_table(f"{name}: the strongest" if several else name, columns)
+    raised = [replace(each, defense=names[each.defense]) for each in setting.raised]
     told = ["docs/FLAGS.md tells what these mean"] if raised else []
-    put_below(table, "\n".join([_caption(lines, scale, several), *raised, *told]))
-    for line in lines.to_dict("records"):
-        third = _strongest_of(line) if several else f"{100 * line['single']:.0f}%"
+    below = [_caption(lines, setting.scale, several), *flag_lines(raised, len(lines)), *told]
+    put_below(table, "\n".join(below))
+    by = _strongest(setting.best, short_attacks(setting.rows["attack"]))
+    thirds = setting.lines["defense"].map(by) if several else lines["single"].map(_share)
+    for line, third in zip(lines.to_dict("records"), thirds, strict=True):
         table.add_row(line["defense"], *_cells(line, third))
     return table
 
 
-def _strongest_of(line: dict[Hashable, Any]) -> str:
-    """`adaptive`, or `adaptive +` where others got most of some images."""
-    first, *others = str(line["by"]).split(", ")
-    return first.rpartition(" ")[0] + (" +" if others else "")
+def _share(single: float) -> str:
+    return f"{100 * single:.0f}%"
+
+
+def _strongest(best: pd.DataFrame, attacks: Mapping[str, str]) -> dict[str, str]:
+    """{defense: `adaptive`, or `adaptive +` where others got most of some images}."""
+    found = {}
+    for defense, own in counted(best).groupby("defense")["attack"]:
+        first, *others = by_count(own.map(attacks))
+        found[str(defense)] = first + (" +" if others else "")
+    return found
 
 
 def _cells(line: dict[Hashable, Any], third: str) -> list[str]:

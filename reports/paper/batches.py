@@ -19,11 +19,11 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     of the recovered ones until then) with its interval, ssim (median), leaked (trials whose worst
     image is a leak), paper (iterations) and recalled.
     """
-    traces = store.traces(rows["key"])
+    curves = store.curves(rows["key"])
     known = {batch.size: batch for batch in reference().batches}
     lines = []
     for size, own in rows.groupby(rows["protocol"].map(batch_size), sort=True):
-        steps = [until(traces[key].image_mse) for key in own["key"] if key in traces]
+        steps = [until(curves[key].image_mse) for key in own["key"] if key in curves]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
         lines.append(

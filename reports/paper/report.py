@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.reports.figures.tradeoff import draw_tradeoff
 from leakbench.reports.flags import flag_lines, flags
 from leakbench.reports.markdown import markdown
 from leakbench.reports.names import title
@@ -21,7 +22,6 @@ from leakbench.reports.selection import SETTING, is_of, strongest
 from leakbench.reports.statistics import percent
 from leakbench.reports.style import save
 from leakbench.reports.summary import by_attack, summarize
-from leakbench.reports.tradeoff import draw_tradeoff
 from leakbench.reports.utility import summarize_utility
 from leakbench.sweeps.store import Store
 
@@ -93,7 +93,7 @@ def _draw(runs: Runs, folder: Path) -> list[Path]:
     drawn["tradeoff"] = draw_tradeoff(runs.of_paper.merge(trained, on="defense"), runs.scale)
     drawn["thresholds"] = draw_thresholds(main, runs.best, runs.scale)
     drawn["sensitivity"] = draw_sensitivity(runs.sensitivity, runs.scale)
-    return [path for name, figure in drawn.items() for path in save(figure, folder, name)]
+    return [path for name, figure in drawn.items() for path in save(figure, folder, name, ("png", "pdf"))]
 
 
 def _head(runs: Runs) -> Lines:

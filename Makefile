@@ -53,8 +53,9 @@ figures: $(READY)  ## draw the figures of OUT again
 csv: $(READY)  ## write the rows of OUT as CSV again
 	@$(BIN)/leakbench csv $(OUT)
 
-bench: $(READY)  ## measure engine, attacks and sweep (DEVICE=cuda on a GPU); 10 minutes (SMALL=1: see that it runs)
+bench: $(READY)  ## measure engine, attacks, sweep and reports (DEVICE=cuda on a GPU); 10 minutes (SMALL=1: see that it runs)
 	@$(BIN)/python benchmarks/sweep.py $(if $(SMALL),--small)
+	@$(BIN)/python benchmarks/reports.py $(if $(SMALL),--small)
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(if $(SMALL),--small) $(ARGS)
 	@$(BIN)/python benchmarks/attacks.py $(if $(SMALL),--small)
 

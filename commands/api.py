@@ -63,7 +63,8 @@ def run(
         KeyboardInterrupt: what is finished is stored, and the same call runs the rest.
     """
     from leakbench.core.errors import FailedTrialsError
-    from leakbench.reports.summary import with_result
+    from leakbench.reports.run import Run
+    from leakbench.reports.selection import with_result
     from leakbench.sweeps.options import RunOptions
 
     options = RunOptions(
@@ -72,10 +73,10 @@ def run(
         trial_timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
-    store = run_sweep(load(_file_of(sweep_file, out), options), options, console)
+    finished = Run(run_sweep(load(_file_of(sweep_file, out), options), options, console))
     if figures:
-        show_results(store, console, figures=True)
-    rows = store.rows()
+        show_results(finished, console, figures=True)
+    rows = finished.rows
     failed = rows.drop(with_result(rows).index)
     if check and len(failed):
         raise FailedTrialsError(rows, Counter(failed["reason"]))

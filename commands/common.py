@@ -82,7 +82,7 @@ def duration(text: str) -> float:
 
 def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
     """Why rows are errors, if some are; the exit status."""
-    from leakbench.reports.summary import with_result
+    from leakbench.reports.selection import with_result
 
     failed = rows.drop(with_result(rows).index)
     for reason, count in failed["reason"].value_counts().items():

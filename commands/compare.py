@@ -50,6 +50,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.figures import write_figures
     from leakbench.reports.leaderboard import describe_trainings
     from leakbench.reports.page import write_page
+    from leakbench.reports.run import Run
     from leakbench.sweeps.comparison import BUDGETS, Comparison, write_sweep
     from leakbench.sweeps.conformance import defenses_in
     from leakbench.sweeps.reuse import comparable
@@ -70,12 +71,12 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     own = replace(run_options(options), out=folder, reuse=tuple(earlier))
     asked = load(file, own)
     status = show_accuracies(run_trainings(asked, own, console), console)
-    store = run_sweep(asked, own, console)
-    status = max(status, show_results(store, console, figures=False))
-    trained = store.trainings()
-    console.print(describe_trainings(trained))
+    run = Run(run_sweep(asked, own, console))
+    status = max(status, show_results(run, console, figures=False))
+    console.print(describe_trainings(run.trainings))
     console.print(RULE)
-    for each in standings(store.rows(), trained, store.scale, list(map(str, new))):
-        console.print(f"  {each.describe({})}")
-    console.print(f"page     {write_page(store, write_figures(store))}")
+    for setting in run.settings:
+        for each in standings(setting.rows, setting.best, setting.trainings, run.scale, list(map(str, new))):
+            console.print(f"  {each.describe({})}")
+    console.print(f"page     {write_page(run, write_figures(run))}")
     return status

@@ -53,7 +53,7 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
 
 
 def _tables(found: "list[Difference]") -> "Iterator[Table]":
-    from leakbench.reports.tables import plain_table
+    from leakbench.reports.terminal import plain_table
 
     for (place, quantity), alike in groupby(found, key=lambda each: (each.place, each.quantity)):
         table = plain_table(f"{place}: {quantity}", ("n", "before", "after", "change, 95 % CI", ""))

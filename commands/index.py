@@ -47,7 +47,8 @@ def run_index(options: argparse.Namespace, console: Console) -> int:
     from leakbench.bench.models import MODELS
     from leakbench.core.errors import UserError
     from leakbench.defenses import DEFENSES, NoDefense
-    from leakbench.reports.index import draw_index, index_tables
+    from leakbench.reports.figures.index import draw_index
+    from leakbench.reports.index import index_tables
     from leakbench.reports.style import save
     from leakbench.sweeps.indices import Indices, Probe
 

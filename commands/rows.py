@@ -32,7 +32,7 @@ def show_rows(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.query import where
     from leakbench.reports.rows import FORMATS, known_columns, print_table, telling
 
-    rows = with_trials(options.folder).rows()
+    rows = with_trials(options.folder).rows
     if options.where is not None:
         rows = where(rows, options.where)
     if options.sort:

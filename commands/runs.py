@@ -10,7 +10,7 @@ from rich.console import Console
 from leakbench.commands.common import Verbs, writing_reports
 
 if TYPE_CHECKING:
-    from leakbench.sweeps.store import Store
+    from leakbench.reports.run import Run
 
 FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
 
@@ -34,24 +34,25 @@ def add(verbs: Verbs) -> None:
     export.set_defaults(command=export_run)
 
 
-def with_trials(folder: Path) -> "Store":
-    """The store of a run; a line on stderr where it is under way.
+def with_trials(folder: Path) -> "Run":
+    """A run as reports read it; a line on stderr where it is under way.
 
     Raises:
         UserError: no run there, or no trial of it has ended.
     """
     from leakbench.core.errors import UserError
+    from leakbench.reports.run import Run
     from leakbench.reports.status import under_way
     from leakbench.sweeps.store import Store
 
-    store = Store.existing(folder)
-    running = under_way(store)
-    if store.rows().empty:
+    run = Run(Store.existing(folder))
+    running = under_way(run.store)
+    if run.rows.empty:
         remedy = running or f"`leakbench sweep FILE --out {folder}` runs them"
         raise UserError(f"{folder}: expected trials, found none; {remedy}")
     if running:
         print(f"{folder}: {running}", file=sys.stderr)  # what is printed for programs stays as it is
-    return store
+    return run
 
 
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
@@ -70,19 +71,19 @@ def write_report(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.figures import write_figures
     from leakbench.reports.page import write_page
 
-    store = with_trials(options.folder)
+    run = with_trials(options.folder)
     with writing_reports(options.folder):
-        console.print(str(write_page(store, write_figures(store))))
+        console.print(str(write_page(run, write_figures(run))))
     return 0
 
 
 def write_table(options: argparse.Namespace, console: Console) -> int:
     """`leakbench csv`."""
-    from leakbench.reports.tables import write_csv
+    from leakbench.reports.csv_file import write_csv
 
-    store = with_trials(options.folder)
+    run = with_trials(options.folder)
     with writing_reports(options.folder):
-        console.print(str(write_csv(store.rows(), store.folder / "trials.csv")))
+        console.print(str(write_csv(run.rows, options.folder / "trials.csv")))
     return 0
 
 
@@ -96,9 +97,9 @@ def export_run(options: argparse.Namespace, console: Console) -> int:
     unknown = [unknown_text("format", each, FORMATS) for each in formats if each not in FORMATS]
     if unknown:
         raise UserError(*(f"--format: {text}" for text in unknown))
-    store = with_trials(options.folder)
+    run = with_trials(options.folder)
     with writing_reports(options.folder):
-        for path in export(store, formats, options.out or store.folder / "export"):
+        for path in export(run, formats, options.out or options.folder / "export"):
             console.print(str(path))
     return 0
 

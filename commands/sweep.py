@@ -27,9 +27,9 @@ from leakbench.commands.common import (
 from leakbench.commands.running import announce, executor_for, load, run_sweep
 
 if TYPE_CHECKING:
+    from leakbench.reports.run import Run
     from leakbench.sweeps.options import RunOptions
     from leakbench.sweeps.spec import Sweep
-    from leakbench.sweeps.store import Store
 
 LISTED = 20  # trials that a dry run names
 KINDS = {
@@ -154,7 +154,9 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
 
 def sweep_file(file: Path, options: "RunOptions", console: Console, figures: bool) -> int:
     """Run what is missing, then the table, the CSV and the figures; the exit status."""
-    return show_results(run_sweep(load(file, options), options, console), console, figures)
+    from leakbench.reports.run import Run
+
+    return show_results(Run(run_sweep(load(file, options), options, console)), console, figures)
 
 
 def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, console: Console) -> int:
@@ -196,30 +198,30 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
     return 0
 
 
-def show_results(store: "Store", console: Console, figures: bool) -> int:
+def show_results(run: "Run", console: Console, figures: bool) -> int:
     """The table of a finished sweep, and the paths of what was written."""
-    from leakbench.reports.tables import terminal_tables, write_csv
+    from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.tables import terminal_tables
 
-    rows = store.rows()
-    for table in terminal_tables(rows, store.scale, store.histories):
+    folder = run.store.folder
+    for table in terminal_tables(run.settings):
         console.print(table)
-    indices = store.index_rows()
-    if len(indices):
+    if len(run.indices):
         from leakbench.reports.index import correlations, index_and_leakage, index_tables
 
-        for table in index_tables(indices):
+        for table in index_tables(run.indices):
             console.print(table)
-        for line in correlations(index_and_leakage(indices, rows, store.scale)):
+        for line in correlations(index_and_leakage(run.indices, run.settings)):
             console.print(line)
-    console.print(f"rows     {store.folder / 'trials.parquet'}")
-    with writing_reports(store.folder):
-        console.print(f"csv      {write_csv(rows, store.folder / 'trials.csv')}")
+    console.print(f"rows     {folder / 'trials.parquet'}")
+    with writing_reports(folder):
+        console.print(f"csv      {write_csv(run.rows, folder / 'trials.csv')}")
         if figures:
             from leakbench.reports.figures import write_figures  # brings in matplotlib: a second
             from leakbench.reports.page import write_page
 
-            drawn = write_figures(store)
+            drawn = write_figures(run)
             for figure in drawn:
-                console.print(f"figure   {figure.paths[0]} (and .pdf)")
-            console.print(f"page     {write_page(store, drawn)}")
-    return show_failures(rows, "trial", console)
+                console.print(f"figure   {figure.paths[0]}")
+            console.print(f"page     {write_page(run, drawn)}")
+    return show_failures(run.rows, "trial", console)

@@ -47,7 +47,8 @@ def train_file(file: Path, options: "RunOptions", console: Console) -> int:
 
 def show_accuracies(store: "Store", console: Console) -> int:
     """The table of finished trainings, and the paths of what was written; the exit status."""
-    from leakbench.reports.tables import utility_tables, write_csv
+    from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.utility import utility_tables
 
     rows = store.trainings()
     for table in utility_tables(rows):

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale, Verdict
-from leakbench.reports.statistics import Interval, mean_interval, median_interval
-from leakbench.reports.summary import BASELINE, VICTIM, label_leaks, label_line, strongest, with_result
-from leakbench.reports.tables import TRAINED, percent
+from leakbench.reports.labels import label_leaks, label_line
+from leakbench.reports.selection import BASELINE, VICTIM, with_result
+from leakbench.reports.statistics import Interval, mean_interval, median_interval, percent
+from leakbench.reports.utility import TRAINED
 
 AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
 RULE = (
@@ -88,17 +89,17 @@ def _scores(accuracy: Measured, ssim: float) -> str:
 
 
 def standings(
-    rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale, new: Collection[str]
+    rows: pd.DataFrame, best: pd.DataFrame, trainings: pd.DataFrame, scale: Scale, new: Collection[str]
 ) -> Iterator[Standing]:
     """Each new defense and its rival, in the order of `new`.
 
     Args:
         rows: of the attacks, on one data set and one model.
+        best: what `strongest` makes of them.
         trainings: of that model; may be empty.
         scale: what counts as a leak.
         new: names of the defenses that are compared; the others are the known ones.
     """
-    best = strongest(rows, scale)
     usable = best[best["attackable"]]
     images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
     medians = images.median().to_dict()

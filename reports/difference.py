@@ -9,18 +9,10 @@ import pandas as pd
 
 from leakbench.bench.verdicts import Scale, Verdict
 from leakbench.reports.comparison import FEWEST
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE, SETTING, VICTIM, counted, is_of, strongest, with_result
 from leakbench.reports.statistics import Interval, mean_interval, median_interval
-from leakbench.reports.summary import (
-    BASELINE,
-    SETTING,
-    VICTIM,
-    counted,
-    defense_order,
-    is_of,
-    strongest,
-    with_result,
-)
-from leakbench.reports.tables import TRAINED
+from leakbench.reports.utility import TRAINED
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
 

@@ -13,11 +13,13 @@ from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import SettingError
 from leakbench.core.version import own_version
 from leakbench.defenses import DEFENSES
+from leakbench.reports.csv_file import write_csv
 from leakbench.reports.figures import write_figures
-from leakbench.reports.leaderboard import leaderboard, trained_with
-from leakbench.reports.summary import SETTING, short_names
-from leakbench.reports.tables import markdown, percent, write_csv
-from leakbench.sweeps.store import Store
+from leakbench.reports.markdown import markdown
+from leakbench.reports.names import short_names
+from leakbench.reports.run import Run
+from leakbench.reports.selection import SETTING
+from leakbench.reports.statistics import percent
 
 HEADS = (
     "defense",
@@ -59,16 +61,12 @@ PROGRAM = """@misc{{leakbench,
 }}"""
 
 
-def boards(store: Store) -> pd.DataFrame:
-    """One line a defense of every data set, model and protocol: see `leaderboard`."""
-    rows, trainings = store.rows(), store.trainings()
-    parts = [own for _, own in rows.groupby(SETTING, sort=False)]
-    return pd.concat(
-        [leaderboard(own, trained_with(trainings, own), store.scale) for own in parts], ignore_index=True
-    )
+def boards(run: Run) -> pd.DataFrame:
+    """One line a defense of every dataset, model and protocol: see `leaderboard`."""
+    return pd.concat([setting.board for setting in run.settings], ignore_index=True)
 
 
-def export(store: Store, formats: Sequence[str], folder: Path) -> Iterator[Path]:
+def export(run: Run, formats: Sequence[str], folder: Path) -> Iterator[Path]:
     """Write the run in some of FORMATS; the path of each file.
 
     Raises:
@@ -76,32 +74,31 @@ def export(store: Store, formats: Sequence[str], folder: Path) -> Iterator[Path]
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = [each for each in formats if each in TABLES]
-    lines = boards(store) if tables else pd.DataFrame()
+    lines = boards(run) if tables else pd.DataFrame()
     for name in tables:
-        yield from TABLES[name](store, lines, folder)
+        yield from TABLES[name](run, lines, folder)
     kinds = [each for each in formats if each in FIGURES]
-    for figure in write_figures(store, folder / "figures", kinds) if kinds else []:
+    for figure in write_figures(run, folder / "figures", kinds) if kinds else []:
         yield from figure.paths
     if "bibtex" in formats:
-        yield _write(folder / "citations.bib", "\n\n".join(citations(store.rows())) + "\n")
+        yield _write(folder / "citations.bib", "\n\n".join(citations(run.rows)) + "\n")
 
 
-def _csv(store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
-    yield write_csv(store.rows(), folder / "trials.csv")
+def _csv(run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+    yield write_csv(run.rows, folder / "trials.csv")
     yield write_csv(lines, folder / "defenses.csv")
-    trainings = store.trainings()
-    if len(trainings):
-        yield write_csv(trainings, folder / "trainings.csv")
+    if len(run.trainings):
+        yield write_csv(run.trainings, folder / "trainings.csv")
 
 
-def _markdown(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+def _markdown(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     text: list[str] = []
     for setting, rows in _tables(lines):
         text += [f"## {setting}", "", *markdown(HEADS, rows), "", NOTE + ".", ""]
     yield _write(folder / "defenses.md", "\n".join(text))
 
 
-def _latex(_store: Store, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+def _latex(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     """One tabular a setting, for the package booktabs."""
     text: list[str] = []
     columns = "l" + "r" * (len(HEADS) - 2) + "l"
@@ -161,7 +158,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-TABLES: dict[str, Callable[[Store, pd.DataFrame, Path], Iterator[Path]]] = {
+TABLES: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[Path]]] = {
     "csv": _csv,
     "markdown": _markdown,
     "latex": _latex,

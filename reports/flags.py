@@ -9,7 +9,9 @@ import pandas as pd
 
 from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.summary import BASELINE, counted, defense_order, strongest, summarize, with_result
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE, counted, strongest, with_result
+from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
 FEWEST_IMAGES = 10  # that count
@@ -109,7 +111,13 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
         scale: what counts as a leak.
         histories: see `Store.histories`.
     """
-    best = strongest(rows, scale)
+    return raised(rows, strongest(rows, scale), summarize(rows, scale), scale, histories)
+
+
+def raised(
+    rows: pd.DataFrame, best: pd.DataFrame, lines: pd.DataFrame, scale: Scale, histories: Histories
+) -> list[Raised]:
+    """The same, of what `strongest` and `summarize` make of these rows."""
     stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
     falling = [key for key, history in stopped.items() if is_falling(history)]
     best = best.assign(falling=best["key"].isin(falling))
@@ -120,7 +128,7 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
             rows[rows["defense"] == defense], best[best["defense"] == defense], scale
         )
     ]
-    for line in summarize(rows, scale).to_dict("records"):
+    for line in lines.to_dict("records"):
         if line["chosen"] <= line["ssim"] - HARD:
             text = f"SSIM {line['ssim']:.3f}, and {line['chosen']:.3f} of what an attacker would choose"
             found.append(Raised(Flag.HARD_TO_CHOOSE, line["defense"], text))

@@ -1,20 +1,17 @@
-"""Security indices: tables, what they mean in words, and figures."""
+"""Security indices: tables, and what they mean in words."""
 
-from collections.abc import Iterator
-from itertools import cycle
+from collections.abc import Iterator, Sequence
 from math import isnan
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from leakbench.bench.index import ModelIndex
 from leakbench.bench.spectrum import SEEN
-from leakbench.bench.verdicts import Scale
+from leakbench.reports.names import defense_order, short_names
+from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import Correlation, rank_correlation
-from leakbench.reports.style import HUES, LINES
-from leakbench.reports.summary import defense_order, short_names, strongest
-from leakbench.reports.tables import plain_table, put_below
+from leakbench.reports.terminal import plain_table, put_below
 from leakbench.sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]
@@ -23,7 +20,7 @@ FEWEST = 4  # networks of which a correlation is told
 
 def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
     """A table a network and image, and below each what it means; defenses that keep the same share one."""
-    for (dataset, index, model, seed, _), part in _shortened(rows).groupby(
+    for (dataset, index, model, seed, _), part in short_networks(rows).groupby(
         [*NETWORK, "equations"], sort=False
     ):
         weights = f", weights {seed}" if seed else ""
@@ -46,7 +43,7 @@ def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
         yield table
 
 
-def _shortened(rows: pd.DataFrame) -> pd.DataFrame:
+def short_networks(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with models and defenses as tables show them."""
     return rows.assign(**{name: rows[name].map(short_names(rows[name])) for name in ("model", "defense")})
 
@@ -70,37 +67,16 @@ def in_words(found: ModelIndex) -> str:
     )
 
 
-def draw_index(rows: pd.DataFrame) -> Figure:
-    """The share of each layer's input that no equation determines, from the image on; a line an index."""
-    groups = list(_shortened(rows).groupby([*NETWORK, "equations"], sort=False))
-    figure = Figure(figsize=(7.2, 0.8 + 3.4 + 0.16 * len(groups)), layout="constrained")
-    panel = figure.subplots()
-    several = len({key[:-1] for key, _ in groups}) > 1
-    for (key, part), hue, dashes in zip(groups, cycle(HUES), cycle(LINES), strict=False):
-        own = part[part["key"] == part["key"].iloc[0]]
-        where = f"{key[NETWORK.index('model')]} · " if several else ""
-        value = as_index(own).value
-        label = f"{where}{', '.join(part['defense'].unique())}: c(M) = {value:,.0f}"
-        missing = 100 * (1 - own["rank"] / own["unknowns"])
-        panel.plot(own["layer"], missing, color=hue, linestyle=dashes, marker="o", markersize=4, label=label)
-    panel.set(
-        xlabel="layer, from the image on", ylabel="input that no equation determines (%)", ylim=(-3, 103)
-    )
-    panel.set_xticks(sorted(rows["layer"].unique()))
-    panel.grid(alpha=0.25)
-    panel.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    return figure
-
-
-def index_and_leakage(rows: pd.DataFrame, trials: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+def index_and_leakage(rows: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
     """One line a network that was attacked and whose index is known, under each defense that both have.
 
     Columns: dataset, model, model_seed, defense, `value` (c(M)), `condition` (the product of its layers'),
     `ssim` (the median of what the strongest attack got), `images`.
     """
-    if trials.empty or rows.empty:
+    if not settings or rows.empty:
         return pd.DataFrame()
-    best = strongest(trials, scale).groupby(["dataset", "model", "model_seed", "defense"], sort=False)
+    bests = pd.concat([each.best for each in settings])
+    best = bests.groupby(["dataset", "model", "model_seed", "defense"], sort=False)
     leaked = best["ssim"].agg(ssim="median", images="size").reset_index()
     lines = []
     for (_, dataset, model, seed, defense), own in rows.groupby(
@@ -114,7 +90,10 @@ def index_and_leakage(rows: pd.DataFrame, trials: pd.DataFrame, scale: Scale) ->
             }
         )  # fmt: skip
     both: pd.DataFrame = leaked.merge(pd.DataFrame(lines), on=["dataset", "model", "model_seed", "defense"])
-    places = {defense: place for place, defense in enumerate(defense_order(trials))}
+    places = {
+        defense: place
+        for place, defense in enumerate(defense_order(pd.concat([each.rows for each in settings])))
+    }
     return both.sort_values("defense", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
@@ -139,26 +118,3 @@ def _told(found: Correlation) -> str:
     if isnan(found.rho):
         return "unknown: all are alike"
     return f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def draw_against(lines: pd.DataFrame) -> Figure:
-    """What the strongest attack got over the index and over the condition, a point a network."""
-    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for (defense, own), hue, mark in zip(
-        lines.groupby("defense", sort=False), cycle(["black", *HUES]), cycle("os^DvP")
-    ):
-        style = {"color": hue, "marker": mark, "linestyle": "none", "alpha": 0.75, "label": str(defense)}
-        left.plot(own["value"], own["ssim"], **style)
-        right.plot(own["condition"], own["ssim"], **style)
-    left.set_xscale("symlog", linthresh=10)
-    left.set(
-        xlabel="c(M): 0 is the least secure", ylabel="median SSIM of the strongest attack", ylim=(-0.05, 1.05)
-    )
-    right.set_xscale("log")
-    right.set(xlabel="condition, the product of all layers'")
-    for panel in (left, right):
-        panel.grid(alpha=0.25)
-    left.legend(fontsize=7, frameon=False)
-    figure.suptitle("\n".join(correlations(lines)), fontsize=8)
-    return figure

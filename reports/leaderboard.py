@@ -3,8 +3,9 @@
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.summary import BASELINE, summarize
-from leakbench.reports.tables import summarize_utility
+from leakbench.reports.selection import BASELINE
+from leakbench.reports.summary import summarize
+from leakbench.reports.utility import summarize_utility
 
 UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high"]
 
@@ -17,16 +18,21 @@ def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd
         sent_bytes: median over the trials, of one gradient; sent: its share of what is sent undefended.
         defense_seconds: median over the trials, of one gradient.
     """
+    return board(summarize(rows, scale), rows, trainings)
+
+
+def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `leaderboard`, of what `summarize` gives."""
     costs = rows.groupby("defense")[["sent_bytes", "defense_seconds"]].median().astype(float)
-    lines = summarize(rows, scale).merge(costs.reset_index(), on="defense")
+    lines = lines.merge(costs.reset_index(), on="defense")
     lines["attacks"] = ", ".join(rows["attack"].unique())
     lines["sent"] = lines["sent_bytes"] / costs["sent_bytes"].get(BASELINE, float("nan"))
     trained = summarize_utility(trainings) if len(trainings) else pd.DataFrame(columns=["defense", *UTILITY])
     lines = lines.merge(trained[["defense", *UTILITY]], on="defense", how="left")
     lines[UTILITY] = lines[UTILITY].astype(float)
-    board: pd.DataFrame = lines.sort_values("ssim")
-    baseline = board["defense"] == BASELINE
-    return pd.concat([board[baseline], board[~baseline]], ignore_index=True)
+    lines = lines.sort_values("ssim")
+    baseline = lines["defense"] == BASELINE
+    return pd.concat([lines[baseline], lines[~baseline]], ignore_index=True)
 
 
 def describe_trainings(trainings: pd.DataFrame) -> str:
@@ -37,9 +43,3 @@ def describe_trainings(trainings: pd.DataFrame) -> str:
     if seeds == 1:
         return f"Accuracy: on {tests}, one seed: a few points may be chance."
     return f"Accuracy: on {tests}, mean over {seeds} seeds."
-
-
-def trained_with(trainings: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The trainings of the model that these rows are attacks on."""
-    own: pd.DataFrame = trainings[trainings["model"] == rows["model"].iloc[0]]
-    return own

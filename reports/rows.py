@@ -10,7 +10,8 @@ from rich.console import Console
 
 from leakbench.core.errors import UserError
 from leakbench.core.registry import unknown_text
-from leakbench.reports.tables import markdown, plain_table
+from leakbench.reports.markdown import markdown
+from leakbench.reports.terminal import plain_table
 
 WIDEST = 100_000  # columns of characters
 NAMES = ["dataset", "index", "model", "model_seed", "protocol", "attack", "start"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from leakbench.bench.attacks import Found
 from leakbench.bench.metrics import match, score
 from leakbench.reports.pictures import side_by_side
-from leakbench.reports.tables import plain_table, put_below
+from leakbench.reports.terminal import plain_table, put_below
 
 ENLARGED = 4  # times, in the pictures that are written
 CAPTION = (

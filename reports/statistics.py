@@ -1,6 +1,7 @@
 """Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
 
-from math import nan, sqrt
+from functools import lru_cache
+from math import isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +43,18 @@ def median_interval(values: ArrayLike) -> Interval:
     array = np.asarray(values, dtype=float)
     if len(array) < 2 or np.isnan(array).any():
         return Interval(nan, nan)
-    resamples = np.random.default_rng(SEED).choice(array, (RESAMPLES, len(array)))
+    resamples = array[_resampled(len(array))]
+    resamples.sort(axis=1)  # several times as fast as np.median
+    medians = (resamples[:, (len(array) - 1) // 2] + resamples[:, len(array) // 2]) / 2
     tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    low, high = np.quantile(
-        np.median(resamples, axis=1), tails, method="inverted_cdf"
-    )  # PSNR may be infinite
+    low, high = np.quantile(medians, tails, method="inverted_cdf")  # PSNR may be infinite
     return Interval(float(low), float(high))
+
+
+@lru_cache(maxsize=1)
+def _resampled(count: int) -> NDArray[np.integer]:
+    """Which of so many are in each resample, (RESAMPLES, count)."""
+    return np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
 
 
 def median_band(curves: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -98,3 +105,16 @@ def mean_interval(values: ArrayLike) -> Interval:
         return Interval(nan, nan)
     half = stdtrit(len(array) - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / sqrt(len(array))
     return Interval(float(array.mean() - half), float(array.mean() + half))
+
+
+def ends(prefix: str, interval: Interval) -> dict[str, float]:
+    """An interval as two columns."""
+    return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def percent(value: float, low: float, sign: str = "") -> str:
+    """A share and half its interval: `95.2 ± 0.4 %`; of one seed, the share alone."""
+    if isnan(value):
+        return "-"
+    half = "" if isnan(low) else f" ± {100 * (value - low):.1f}"
+    return f"{100 * value:{sign}.1f}{half} %"

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from leakbench.core.words import in_words
-from leakbench.reports.tables import plain_table
+from leakbench.reports.terminal import plain_table
 from leakbench.sweeps.progress import by_status
 from leakbench.sweeps.store import Store
 

@@ -4,26 +4,43 @@ import hashlib
 from collections.abc import Sequence
 from math import isnan, log10
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from leakbench.defenses import DEFENSES
-from leakbench.reports.summary import BASELINE, VICTIM, title
+from leakbench.reports.names import title
+from leakbench.reports.selection import BASELINE, VICTIM
+
+
+class Look(NamedTuple):
+    """Of a family of defenses."""
+
+    hue: str
+    marker: str
+    is_log: bool = False  # whether its strength is a power of ten, from 1e-8 on
+
 
 # hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
 FAMILIES = {
-    "gaussian": ("#0072B2", "o"),
-    "laplacian": ("#D55E00", "s"),
-    "half precision": ("#009E73", "D"),
-    "prune": ("#AA4499", "^"),
-    "int8": ("#B8860B", "P"),
+    "gaussian": Look("#0072B2", "o", is_log=True),
+    "laplacian": Look("#D55E00", "s", is_log=True),
+    "half precision": Look("#009E73", "D"),
+    "prune": Look("#AA4499", "^"),
+    "int8": Look("#B8860B", "P"),
 }
-OTHERS = [("#56B4E9", "v"), ("#882255", "X"), ("#117733", "h"), ("#332288", "<"), ("#661100", ">")]
-HUES = [hue for hue, _ in [*FAMILIES.values(), *OTHERS]]  # of what is no defense
-LOG_FAMILIES = ("gaussian", "laplacian")
+OTHERS = [
+    Look("#56B4E9", "v"),
+    Look("#882255", "X"),
+    Look("#117733", "h"),
+    Look("#332288", "<"),
+    Look("#661100", ">"),
+]
+HUES = [look.hue for look in [*FAMILIES.values(), *OTHERS]]  # of what is no defense
+DPI = 160
+MARGIN = 0.1  # inches
 LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]
 
 
@@ -31,8 +48,8 @@ def marker_style(defense: str, family: str, strength: float) -> dict[str, Any]:
     """Colour and marker of a defense's points: the family's, from light (weak) to dark (strong)."""
     if defense == BASELINE:
         return {"color": "black", "marker": "*"}
-    hue, marker = FAMILIES.get(family) or OTHERS[_number(family) % len(OTHERS)]
-    return {"color": _shade(hue, _position(defense, family, strength)), "marker": marker}
+    look = _look(family)
+    return {"color": _shade(look.hue, _position(defense, family, strength)), "marker": look.marker}
 
 
 def line_style(defense: str, family: str, strength: float) -> dict[str, Any]:
@@ -59,13 +76,17 @@ def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
     }
 
 
+def _look(family: str) -> Look:
+    return FAMILIES.get(family) or OTHERS[_number(family) % len(OTHERS)]
+
+
 def _position(defense: str, family: str, strength: float) -> float:
     """Of a defense between the weakest (0) and the strongest (1) of its family that one may meet."""
     if isnan(strength):
         kin = [each.name for each in DEFENSES if (each.family or each.name) == family]
         name = defense.partition("(")[0]
         return (kin.index(name) + 0.5) / len(kin) if name in kin else 0.5
-    if family in LOG_FAMILIES:
+    if _look(family).is_log:
         return min(max((log10(strength) + 8) / 8, 0.0), 1.0) if strength > 0 else 0.0
     return min(max(strength, 0.0), 1.0)
 
@@ -87,10 +108,19 @@ def caption(best: pd.DataFrame) -> str:
     return f"{title(best)} · n = {images} image{'s' * (images != 1)}"
 
 
-def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """The figure in each of these formats."""
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """The figure in each of these formats, as large as what is on it.
+
+    It is laid out here, once: `bbox_inches="tight"` draws a figure twice for each format.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{each}" for each in formats]
+    figure.set_dpi(DPI)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    box = figure.get_tightbbox().padded(MARGIN)
     for path in paths:
-        figure.savefig(path, dpi=160, bbox_inches="tight")
+        figure.savefig(path, dpi=DPI, bbox_inches=box)
     return paths

@@ -1,106 +1,29 @@
 """How each defense did: one number an image, judged beside the undefended attack on that image."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from math import inf, isnan, nan
+from itertools import product
+from math import nan
 from typing import Any
 
 import pandas as pd
 
-from leakbench.bench.attacks import Status
-from leakbench.bench.verdicts import Scale, Verdict
-from leakbench.defenses import DEFENSES
-from leakbench.reports.statistics import Interval, median_interval, wilson
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.labels import label_line
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import (
+    BASELINE,
+    SETTING,
+    VICTIM,
+    chosen,
+    counted,
+    judged,
+    kept_starts,
+    leaks_without,
+    most,
+    with_result,
+)
+from leakbench.reports.statistics import ends, median_interval, wilson
 
-BASELINE = "none"
-SETTING = ["dataset", "model", "protocol"]  # tables and figures never mix these
-VICTIM = [*SETTING, "index", "model_seed"]  # one image through one network: what is attacked
-_FILE = re.compile(r"^[^()]*\.py:")
-SPARED = "not needed"
 MEDIANS = ("ssim", "psnr", "mse")
-
-
-def with_result(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of trials, or of trainings, that did not fail."""
-    statuses = [each.value for each in Status if each.has_result]
-    return rows[rows["status"].isin(statuses)]
-
-
-def kept_starts(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each attack, victim and defense the start of lowest objective: the one its attacker would keep.
-
-    Starts without a result are left out; what has none at all has no line.
-    """
-    measured = with_result(rows)
-    # an attack that minimises nothing has no objective: of its starts the first stands
-    loss = measured["objective"].fillna(inf)
-    places = [measured[name] for name in (*VICTIM, "attack", "defense")]
-    return measured.loc[loss.groupby(places, sort=False).idxmin()].sort_index()
-
-
-def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """For each victim and defense the attack that got most of the picture, by the start that it would keep.
-
-    A defense is worth what the strongest attack leaves of it; the column `attack` says which that was.
-    Adds the columns `leaked` and `attackable`: whether any attack leaked that image without a defense.
-    """
-    best = _most(kept_starts(rows), [*VICTIM, "defense"])
-    best = best.assign(leaked=best["ssim"] >= scale.leak)
-    return best.assign(attackable=_leaks_without(best, VICTIM, best))
-
-
-def chosen(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each victim and defense what an attacker would choose, who does not know which attack got most.
-
-    The most likely of what the attacks got, by one measure for all of them: `bench.posterior`. An attack
-    that gives no labels has none, and is chosen where there is no other.
-    """
-    kept = kept_starts(rows)
-    value = kept["neg_log_posterior"].fillna(inf)
-    places = [kept[name] for name in (*VICTIM, "defense")]
-    return kept.loc[value.groupby(places, sort=False).idxmin()].sort_index()
-
-
-def attacks_alone(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """The median SSIM of all images by each attack alone, as text: rows by defense, a column an attack.
-
-    Those come first that attacked most.
-    `0.512 (3 of 20)` where the attack has a result for some of them only, SPARED where every image had
-    leaked to another attack and was not attacked again.
-    """
-    kept, best = kept_starts(rows), strongest(rows, scale)
-    counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
-    attacks = list(counts.sort_values(ascending=False, kind="stable").index)
-    defenses = defense_order(rows)
-    own = kept.groupby(["defense", "attack"])["ssim"].agg(["median", "count"]).to_dict("index")
-    tried = set(zip(rows["defense"], rows["attack"], strict=True))
-    images = best["defense"].value_counts()
-    all_leaked = best.groupby("defense")["leaked"].all()
-
-    def cell(defense: str, attack: str) -> str:
-        if (defense, attack) not in own:
-            spared = (defense, attack) not in tried and bool(all_leaked.get(defense, False))
-            return SPARED if spared else "-"
-        median, count = own[defense, attack].values()
-        return f"{median:.3f}" + (f" ({count} of {images[defense]})" if count < images[defense] else "")
-
-    cells = [[cell(defense, attack) for attack in attacks] for defense in defenses]
-    return pd.DataFrame(cells, index=defenses, columns=attacks)
-
-
-def _most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
-    """The row of highest score at each place; of equal ones the first."""
-    return rows.loc[rows.groupby(place, sort=False)["score"].idxmax()].sort_index()
-
-
-def first_victim(best: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the first image, and of the weights it was attacked with."""
-    return best[is_of(best, VICTIM, list(best[VICTIM].iloc[0]))]
-
-
-def counted(best: pd.DataFrame) -> pd.DataFrame:
-    """The lines that count: of `none` all, of a defense those of images that leak without it."""
-    return best[best["attackable"] | (best["defense"] == BASELINE)]
 
 
 def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -129,28 +52,26 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
     Intervals: `reports.statistics`.
     """
-    best = strongest(rows, scale)
-    starts = _starts(rows, best, scale)
-    likely = chosen(rows)
-    likely = likely.assign(attackable=_leaks_without(best, VICTIM, likely))
-    order = defense_order(rows)
+    kept = kept_starts(rows)
+    return summary(rows, kept, judged(kept, scale), scale)
+
+
+def summary(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """The lines of `summarize`, of what `kept_starts` and `strongest` make of these rows."""
+    likely = chosen(kept)
+    likely = likely.assign(attackable=leaks_without(best, VICTIM, likely))
+    place = [*SETTING, "defense"]
+    tables = (rows, best, _starts(rows, best, scale), likely)
+    parts = [(dict(iter(each.groupby(place, sort=False))), each.iloc[:0]) for each in tables]
+    settings, order = rows[SETTING].drop_duplicates().itertuples(index=False), defense_order(rows)
     lines = []
-    for setting, part in rows.groupby(SETTING, sort=False):
-        for defense in order:
-            own = part[part["defense"] == defense]
-            if len(own):
-                place, values = [*SETTING, "defense"], [*setting, defense]
-                names = dict(zip(place, values, strict=True))
-                first = own.iloc[0]
-                mine = [each[is_of(each, place, values)] for each in (best, starts, likely)]
-                about = {"family": first["family"], "strength": first["strength"]}
-                lines.append(names | about | _line(own, mine[0], mine[1], mine[2], scale))
+    for values in ((*setting, defense) for setting, defense in product(settings, order)):
+        if values in parts[0][0]:
+            own, *mine = [part.get(values, nothing) for part, nothing in parts]
+            about = own.iloc[0][["family", "strength"]].to_dict()
+            line = _line(own, mine[0], mine[1], mine[2], scale)
+            lines.append(dict(zip(place, values, strict=True)) | about | line)
     return pd.DataFrame(lines)
-
-
-def is_of(rows: pd.DataFrame, columns: list[str], values: Sequence[Any]) -> pd.Series:
-    """Which rows have these values there."""
-    return (rows[columns] == list(values)).all(axis=1)
 
 
 def _line(
@@ -190,9 +111,14 @@ def _line(
 
 
 def _deciding(attacks: pd.Series) -> str:
-    """How often each of the attacks was the strongest."""
-    counts = sorted(attacks.value_counts().items(), key=lambda each: (-each[1], str(each[0])))
-    return ", ".join(f"{attack} {count}" for attack, count in counts)
+    """`adaptive 15, dlg 5`: how often each of the attacks was the strongest."""
+    return ", ".join(f"{attack} {count}" for attack, count in by_count(attacks).items())
+
+
+def by_count(attacks: pd.Series) -> dict[str, int]:
+    """{attack: how often it is there}, the most frequent first."""
+    counts = attacks.value_counts().items()
+    return dict(sorted(((str(name), count) for name, count in counts), key=lambda each: (-each[1], each[0])))
 
 
 def by_attack(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -203,41 +129,6 @@ def by_attack(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def label_line(best: pd.DataFrame) -> dict[str, Any]:
-    """What leaked of the labels: of every image that has a result."""
-    known = best["label_correct"].dropna()
-    labels, labelled = int(known.sum()), len(known)
-    return {
-        "labels": labels,
-        "labelled": labelled,
-        **ends("labels_", wilson(labels / labelled if labelled else nan, labelled)),
-        "chance": 1 / float(best["classes"].max()) if labelled else nan,
-    }
-
-
-def label_leaks(line: Mapping[Any, Any]) -> bool:
-    """Whether the labels of such a line were recovered more often than by chance."""
-    return bool(line["labelled"] and line["labels_low"] > line["chance"])
-
-
-def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """`image hidden, label leaks in 20 of 20: int8` for those where it is so; empty where there are none."""
-    parts: dict[str, list[str]] = {}
-    for line in lines.to_dict("records"):
-        hidden = line["verdict"] == Verdict.NONE and line["defense"] != BASELINE
-        if hidden and label_leaks(line):
-            share = f"{line['labels']} of {line['labelled']}"
-            parts.setdefault(share, []).append(names.get(line["defense"], line["defense"]))
-    return "; ".join(
-        f"image hidden, label leaks in {share}: {', '.join(own)}" for share, own in parts.items()
-    )
-
-
-def ends(prefix: str, interval: Interval) -> dict[str, float]:
-    """An interval as two columns."""
-    return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
-
-
 def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """Of every start the strongest attack with a result, beside the undefended one of the same start.
 
@@ -245,67 +136,12 @@ def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFram
     `drop`, the SSIM that the defense took from it.
     """
     place = [*VICTIM, "start"]
-    measured = _most(with_result(rows), [*place, "defense"])
+    measured = most(with_result(rows), [*place, "defense"])
     starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
     baseline = starts[starts["defense"] == BASELINE].set_index(place)["ssim"].rename("undefended")
     undefended = starts.join(baseline, on=place)["undefended"]
     return starts.assign(
-        attackable=_leaks_without(best, VICTIM, starts),
-        paired=_leaks_without(starts, place, starts),
+        attackable=leaks_without(best, VICTIM, starts),
+        paired=leaks_without(starts, place, starts),
         drop=undefended - starts["ssim"],
     )
-
-
-def _leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) -> pd.Series:
-    """For each of the rows, whether the undefended attack leaked at its place."""
-    baseline = leaks[leaks["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
-    return rows.join(baseline, on=place)["undefended"].eq(True)
-
-
-def title(rows: pd.DataFrame) -> str:
-    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`."""
-    return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(rows["attack"].unique())])
-
-
-def defense_order(rows: pd.DataFrame) -> list[str]:
-    """The defenses of the rows: as in the registry, then others; within a family by strength."""
-    registered = list(DEFENSES)
-    families = list(dict.fromkeys(each.family or each.name for each in registered))
-    names = [each.name for each in registered]
-
-    def place(defense: str, family: str, strength: float) -> tuple[Any, ...]:
-        name = defense.partition("(")[0]
-        return (
-            families.index(family) if family in families else len(families),
-            family,
-            -1.0 if isnan(strength) else strength,
-            names.index(name) if name in names else len(names),
-            defense,
-        )
-
-    known = rows[["defense", "family", "strength"]].drop_duplicates("defense")
-    places = sorted(place(*line) for line in known.itertuples(index=False))
-    return [str(line[-1]) for line in places]
-
-
-def short_names(defenses: Iterable[str]) -> dict[str, str]:
-    """{defense: its name without the user's file that it is from}, where that tells them apart."""
-    full = list(dict.fromkeys(defenses))
-    short = [_FILE.sub("", name) for name in full]
-    return {name: own if short.count(own) == 1 else name for name, own in zip(full, short, strict=True)}
-
-
-def shortened(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with short names of defenses, as they are shown."""
-    families = short_names(rows["family"])
-    return rows.assign(
-        defense=rows["defense"].map(short_names(rows["defense"])), family=rows["family"].map(families)
-    )
-
-
-def short_attacks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with attacks by their bare names, where those tell them apart."""
-    full = list(rows["attack"].unique())
-    bare = [_FILE.sub("", name).partition("(")[0] for name in full]
-    names = {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}
-    return rows.assign(attack=rows["attack"].map(names))

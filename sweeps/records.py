@@ -47,6 +47,11 @@ TRACE_SCHEMA = pa.schema(
     ],
     metadata=_VERSION,
 )
+CURVE_COLUMNS = [
+    name
+    for name in TRACE_SCHEMA.names
+    if name not in ("shape", "reconstruction", "snapshot_steps", "snapshots")
+]
 ORIGINAL_SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
@@ -67,15 +72,21 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StoredTrace:
-    """The way of one trial, as it was kept."""
+class Curves:
+    """The numbers on the way of one trial, as they were kept."""
 
     objective: np.ndarray  # at the start and after each outer step; of `dlg` the match loss
     image_mse: np.ndarray  # likewise, of the raw pixels
-    reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
-    snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
     distances: dict[str, dict[int, float]]  # {parameter: {outer step: of its gradient from the shared one}}
     input_errors: dict[str, float]  # {layer: relative error of its input}, from the last layer on
+
+
+@dataclass(frozen=True)
+class StoredTrace(Curves):
+    """The same with the pictures."""
+
+    reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
+    snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
 
 
 def to_record(result: Result) -> Record:
@@ -110,13 +121,20 @@ def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
 def stored_trace(record: dict[str, Any]) -> StoredTrace:
     """A trace as it was read back."""
     steps, shape = record["snapshot_steps"], record["shape"]
+    return StoredTrace(
+        **vars(stored_curves(record)),
+        reconstruction=picture(record["reconstruction"], shape),
+        snapshots=dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
+    )
+
+
+def stored_curves(record: dict[str, Any]) -> Curves:
+    """The numbers of a trace as it was read back."""
     layers, moments = record["layers"], record["distance_steps"]
     distances = np.array(record["distances"]).reshape(len(moments), len(layers))
-    return StoredTrace(
+    return Curves(
         np.array(record["objective"], dtype=np.float32),
         np.array(record["image_mse"], dtype=np.float32),
-        picture(record["reconstruction"], shape),
-        dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
         {name: dict(zip(moments, own, strict=True)) for name, own in zip(layers, distances.T, strict=True)},
         dict(zip(record["input_layers"], record["input_errors"], strict=True)),
     )

@@ -45,15 +45,18 @@ from leakbench.sweeps.manifest import (
 from leakbench.sweeps.need import Score
 from leakbench.sweeps.parts import Parts, write_whole
 from leakbench.sweeps.records import (
+    CURVE_COLUMNS,
     ORIGINAL_SCHEMA,
     ROW_DTYPES,
     ROW_SCHEMA,
     TRACE_SCHEMA,
     TRAINING_DTYPES,
     TRAINING_SCHEMA,
+    Curves,
     Record,
     StoredTrace,
     picture,
+    stored_curves,
     stored_trace,
 )
 from leakbench.sweeps.spec import Sweep
@@ -322,12 +325,19 @@ class Store:
         objectives = (np.array(each, dtype=np.float32) for each in table["objective"].to_pylist())
         return dict(zip(table["key"].to_pylist(), objectives, strict=True))
 
-    def original(self, dataset: str, index: int) -> np.ndarray | None:
-        """The true image (C, H, W), float32; None where it was set aside."""
-        for record in self._originals.find("index", [index]):
-            if record["dataset"] == dataset:
-                return picture(record["image"], record["shape"])
-        return None
+    def curves(self, keys: Collection[str]) -> dict[str, Curves]:
+        """{key: curves} of those trials among `keys` that have a trace; its pictures are not read."""
+        table = self._traces.read(CURVE_COLUMNS, keys)
+        return {record["key"]: stored_curves(record) for record in table.to_pylist()}
+
+    def originals(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], np.ndarray]:
+        """{dataset and index: true image (C, H, W), float32} of those that are there."""
+        wanted = set(places)
+        found = self._originals.find("index", {index for _, index in wanted})
+        pictures = {(each["dataset"], each["index"]): each for each in found}
+        return {
+            place: picture(own["image"], own["shape"]) for place, own in pictures.items() if place in wanted
+        }
 
     def begin_training(
         self,

@@ -5,9 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 
+from leakbench.bench.verdicts import Scale
+from leakbench.reports.setting import settings_of
 from leakbench.sweeps.records import ROW_DTYPES, Record
 from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+
+PART = 256  # rows, as many as a part of a long run has in a group
 
 
 def table(*cells):
@@ -36,7 +40,13 @@ def table(*cells):
     return pd.DataFrame(rows, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)
 
 
-def store(folder, rows, size=16, steps=(0, 5, 10)):
+def settings(rows, scale=None):
+    """Each of these rows, without trainings and histories."""
+    trainings = pd.DataFrame({"model": []})
+    return list(settings_of(rows, scale or Scale(), trainings, lambda _: {}))
+
+
+def store(folder, rows, size=16, steps=(0, 5, 10), iterations=1):
     """A run's folder that holds these rows, with noise for pictures; its defenses need not exist."""
     file = folder.with_name("made_up.yaml")
     file.write_text('datasets: [cifar10-sample]\ndefenses: [none]\n# <b> & "quotes"\n')
@@ -49,8 +59,10 @@ def store(folder, rows, size=16, steps=(0, 5, 10)):
     records = []
     for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
         pictures = random.random((len(steps) + 1, *shape)).astype("<f2")
+        history = random.random() * np.geomspace(2.0, 1.0, iterations + 1)
+        history[1:-1] *= random.uniform(0.8, 1.2, iterations - 1)
         trace = {
-            "key": row["key"], "objective": [2.0, 1.0], "image_mse": [0.5, 0.25], "shape": shape,
+            "key": row["key"], "objective": history, "image_mse": history / 4, "shape": shape,
             "reconstruction": pictures[-1].tobytes(), "snapshot_steps": list(steps),
             "snapshots": pictures[:-1].tobytes(), "layers": [], "distance_steps": [], "distances": [],
             "input_layers": [], "input_errors": [],
@@ -58,5 +70,6 @@ def store(folder, rows, size=16, steps=(0, 5, 10)):
         image = random.random(shape[1:]).astype("<f2").tobytes()
         place = {"dataset": row["dataset"], "index": row["index"], "shape": shape[1:], "image": image}
         records.append(Record(row, None if row["status"] == "error" else trace, [place]))
-    made.append(records)
+    for first in range(0, len(records), PART):
+        made.append(records[first : first + PART])
     return made

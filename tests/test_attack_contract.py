@@ -18,7 +18,7 @@ from leakbench.bench.trial import Trial
 from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, ContractError
-from leakbench.reports.summary import strongest
+from leakbench.reports.selection import strongest
 from leakbench.sweeps.records import ROW_DTYPES
 
 pytestmark = pytest.mark.numeric

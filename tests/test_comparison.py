@@ -19,6 +19,7 @@ from leakbench.core.errors import UserError
 from leakbench.defenses import DEFENSES
 from leakbench.reports.comparison import Outcome, standings
 from leakbench.reports.leaderboard import describe_trainings
+from leakbench.reports.selection import strongest
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
 from leakbench.sweeps.records import TRAINING_DTYPES
@@ -72,7 +73,7 @@ NOTHING = accuracies()
 
 
 def standing(rows, trainings=NOTHING):
-    (found,) = standings(rows, trainings, Scale(), ["mine"])
+    (found,) = standings(rows, strongest(rows, Scale()), trainings, Scale(), ["mine"])
     return found
 
 
@@ -235,7 +236,7 @@ def here(tmp_path, monkeypatch, without_rehearsal):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, epochs=1, seeds=1))
     monkeypatch.setitem(SUITES, "standard", ("dlg(steps=2)",))
-    monkeypatch.setattr("leakbench.reports.figures.write_figures", lambda _store: [])
+    monkeypatch.setattr("leakbench.reports.figures.write_figures", lambda _run: [])
     digits = {
         "train": {"name": "mnist-5k", "indices": "0-79"},
         "test": {"name": "mnist-5k", "indices": "80-99"},
@@ -273,7 +274,7 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
     pd.testing.assert_frame_equal(old.loc[shared], new.loc[shared])  # the seconds, too: they were not run
     key = shared[0]
     np.testing.assert_array_equal(first.traces([key])[key].objective, second.traces([key])[key].objective)
-    assert second.original("cifar10-sample", 0) is not None
+    assert second.originals([("cifar10-sample", 0)])
 
 
 def change_column(folder, column, value):

@@ -7,8 +7,9 @@ from made_up import store, table
 import leakbench
 from leakbench import commands
 from leakbench.commands.runs import FORMATS as OFFERED
+from leakbench.reports.csv_file import read_csv
 from leakbench.reports.export import FORMATS, boards, citations, export
-from leakbench.reports.tables import read_csv
+from leakbench.reports.run import Run
 
 MINE = "gone/mine.py:Mine(size=2)"
 
@@ -25,7 +26,7 @@ def test_every_format_that_is_offered_is_there():
 
 
 def test_csv_holds_the_rows_and_a_line_a_defense(run, tmp_path):
-    paths = list(export(run, ["csv"], tmp_path))
+    paths = list(export(Run(run), ["csv"], tmp_path))
     assert [path.name for path in paths] == ["trials.csv", "defenses.csv"]
     pd.testing.assert_frame_equal(read_csv(paths[0]), run.rows())
     lines = pd.read_csv(paths[1]).set_index("defense")
@@ -35,8 +36,8 @@ def test_csv_holds_the_rows_and_a_line_a_defense(run, tmp_path):
 
 
 def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
-    markdown, latex = (path.read_text() for path in export(run, ["markdown", "latex"], tmp_path))
-    line = boards(run).set_index("defense").loc["prune(ratio=0.5)"]
+    markdown, latex = (path.read_text() for path in export(Run(run), ["markdown", "latex"], tmp_path))
+    line = boards(Run(run)).set_index("defense").loc["prune(ratio=0.5)"]
     assert "## cifar10-sample · lenet · fedsgd · dlg" in markdown
     cells = (
         f"0/4 | 0-49 | {line['ssim']:.3f} | {line['psnr']:.1f} | {line['mse']:.2g} | 0/4 | - | - | 1.0 | 1.00"
@@ -59,7 +60,7 @@ def test_a_run_without_trials_is_told(tmp_path, capsys, verb):
 
 @pytest.mark.parametrize(("kind", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_figures_come_in_the_format_that_was_asked_for(run, tmp_path, kind, head):
-    paths = list(export(run, [kind], tmp_path))
+    paths = list(export(Run(run), [kind], tmp_path))
     assert {path.stem for path in paths} == {"scores", "curves", "strip", "film"}
     for path in paths:
         assert path.suffix == f".{kind}"

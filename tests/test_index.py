@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import settings
 from running import command, inside
 from torch import nn
 from torch.nn import functional
@@ -19,7 +20,6 @@ from leakbench.bench.equations import Output, Slopes
 from leakbench.bench.index import LayerIndex, ModelIndex, index_of
 from leakbench.bench.models import MODELS
 from leakbench.bench.spectrum import dense, estimated, matrix_of, spectrum_of
-from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import SettingError
 from leakbench.defenses import Account
 from leakbench.reports.index import correlations, in_words, index_and_leakage
@@ -456,7 +456,7 @@ def test_index_and_leakage_meet_by_network_and_defense(write, tmp_path, capsys):
     write("sweep.yaml", f"{text}attacks: [recursive]\nprobes: [index]\n")
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     store = Store.existing(tmp_path / "runs/sweep")
-    lines = index_and_leakage(store.index_rows(), store.rows(), Scale())
+    lines = index_and_leakage(store.index_rows(), settings(store.rows()))
     assert list(lines["images"]) == [2] * 4
     assert lines["value"].is_monotonic_increasing  # wider, with more equations
     (told,) = correlations(lines)

@@ -11,8 +11,9 @@ from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import distance_by_layer, match_loss, shared_gradient
 from leakbench.bench.row import input_errors
 from leakbench.bench.trial import prepare
-from leakbench.reports.layers import draw_distances, draw_input_errors
-from leakbench.reports.summary import kept_starts
+from leakbench.reports.figures.distances import draw_distances
+from leakbench.reports.figures.inputs import draw_input_errors
+from leakbench.reports.selection import kept_starts
 from leakbench.sweeps.records import stored_trace, to_record
 from leakbench.sweeps.store import Store
 
@@ -93,11 +94,12 @@ def test_there_is_a_figure_of_each(write, tmp_path, capsys):
     assert "inputs-recursive.png" in drawn
     rows = kept_starts(store.rows())
     dlg, recursive = (rows[rows["attack"].str.startswith(name)] for name in ("dlg", "recursive"))
-    panel = draw_distances(store, dlg).axes[0]
+    curves = store.curves(rows["key"])
+    panel = draw_distances(dlg, curves).axes[0]
     assert [line.get_label() for line in panel.lines] == ["0", "2", "4", "7"]
     assert [list(line.get_xdata()) for line in panel.lines] == [[0, 1, 2, 3, 4]] * 4
-    panel = draw_input_errors(store, recursive).axes[0]
+    panel = draw_input_errors(recursive, curves).axes[0]
     assert [line.get_label() for line in panel.lines] == ["none", "float16"]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["7", "4", "2", "0"]
-    assert draw_distances(store, recursive) is None
-    assert draw_input_errors(store, dlg) is None
+    assert draw_distances(recursive, curves) is None
+    assert draw_input_errors(dlg, curves) is None

@@ -4,16 +4,17 @@ import io
 
 import pandas as pd
 import pytest
-from made_up import table
+from made_up import settings, table
 from rich.console import Console
 from running import inside, stored
 
 from leakbench.bench.attacks import SUITES
-from leakbench.bench.verdicts import Scale
 from leakbench.reports.figures import write_figures
 from leakbench.reports.page import write_page
+from leakbench.reports.run import Run
+from leakbench.reports.selection import kept_starts, strongest
 from leakbench.reports.status import status
-from leakbench.reports.summary import attacks_alone, kept_starts, strongest, summarize
+from leakbench.reports.summary import summarize
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score, leading
 from leakbench.sweeps.plan import plan
@@ -165,7 +166,7 @@ def test_leaks_are_those_of_all_attacks_together(runs):
 
 def test_tables_and_status_say_what_was_not_needed(runs):
     made = Store.existing(runs / "spared")
-    cells = attacks_alone(made.rows(), made.scale)["dlg(steps=2)"]
+    cells = settings(made.rows())[0].alone["dlg(steps=2)"]
     assert (cells["none"], cells["prune(ratio=0.5)"]) == ("not needed", "not needed")
     assert float(cells["gaussian(variance=1.0)"]) < 0.9
     out = io.StringIO()
@@ -174,15 +175,15 @@ def test_tables_and_status_say_what_was_not_needed(runs):
     assert "12 of 12 trials, 100%" in out.getvalue()
     assert "6 trials are not needed: what they would attack has leaked to another attack" in out.getvalue()
     whole = Store.existing(runs / "all")
-    assert "not needed" not in attacks_alone(whole.rows(), whole.scale).to_numpy()
+    assert "not needed" not in settings(whole.rows())[0].alone.to_numpy()
 
 
 def test_figures_and_page_are_made_of_what_there_is(runs):
-    made = Store.existing(runs / "spared")
-    drawn = write_figures(made, formats=["png"])
+    made = Run(Store.existing(runs / "spared"))
+    drawn = write_figures(made)
     assert "curves dlg(steps=2)" in [each.name for each in drawn]
     assert "not needed" in write_page(made, drawn).read_text()
-    whole = Store.existing(runs / "all")
+    whole = Run(Store.existing(runs / "all"))
     page = write_page(whole, []).read_text()
     assert "leakbench sweep mine.yaml --exhaustive" in page  # how to run it again
     assert "not needed" not in page
@@ -192,7 +193,7 @@ def test_an_image_of_several_that_is_attacked_again_is_counted():
     rows = table(*(("none", index, 0, 0.1, 0.95 - index / 10) for index in range(3)))
     again = rows[rows["index"] > 0].assign(attack="later", ssim=0.4)
     again["key"] = ["a", "b"]
-    cells = attacks_alone(pd.concat([rows, again], ignore_index=True), Scale())
+    cells = settings(pd.concat([rows, again], ignore_index=True))[0].alone
     assert cells.loc["none"].to_dict() == {"dlg": "0.850", "later": "0.400 (2 of 3)"}
 
 

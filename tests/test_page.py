@@ -13,11 +13,13 @@ from PIL import Image
 
 import leakbench
 from leakbench.reports.figures import write_figures
+from leakbench.reports.figures.tradeoff import pareto
 from leakbench.reports.leaderboard import leaderboard
+from leakbench.reports.names import short_names
 from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import data_uri, gallery
-from leakbench.reports.summary import kept_starts, short_names, strongest
-from leakbench.reports.tradeoff import pareto
+from leakbench.reports.run import Run
+from leakbench.reports.selection import kept_starts, strongest
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 MINE = "my/path/mine.py:Mine(size=2)"
@@ -40,7 +42,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def path(run):
-    return write_page(run, write_figures(run))
+    return write_page(Run(run), write_figures(Run(run)))
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +85,19 @@ def test_the_verdict_stands_at_the_top(text):
 )
 def test_without_a_new_defense_it_tells_which_hide(tmp_path, ssims, sentences):
     cells = [(name, i, 0, 0.1, ssim) for name, ssim in ({"none": 0.95} | ssims).items() for i in range(3)]
-    text = write_page(store(tmp_path / "run", table(*cells)), []).read_text()
+    text = write_page(Run(store(tmp_path / "run", table(*cells))), []).read_text()
     for sentence in sentences:
         assert sentence in text
 
 
 def test_where_nothing_leaks_nothing_is_said_of_a_defense(tmp_path):
     made = store(tmp_path / "run", table(("none", 0, 0, 0.1, 0.2), ("int8", 0, 0, 0.1, 0.1)))
-    assert "So nothing can be said of a defense here." in write_page(made, []).read_text()
+    assert "So nothing can be said of a defense here." in write_page(Run(made), []).read_text()
 
 
 def test_a_run_without_a_single_result_has_a_page(tmp_path):
     made = store(tmp_path / "run", table(("none", 0, 0, None, None), ("int8", 0, 0, None, None)))
-    text = write_page(made, write_figures(made)).read_text()
+    text = write_page(Run(made), write_figures(Run(made))).read_text()
     assert "2 of them failed" in text
 
 
@@ -163,7 +165,7 @@ def test_a_page_of_many_trials_can_be_sent_by_mail(tmp_path):
         cells += [(f"prune(ratio=0.{level + 10})", index, 0, 0.1, level / 30) for index in range(200)]
     made = store(tmp_path / "run", table(*cells), size=32, steps=(0, 10))
     assert len(made.rows()) == 5000
-    assert write_page(made, write_figures(made, formats=["png"])).stat().st_size < 15e6
+    assert write_page(Run(made), write_figures(Run(made))).stat().st_size < 15e6
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, r
 from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAININGS, write_report
 from leakbench.reports.paper.sensitivity import FACTORS, sensitivity
 from leakbench.reports.paper.thresholds import nearest
-from leakbench.reports.summary import strongest, summarize
+from leakbench.reports.selection import strongest
+from leakbench.reports.summary import summarize
 from leakbench.sweeps.options import RunOptions
 from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store

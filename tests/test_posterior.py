@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import table
+from made_up import settings, table
 
 from leakbench.bench.attacks import Found
 from leakbench.bench.execution import Conditions, run_trials
@@ -18,7 +18,8 @@ from leakbench.bench.trial import prepare
 from leakbench.bench.verdicts import Scale
 from leakbench.defenses import DEFENSES, Account
 from leakbench.reports.flags import Flag, flags
-from leakbench.reports.summary import chosen, strongest, summarize
+from leakbench.reports.selection import chosen, kept_starts, strongest
+from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 
 
@@ -128,11 +129,11 @@ ROWS.loc[ROWS["defense"] == NOISE, "signal_to_noise"] = 3.0
 
 
 def test_an_attacker_chooses_the_likeliest_of_the_starts_that_its_attacks_keep():
-    picked = chosen(ROWS).set_index("defense")["key"].to_dict()
+    picked = chosen(kept_starts(ROWS)).set_index("defense")["key"].to_dict()
     assert picked == {"none": "3", NOISE: "1"}  # not the start that its own attack threw away
     assert strongest(ROWS, Scale()).set_index("defense")["key"].to_dict() == {"none": "3", NOISE: "4"}
     silent = ROWS.assign(neg_log_posterior=ROWS["neg_log_posterior"].mask(ROWS["attack"] == "one"))
-    assert chosen(silent).set_index("defense")["key"].to_dict() == {"none": "3", NOISE: "4"}
+    assert chosen(kept_starts(silent)).set_index("defense")["key"].to_dict() == {"none": "3", NOISE: "4"}
 
 
 def test_both_numbers_are_told_and_a_flag_where_they_differ_much():
@@ -149,9 +150,9 @@ def test_both_numbers_are_told_and_a_flag_where_they_differ_much():
 
 
 def test_the_terminal_tells_them_below_its_table():
-    *_, board = terminal_tables(ROWS, Scale(), lambda _: {})
+    *_, board = terminal_tables(settings(ROWS))
     caption = str(board.caption)
     assert f"SSIM is 0.500 of {NOISE}, and else the same" in caption
     assert f"3 of {NOISE}" in caption
-    *_, alone = terminal_tables(ROWS[ROWS["attack"] == "one"], Scale(), lambda _: {})
+    *_, alone = terminal_tables(settings(ROWS[ROWS["attack"] == "one"]))
     assert "likely" not in str(alone.caption)

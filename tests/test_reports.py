@@ -7,17 +7,21 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import table
+from made_up import settings, table
+from matplotlib.colors import to_rgb
 from PIL import Image
 from rich.console import Console
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.curves import pad
 from leakbench.reports.figures import write_figures
-from leakbench.reports.pictures import two_lines
-from leakbench.reports.scores import draw_scores
+from leakbench.reports.figures.curves import pad
+from leakbench.reports.figures.scores import draw_scores
+from leakbench.reports.names import defense_order
+from leakbench.reports.pictures import Sheet, two_lines
+from leakbench.reports.run import Run
+from leakbench.reports.selection import strongest
 from leakbench.reports.style import line_style, marker_style, styles
-from leakbench.reports.summary import defense_order, strongest, summarize
+from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.store import Store
 
@@ -89,7 +93,7 @@ def test_data_sets_are_never_mixed():
 
 def printed(rows, width=80):
     console = Console(width=width, record=True, markup=False)
-    for each in terminal_tables(rows, Scale(), lambda _keys: {}):
+    for each in terminal_tables(settings(rows)):
         console.print(each)
     return console.export_text()
 
@@ -156,20 +160,17 @@ def run(tmp_path_factory):
     return Store.existing(folder / "out")
 
 
-def test_every_figure_is_drawn_as_png_and_pdf(run):
-    drawn = write_figures(run)
+def test_every_figure_is_drawn(run):
+    drawn = write_figures(Run(run))
     assert [each.setting for each in drawn] == [0] * 5 + [1] * 5
     paths = [path for each in drawn for path in each.paths]
-    assert len(paths) == 2 * 5 * 2
-    assert {path.suffix for path in paths} == {".png", ".pdf"}
+    assert len(paths) == 2 * 5
+    assert {path.suffix for path in paths} == {".png"}
     assert {path.stem.split("_")[0] for path in paths} == {"scores", "curves", "distances", "strip", "film"}
     assert any("mnist-sample" in path.name for path in paths)
     for path in paths:
-        if path.suffix == ".png":
-            pixels = np.asarray(Image.open(path).convert("L"))
-            assert pixels.std() > 5, f"{path.name} is blank"
-        else:
-            assert path.read_bytes().startswith(b"%PDF")
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.std() > 5, f"{path.name} is blank"
 
 
 def test_a_run_without_snapshots_has_no_film(write, tmp_path):
@@ -235,3 +236,29 @@ def test_many_points_are_all_there():
     points = max(figure.axes[0].collections, key=lambda each: len(each.get_offsets())).get_offsets()
     np.testing.assert_allclose(points[:, 0], [0.9 + index / 1000 for index in range(80)])
     assert np.abs(points[:, 1]).max() <= 0.5
+
+
+def test_points_of_few_and_of_many_images_look_alike():
+    """The defense's colour, hollow where the image does not leak without it; in a swarm or strewn."""
+    cells = [("none", index, 0, 0.0, 0.95 if index % 2 else 0.1) for index in range(60)]
+    cells += [("int8", index, 0, 0.1, index / 20) for index in range(20)]
+    best = strongest(table(*cells), Scale())
+    panel = draw_scores(best, Scale()).axes[0]
+    (few,) = [each for each in panel.collections if len(each.get_offsets()) == 20]
+    (many,) = [each for each in panel.collections if len(each.get_offsets()) == 60]
+    for points, name, count in ((few, "int8", 20), (many, "none", 60)):
+        colour = to_rgb(marker_style(*styles(best)[name])["color"])
+        faces = [tuple(face[:3]) for face in points.get_facecolor()]
+        assert faces == [colour if index % 2 else (1, 1, 1) for index in range(count)]
+        assert tuple(points.get_edgecolor()[0][:3]) == colour
+    assert len(few.get_paths()[0]) != len(many.get_paths()[0])  # markers of their own
+
+
+def test_a_picture_of_any_shape_is_in_its_square():
+    sheet = Sheet(4, 3)
+    sheet.show(np.zeros((1, 8, 4)), 1.0, 0.5, 2.0)
+    sheet.show(np.zeros((3, 8, 8)), 0.0, 0.0, 1.0)
+    tall, square = (image.get_extent() for image in sheet.panel.images)
+    assert list(tall) == [1.5, 2.5, 2.5, 0.5]  # left, right, bottom, top: from above
+    assert list(square) == [0, 1, 1, 0]
+    assert (sheet.panel.get_xlim(), sheet.panel.get_ylim()) == ((0, 4), (3, 0))

@@ -11,8 +11,8 @@ import pytest
 from running import inside, start, wait_for
 
 from leakbench import commands
+from leakbench.reports.csv_file import read_csv
 from leakbench.reports.query import where
-from leakbench.reports.tables import read_csv
 from leakbench.sweeps.store import Store
 
 SWEEP = """

@@ -83,3 +83,12 @@ def test_a_difference_is_taken_from_the_same_image_and_start_where_that_leaked()
 def test_thresholds_are_a_setting(scale, verdict):
     """The median of int8's best starts, 0.95 and 0.55, is 0.75."""
     assert summarize(ROWS, Scale(**scale)).set_index("defense").loc["int8", "verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(7.0) ** 3, np.arange(20.0) ** 3, [1.0, 2.0, math.inf, math.inf]]
+)
+def test_the_bootstrap_again_with_plain_numpy(values):
+    drawn = np.random.default_rng(0).choice(values, (9_999, len(values)))
+    ends = np.quantile(np.median(drawn, axis=1), [0.025, 0.975], method="inverted_cdf")
+    assert median_interval(values) == pytest.approx(ends, rel=1e-15)

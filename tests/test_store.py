@@ -17,7 +17,7 @@ import torch
 from leakbench.bench.row import Result, Row
 from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
-from leakbench.reports.tables import read_csv, write_csv
+from leakbench.reports.csv_file import read_csv, write_csv
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts
@@ -122,7 +122,9 @@ def test_traces_and_originals_are_there_when_asked_for(store):
     np.testing.assert_allclose(trace.reconstruction, picture, atol=2**-11)
     assert list(trace.snapshots) == [0, 2]
     np.testing.assert_allclose(trace.snapshots[0], picture, atol=2**-11)
-    np.testing.assert_array_equal(store.original("cifar10-sample", 0), np.full((3, 4, 4), 0.5))
+    np.testing.assert_array_equal(
+        store.originals([("cifar10-sample", 0)])["cifar10-sample", 0], np.full((3, 4, 4), 0.5)
+    )
     assert len(list((store.folder / "originals.parquet").iterdir())) == 1
 
 
@@ -239,7 +241,7 @@ def test_what_a_torn_part_held_is_to_run_again(store, caplog, table):
     with fresh.lock():
         fresh.append([result("c", index=1)])
     assert fresh.traces(["c"]).keys() == {"c"}
-    assert fresh.original("cifar10-sample", 1) is not None
+    assert fresh.originals([("cifar10-sample", 1)])
 
 
 def test_rows_of_another_schema_run_again(store, monkeypatch):

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from made_up import store, table
+from made_up import settings, store, table
 
 from leakbench.bench.attacks import ATTACKS, SUITES
 from leakbench.bench.verdicts import Scale
@@ -12,7 +12,9 @@ from leakbench.core.errors import UserError
 from leakbench.reports.figures import write_figures
 from leakbench.reports.flags import flags
 from leakbench.reports.page import write_page
-from leakbench.reports.summary import attacks_alone, by_attack, kept_starts, strongest, summarize
+from leakbench.reports.run import Run
+from leakbench.reports.selection import kept_starts, strongest
+from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials
@@ -69,7 +71,7 @@ def test_every_number_again_with_plain_pandas():
     assert line["ssim"] == pytest.approx(best.loc[open_to_any, PRUNE].median())
     assert line["leaked"] == int((best.loc[open_to_any, PRUNE] >= 0.9).sum())
     alone = kept.groupby(["defense", "attack"])["ssim"].median().unstack()
-    cells = attacks_alone(ROWS, Scale())
+    cells = settings(ROWS)[0].alone
     assert cells["adaptive"].to_dict() == alone["adaptive"].map("{:.3f}".format).to_dict()
     assert cells["dlg"].to_dict() == {"none": "0.300", PRUNE: "0.075 (2 of 3)"}  # one of its trials failed
 
@@ -92,7 +94,7 @@ def test_equal_scores_go_to_the_first_and_not_to_chance():
 
 
 def test_the_terminal_says_what_each_made_of_it_and_who_decided():
-    alone, board = terminal_tables(ROWS, Scale(), lambda _: {})
+    alone, board = terminal_tables(settings(ROWS))
     assert [column.header for column in alone.columns] == ["defense", "dlg", "adaptive"]
     assert [column.header for column in board.columns] == [
         "defense", "leaked", "95 % CI", "by", "SSIM", "label", "verdict",
@@ -100,7 +102,7 @@ def test_the_terminal_says_what_each_made_of_it_and_who_decided():
     assert board.title == "cifar10-sample · lenet · fedsgd · dlg, adaptive: the strongest"
     by = dict(zip(board.columns[0].cells, board.columns[3].cells, strict=True))
     assert by == {"none": "adaptive +", PRUNE: "adaptive +"}
-    (single,) = terminal_tables(ROWS[ROWS["attack"] == "dlg"], Scale(), lambda _: {})
+    (single,) = terminal_tables(settings(ROWS[ROWS["attack"] == "dlg"]))
     assert [column.header for column in single.columns][3] == "1 start"
 
 
@@ -112,8 +114,8 @@ def test_a_defense_that_no_attack_was_told_of_is_flagged_and_no_other():
 
 
 def test_page_and_figures_show_the_strongest_and_every_attack(tmp_path):
-    made = store(tmp_path / "run", ROWS)
-    drawn = write_figures(made, formats=["png"])
+    made = Run(store(tmp_path / "run", ROWS))
+    drawn = write_figures(made)
     names = [each.name for each in drawn]
     assert names == ["scores", "curves adaptive", "curves dlg", "strip", "film"]
     assert all(path.exists() for each in drawn for path in each.paths)

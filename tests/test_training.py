@@ -22,7 +22,7 @@ from leakbench.bench.training import Examples, Recipe, Training
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
-from leakbench.reports.tables import summarize_utility
+from leakbench.reports.utility import summarize_utility
 from leakbench.sweeps.records import TRAINING_DTYPES
 
 DATA = Path("data")

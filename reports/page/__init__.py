@@ -8,23 +8,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from leakbench.reports.comparison import RULE
 from leakbench.reports.figures import Drawn
 from leakbench.reports.flags import MEANINGS
+from leakbench.reports.names import short_names
 from leakbench.reports.page.content import sections
-from leakbench.reports.summary import short_names, with_result
-from leakbench.sweeps.store import Store
+from leakbench.reports.run import Run
+from leakbench.reports.selection import with_result
 
 
-def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
+def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
     """Write the page of a run; it needs nothing beside itself.
 
     Args:
-        store: of the run.
+        run: that it is of.
         drawn: its figures, as `write_figures` gives them.
 
     Raises:
         OSError: it cannot be written.
     """
-    rows = store.rows()
-    names = short_names(rows["defense"])
+    names = short_names(run.rows["defense"])
     environment = Environment(
         loader=PackageLoader("leakbench.reports.page", "template"),
         autoescape=select_autoescape(),
@@ -33,16 +33,16 @@ def write_page(store: Store, drawn: Sequence[Drawn]) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        name=store.folder.resolve().name,
-        manifest=store.manifest(),
-        sections=list(sections(store, rows, drawn, names)),
+        name=run.store.folder.resolve().name,
+        manifest=run.manifest,
+        sections=list(sections(run, drawn, names)),
         names=names,
         meanings=MEANINGS,
         rule=RULE,
-        trials=len(rows),
-        failed=len(rows) - len(with_result(rows)),
-        scale=store.scale,
+        trials=len(run.rows),
+        failed=len(run.rows) - len(with_result(run.rows)),
+        scale=run.scale,
     )
-    path = store.folder / "report.html"
+    path = run.store.folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path

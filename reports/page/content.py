@@ -10,19 +10,13 @@ from leakbench.bench.verdicts import Verdict
 from leakbench.defenses import DEFENSES
 from leakbench.reports.comparison import Accuracies, Outcome, Standing, standings
 from leakbench.reports.figures import Drawn
-from leakbench.reports.flags import Raised, flags
-from leakbench.reports.leaderboard import describe_trainings, leaderboard, trained_with
+from leakbench.reports.flags import Raised
+from leakbench.reports.labels import labels_of_hidden
+from leakbench.reports.leaderboard import describe_trainings
+from leakbench.reports.names import title
 from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
-from leakbench.reports.summary import (
-    BASELINE,
-    SETTING,
-    attacks_alone,
-    kept_starts,
-    labels_of_hidden,
-    strongest,
-    title,
-)
-from leakbench.sweeps.store import Store
+from leakbench.reports.run import Run
+from leakbench.reports.selection import BASELINE
 
 TOLD = {  # the verdict on new defenses, the best first
     Outcome.AHEAD: "hides more than any known defense that is as accurate",
@@ -34,15 +28,6 @@ TOLD = {  # the verdict on new defenses, the best first
     " beyond chance",
     Outcome.BEHIND: "hides less than a known defense that is as accurate",
     Outcome.TOO_FEW: "too few images leak without a defense to tell",
-}
-CAPTIONS = {
-    "tradeoff": "Median SSIM of the reconstructions over the accuracy in training, a point a defense",
-    "scores": "SSIM, PSNR and MSE of every image, by defense",
-    "distances": "How each layer's gradient nears the shared one, without a defense",
-    "inputs": "Relative error of each layer's input, from the last layer to the image",
-    "index": "Security index: the share of each layer's input that no equation determines",
-    "leakage": "What the strongest attack got over the security index, a point a network of this run",
-    "curves": "Match loss and image error over the steps of the attack, by family",
 }
 
 
@@ -61,28 +46,22 @@ class Section:
     figures: dict[str, str]  # {what it shows: data URI}
 
 
-def sections(
-    store: Store, rows: pd.DataFrame, drawn: Sequence[Drawn], names: Mapping[str, str]
-) -> Iterator[Section]:
-    """Of a run with its rows and figures, in the order of its table in the terminal."""
-    trainings, scale = store.trainings(), store.scale
-    groups = list(rows.groupby(SETTING, sort=False))
-    room = max(1, MOST_FILMS // (len(groups) * rows["defense"].nunique()))
-    for number, (_, part) in enumerate(groups):
-        trained = trained_with(trainings, part)
-        lines = leaderboard(part, trained, scale)
+def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iterator[Section]:
+    """Of a run with its figures, in the order of its table in the terminal."""
+    room = max(1, MOST_FILMS // (len(run.settings) * run.rows["defense"].nunique() or 1))
+    for number, setting in enumerate(run.settings):
+        lines, trained = setting.board, setting.trainings
         new = [defense for defense in lines["defense"] if is_new(defense)]
-        best = strongest(part, scale)
-        found = list(standings(part, trained, scale, new))
+        found = list(standings(setting.rows, setting.best, trained, setting.scale, new))
         yield Section(
-            title(part),
+            title(setting.rows),
             list(sentences(lines, found, Accuracies(trained), names)),
             [each.describe(names) for each in found],
             describe_trainings(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
-            attacks_alone(part, scale) if part["attack"].nunique() > 1 else pd.DataFrame(),
-            flags(part, scale, store.histories),
-            gallery(store, best, kept_starts(part), list(lines["defense"]), room),
+            setting.alone if setting.several else pd.DataFrame(),
+            setting.raised,
+            gallery(run.store, setting.best, setting.kept, list(lines["defense"]), room),
             dict(_figures(drawn, number)),
         )
 
@@ -136,6 +115,5 @@ def _who_hides(lines: pd.DataFrame, accuracies: Accuracies, names: Mapping[str, 
 
 def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:
     for figure in drawn:
-        name, _, attack = figure.name.partition(" ")
-        if figure.setting == number and name in CAPTIONS:
-            yield CAPTIONS[name] + (f", {attack}" if attack else ""), png_uri(figure.paths[0].read_bytes())
+        if figure.setting == number and figure.caption:
+            yield figure.caption, png_uri(figure.paths[0].read_bytes())

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from leakbench.reports.pictures import side_by_side, spread
-from leakbench.reports.summary import VICTIM
+from leakbench.reports.selection import VICTIM
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
 
@@ -66,12 +66,10 @@ def _films(
     traces: dict[str, StoredTrace],
     steps: list[int],
 ) -> Iterator[Film]:
-    originals = {
-        place: store.original(*place) for place in set(zip(chosen["dataset"], chosen["index"], strict=True))
-    }
+    originals = store.originals(zip(chosen["dataset"], chosen["index"], strict=True))
     by_place = dict(list(rivals.groupby([*VICTIM, "defense"], sort=False)))
     for row in chosen.to_dict("records"):
-        trace, original = traces.get(row["key"]), originals[row["dataset"], row["index"]]
+        trace, original = traces.get(row["key"]), originals.get((row["dataset"], row["index"]))
         if trace is not None and original is not None:
             # a trial that ended early stays as it was
             frames = [trace.snapshots.get(step, trace.reconstruction)[0] for step in steps]

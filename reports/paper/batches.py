@@ -6,8 +6,7 @@ import pandas as pd
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.paper.reference import reference
-from leakbench.reports.statistics import median_interval, wilson
-from leakbench.reports.summary import ends
+from leakbench.reports.statistics import ends, median_interval, wilson
 from leakbench.sweeps.store import Store
 
 RECOVERED_MSE = 1e-3  # of raw pixels, mean over the images of a batch: a PSNR of 30 dB
@@ -20,11 +19,11 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     of the recovered ones until then) with its interval, ssim (median), leaked (trials whose worst
     image is a leak), paper (iterations) and recalled.
     """
-    traces = store.traces(rows["key"])
+    curves = store.curves(rows["key"])
     known = {batch.size: batch for batch in reference().batches}
     lines = []
     for size, own in rows.groupby(rows["protocol"].map(batch_size), sort=True):
-        steps = [until(traces[key].image_mse) for key in own["key"] if key in traces]
+        steps = [until(curves[key].image_mse) for key in own["key"] if key in curves]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
         lines.append(

@@ -11,13 +11,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from leakbench.reports.curves import pad
+from leakbench.reports.figures.curves import pad
 from leakbench.reports.paper.reference import Noise, Reading, Reported, Scope, recalled, reference
 from leakbench.reports.pictures import clear, show_image
+from leakbench.reports.selection import BASELINE, first_victim
 from leakbench.reports.statistics import median_band
 from leakbench.reports.style import caption, line_style, styles
-from leakbench.reports.summary import BASELINE, first_victim
-from leakbench.sweeps.records import StoredTrace
+from leakbench.sweeps.records import Curves, StoredTrace
 from leakbench.sweeps.store import Store
 
 PANELS = {  # of the paper's figure: title and kinds
@@ -78,7 +78,7 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
         figure = Figure(figsize=(6, 1))
         figure.text(0.5, 0.5, "no image leaks without a defense: nothing to judge one by", ha="center")
         return figure
-    traces = store.traces(best["key"])
+    numbers, traces = store.curves(best["key"]), store.traces(first_victim(best)["key"])
     verdicts = verdicts.set_index("label")
     figure = Figure(figsize=(12, 10.6), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1))[:, 0]
@@ -87,7 +87,7 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
     for column, place, (title, kinds) in zip(axes.T, places, PANELS.items(), strict=True):
         curves = curves_of(kinds, list(best["defense"].unique()), reading, verdicts)
         column[0].set_title(f"{title}\n{meaning_of(kinds[0], reading)}", fontsize=10)
-        _draw_panel(column, curves, best, traces)
+        _draw_panel(column, curves, best, numbers)
         _draw_pictures(place, curves, store, best, traces)
     for row, label in zip(axes, LABELS, strict=False):
         row[0].set_ylabel(label)
@@ -125,7 +125,7 @@ def _both(reported: Reported, verdicts: pd.DataFrame) -> str:
 
 
 def _draw_panel(
-    axes: np.ndarray, curves: Sequence[Curve], best: pd.DataFrame, traces: dict[str, StoredTrace]
+    axes: np.ndarray, curves: Sequence[Curve], best: pd.DataFrame, numbers: dict[str, Curves]
 ) -> None:
     """Match loss on both axes, image MSE, and the legend under them."""
     known = styles(best)
@@ -135,7 +135,7 @@ def _draw_panel(
         style = line_style(*known[curve.defense])
         keys = best.loc[best["defense"] == curve.defense, "key"]
         for quantity, panels in (("objective", axes[:2]), ("image_mse", axes[2:3])):
-            values = pad([getattr(traces[key], quantity) for key in keys if key in traces])
+            values = pad([getattr(numbers[key], quantity) for key in keys if key in numbers])
             low, high = median_band(values)
             for panel in panels:
                 _draw_faint(panel, values, style["color"])
@@ -183,7 +183,8 @@ def _draw_pictures(
     for panel in panels.flat:
         clear(panel)
     own = first_victim(best).set_index("defense")
-    show_image(panels.flat[0], store.original(own["dataset"].iloc[0], own["index"].iloc[0]), "original\n")
+    first = (own["dataset"].iloc[0], own["index"].iloc[0])
+    show_image(panels.flat[0], store.originals([first]).get(first), "original\n")
     for panel, curve in zip(panels.flat[1:], curves, strict=False):
         if curve.defense in own.index:
             key, ssim = str(own["key"][curve.defense]), own["ssim"][curve.defense]

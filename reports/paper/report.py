@@ -7,7 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.reports.figures.tradeoff import draw_tradeoff
 from leakbench.reports.flags import flag_lines, flags
+from leakbench.reports.markdown import markdown
+from leakbench.reports.names import title
 from leakbench.reports.paper.batches import RECOVERED_MSE, batch_table
 from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
 from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
@@ -15,10 +18,11 @@ from leakbench.reports.paper.sensitivity import FACTORS, draw_sensitivity, sensi
 from leakbench.reports.paper.strongest import beside_dlg, draw_strongest
 from leakbench.reports.paper.table2 import compared, table2
 from leakbench.reports.paper.thresholds import draw_thresholds
+from leakbench.reports.selection import SETTING, is_of, strongest
+from leakbench.reports.statistics import percent
 from leakbench.reports.style import save
-from leakbench.reports.summary import SETTING, by_attack, is_of, strongest, summarize, title
-from leakbench.reports.tables import markdown, percent, summarize_utility
-from leakbench.reports.tradeoff import draw_tradeoff
+from leakbench.reports.summary import by_attack, summarize
+from leakbench.reports.utility import summarize_utility
 from leakbench.sweeps.store import Store
 
 TRAININGS = ("accuracy", "checkpoints")
@@ -89,7 +93,7 @@ def _draw(runs: Runs, folder: Path) -> list[Path]:
     drawn["tradeoff"] = draw_tradeoff(runs.of_paper.merge(trained, on="defense"), runs.scale)
     drawn["thresholds"] = draw_thresholds(main, runs.best, runs.scale)
     drawn["sensitivity"] = draw_sensitivity(runs.sensitivity, runs.scale)
-    return [path for name, figure in drawn.items() for path in save(figure, folder, name)]
+    return [path for name, figure in drawn.items() for path in save(figure, folder, name, ("png", "pdf"))]
 
 
 def _head(runs: Runs) -> Lines:

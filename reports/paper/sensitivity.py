@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.selection import BASELINE, SETTING
 from leakbench.reports.style import marker_style, styles
-from leakbench.reports.summary import BASELINE, SETTING, summarize
+from leakbench.reports.summary import summarize
 
 # what all of sweeps/paper has in common, where a file does not change it
 DATASET, MODEL, WEIGHTS = "cifar10-sample", "lenet", 0

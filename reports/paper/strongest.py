@@ -11,20 +11,19 @@ from leakbench.bench.verdicts import Scale
 from leakbench.reports.paper.figure7 import PANELS, Curve, curves_of, meaning_of
 from leakbench.reports.paper.reference import Reading
 from leakbench.reports.pictures import clear, show_image
-from leakbench.reports.statistics import median_interval
-from leakbench.reports.style import caption
-from leakbench.reports.summary import (
+from leakbench.reports.selection import (
     BASELINE,
     SETTING,
     VICTIM,
     counted,
-    ends,
     first_victim,
     is_of,
     kept_starts,
     strongest,
-    summarize,
 )
+from leakbench.reports.statistics import ends, median_interval
+from leakbench.reports.style import caption
+from leakbench.reports.summary import summarize
 from leakbench.sweeps.store import Store
 
 
@@ -112,7 +111,8 @@ class _Pictures:
         self.rows = {"dlg": dlg[same].set_index("defense"), "ssim": own.set_index("defense")}
         keys = pd.concat([rows["key"] for rows in self.rows.values()])
         self.traces = {key: trace for store in stores for key, trace in store.traces(keys).items()}
-        found = (store.original(own["dataset"].iloc[0], own["index"].iloc[0]) for store in stores)
+        place = (own["dataset"].iloc[0], own["index"].iloc[0])
+        found = (store.originals([place]).get(place) for store in stores)
         self.original = next((image for image in found if image is not None), None)
 
     def of(self, way: Way, defense: str) -> tuple[np.ndarray | None, str]:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from leakbench.bench.verdicts import Verdict
 from leakbench.reports.paper.reference import Reading, reference
-from leakbench.reports.tables import summarize_utility
+from leakbench.reports.utility import summarize_utility
 
 UTILITY = ("accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high", "trainings")
 ATTACK = ("images", "leaked", "ssim", "verdict")

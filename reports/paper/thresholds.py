@@ -20,12 +20,14 @@ def draw_thresholds(store: Store, best: pd.DataFrame, scale: Scale) -> Figure:
     for part, (name, threshold) in zip(parts, thresholds.items(), strict=True):
         chosen = nearest(best, threshold)
         traces = store.traces(chosen["key"])
+        originals = store.originals(zip(chosen["dataset"], chosen["index"], strict=True))
         panels = part.subplots(2, len(DISTANCES), squeeze=False)
         for panel in panels.flat:
             clear(panel)
         for column, (_, row) in zip(panels.T, chosen.iterrows(), strict=False):
             trace = traces.get(row["key"])
-            show_image(column[0], store.original(row["dataset"], row["index"]), f"image {row['index']}")
+            original = originals.get((row["dataset"], row["index"]))
+            show_image(column[0], original, f"image {row['index']}")
             show_image(column[1], trace.reconstruction[0] if trace else None, "")
             column[1].set_xlabel(f"{row['ssim']:.3f}", fontsize=8, labelpad=2)
             column[1].xaxis.label.set_fontweight("bold" if row["ssim"] >= threshold else "normal")

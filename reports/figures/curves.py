@@ -3,24 +3,24 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from leakbench.reports.figures.kind import Kind, Numbers, each_attack
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import caption, line_style, styles
-from leakbench.reports.summary import BASELINE, defense_order
-from leakbench.sweeps.records import StoredTrace
-from leakbench.sweeps.store import Store
 
 QUANTITIES = {"objective": "objective (of dlg the match loss)", "image_mse": "image MSE (raw pixels)"}
 
 
-def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
+def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
     """Each trial faint, the median over images strong; above the objective, below image MSE.
 
     `best` has the restart of lowest objective for each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little of the image: hence the second row.
     """
-    traces = store.traces(best["key"])
     family_of = dict(zip(best["defense"], best["family"], strict=True))
     members: dict[str, list[str]] = {}
     for defense in defense_order(best):
@@ -30,7 +30,7 @@ def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
     panels = figure.subplots(2, len(families), sharex=True, sharey="row", squeeze=False)
     for column, family in zip(panels.T, families, strict=True):
         for panel, quantity in zip(column, QUANTITIES, strict=True):
-            _draw_family(panel, best, traces, members, family, quantity)
+            _draw_family(panel, best, curves, members, family, quantity)
         column[0].set_title(family, fontsize=10)
         column[1].set_xlabel("outer step of the attack")
         handles, labels = column[0].get_legend_handles_labels()
@@ -46,7 +46,7 @@ def draw_curves(store: Store, best: pd.DataFrame) -> Figure:
 def _draw_family(
     panel: Axes,
     best: pd.DataFrame,
-    traces: dict[str, StoredTrace],
+    curves: Numbers,
     members: dict[str, list[str]],
     family: str,
     quantity: str,
@@ -57,10 +57,11 @@ def _draw_family(
             continue  # what leaks undefended is not attacked again
         style = line_style(*known[defense])
         keys = best.loc[best["defense"] == defense, "key"]
-        curves = pad([getattr(traces[key], quantity) for key in keys if key in traces])
-        if len(curves):
-            panel.plot(curves.T, alpha=0.25, linewidth=0.6, **style)
-            panel.plot(np.median(curves, axis=0), label=defense, linewidth=1.6, **style)
+        drawn = pad([getattr(curves[key], quantity) for key in keys if key in curves])
+        if len(drawn):
+            lines = [np.column_stack([range(len(each)), each]) for each in drawn]
+            panel.add_collection(LineCollection(lines, alpha=0.25, linewidths=0.6, **style))
+            panel.plot(np.median(drawn, axis=0), label=defense, linewidth=1.6, **style)
     panel.set_yscale("log")
     panel.grid(alpha=0.25)
 
@@ -73,3 +74,11 @@ def pad(curves: list[np.ndarray]) -> np.ndarray:
     drawn = [curve for curve in curves if len(curve)]
     longest = max(map(len, drawn), default=0)
     return np.array([np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in drawn])
+
+
+KIND = Kind(
+    20,
+    "curves",
+    "Match loss and image error over the steps of the attack, by family",
+    each_attack(draw_curves),
+)

@@ -1,5 +1,6 @@
 """Every score of every image, by defense."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.figures.kind import Kind, Numbers
+from leakbench.reports.names import defense_order, shortened
+from leakbench.reports.run import Run
+from leakbench.reports.selection import counted
+from leakbench.reports.setting import Setting
 from leakbench.reports.style import caption, marker_style, styles
-from leakbench.reports.summary import counted, defense_order
 
 CROWDED = 50  # images
 SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
@@ -25,21 +31,16 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     order = defense_order(best)
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)), layout="constrained")
     panels = figure.subplots(1, len(SCORES), sharey=True)
+    looks = {defense: marker_style(*about) for defense, about in styles(best).items()}
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
             panel.set_xscale("log")
         _make_room(panel, best.loc[np.isfinite(best[score]), score])
-        for defense, about in styles(best).items():
-            style = marker_style(*about)
-            own = best[np.isfinite(best[score]) & (best["defense"] == defense)]
-            if len(own) > CROWDED:
-                _scatter(panel, own, score, order.index(defense), style)
-                continue
-            sns.swarmplot(
-                own, x=score, y="defense", order=order, hue="attackable", legend=False,
-                palette={True: style["color"], False: "white"}, marker=style["marker"],
-                ax=panel, edgecolor=style["color"], linewidth=0.8, size=4, warn_thresh=1,
-            )  # fmt: skip
+        finite = best[np.isfinite(best[score])]
+        crowded = finite.groupby("defense")["key"].transform("size") > CROWDED
+        _swarm(panel, finite[~crowded], score, order, looks)
+        for defense, own in finite[crowded].groupby("defense"):
+            _scatter(panel, own, score, order.index(str(defense)), looks[str(defense)])
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(len(order) - 0.5, -0.5)
         medians = counted(best).groupby("defense")[score].median().dropna()
@@ -55,12 +56,41 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     return figure
 
 
+def _swarm(
+    panel: Axes, own: pd.DataFrame, score: str, order: list[str], looks: dict[str, dict[str, Any]]
+) -> None:
+    """Points beside each other; all defenses at once, as seaborn takes a tenth of a second for each call."""
+    if own.empty:
+        return
+    sns.swarmplot(
+        own, x=score, y="defense", order=order, color="white", ax=panel, linewidth=0.8, size=4, warn_thresh=1
+    )
+    for points in panel.collections:
+        places = np.asarray(points.get_offsets())
+        if len(places):
+            defense = order[round(float(places[0, 1]))]
+            look = looks[defense]
+            marker = MarkerStyle(look["marker"])
+            points.set_paths([marker.get_path().transformed(marker.get_transform())])
+            points.set_edgecolor(look["color"])
+            points.set_facecolor(_faces(own[own["defense"] == defense], look))
+
+
+def _faces(own: pd.DataFrame, look: dict[str, Any]) -> list[Any]:
+    return [look["color"] if attackable else "white" for attackable in own["attackable"]]
+
+
 def _scatter(panel: Axes, own: pd.DataFrame, score: str, place: int, style: dict[str, Any]) -> None:
     """Many points, at random heights: a swarm of them takes minutes to be laid out."""
     heights = place + np.random.default_rng(0).uniform(-0.35, 0.35, len(own))
-    faces = [style["color"] if attackable else "white" for attackable in own["attackable"]]
     panel.scatter(
-        own[score], heights, c=faces, marker=style["marker"], s=6, edgecolors=[style["color"]], linewidth=0.4
+        own[score],
+        heights,
+        c=_faces(own, style),
+        marker=style["marker"],
+        s=6,
+        edgecolors=[style["color"]],
+        linewidth=0.4,
     )
 
 
@@ -72,3 +102,11 @@ def _make_room(panel: Axes, values: pd.Series) -> None:
         panel.set_xlim(values.min() - 1, values.max() + 1)
     elif (values > 0).any():
         panel.set_xlim(values[values > 0].min() / 1.5, values.max() * 1.5)
+
+
+def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
+    if len(setting.best):
+        yield "", draw_scores(shortened(setting.best), setting.scale)
+
+
+KIND = Kind(10, "scores", "SSIM, PSNR and MSE of every image, by defense", _draw)

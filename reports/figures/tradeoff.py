@@ -1,11 +1,17 @@
 """What defenses hide against what they cost, and which of them no other beats."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.figures.kind import Kind, Numbers
+from leakbench.reports.names import shortened
+from leakbench.reports.run import Run
+from leakbench.reports.selection import BASELINE
+from leakbench.reports.setting import Setting
 from leakbench.reports.style import marker_style, styles
-from leakbench.reports.summary import BASELINE
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
@@ -20,11 +26,6 @@ def pareto(points: pd.DataFrame) -> pd.DataFrame:
         for a, s in zip(accuracy, ssim, strict=True)
     ]
     return points[[not each for each in beaten]].sort_values("accuracy")
-
-
-def can_be_drawn(lines: pd.DataFrame) -> bool:
-    """Whether a defense was both trained with and attacked."""
-    return bool(lines[["accuracy", "ssim"]].notna().all(axis=1).any())
 
 
 def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
@@ -61,3 +62,17 @@ def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     figure.suptitle("below and to the right is better; the line: no other defense beats these", fontsize=9)
     return figure
+
+
+def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
+    """Where a defense was both trained with and attacked."""
+    if len(setting.trainings) and setting.board[["accuracy", "ssim"]].notna().all(axis=1).any():
+        yield "", draw_tradeoff(shortened(setting.board), setting.scale)
+
+
+KIND = Kind(
+    0,
+    "tradeoff",
+    "Median SSIM of the reconstructions over the accuracy in training, a point a defense",
+    _draw,
+)

@@ -1,0 +1,39 @@
+"""What each attack got by itself."""
+
+import pandas as pd
+
+from leakbench.reports.names import defense_order
+from leakbench.reports.selection import VICTIM
+
+SPARED = "not needed"
+
+
+def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+    """The median SSIM of all images by each attack alone, as text: rows by defense, a column an attack.
+
+    Those come first that attacked most.
+    `0.512 (3 of 20)` where the attack has a result for some of them only, SPARED where every image had
+    leaked to another attack and was not attacked again.
+
+    Args:
+        rows: of one setting.
+        kept: of these, as `kept_starts` gives them.
+        best: likewise, as `strongest` does.
+    """
+    counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
+    attacks = list(counts.sort_values(ascending=False, kind="stable").index)
+    defenses = defense_order(rows)
+    own = kept.groupby(["defense", "attack"])["ssim"].agg(["median", "count"]).to_dict("index")
+    tried = set(zip(rows["defense"], rows["attack"], strict=True))
+    images = best["defense"].value_counts()
+    all_leaked = best.groupby("defense")["leaked"].all()
+
+    def cell(defense: str, attack: str) -> str:
+        if (defense, attack) not in own:
+            spared = (defense, attack) not in tried and bool(all_leaked.get(defense, False))
+            return SPARED if spared else "-"
+        median, count = own[defense, attack].values()
+        return f"{median:.3f}" + (f" ({count} of {images[defense]})" if count < images[defense] else "")
+
+    cells = [[cell(defense, attack) for attack in attacks] for defense in defenses]
+    return pd.DataFrame(cells, index=defenses, columns=attacks)

@@ -1,0 +1,25 @@
+"""The rows as CSV."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from leakbench.sweeps.records import ROW_DTYPES
+
+
+def write_csv(rows: pd.DataFrame, path: Path) -> Path:
+    """All rows as CSV, one a trial; `read_csv` gives them back equal."""
+    rows.to_csv(path, index=False)
+    return path
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """The table that `write_csv` wrote, with its dtypes, to the last bit."""
+    exact = {name: _exact_float for name, dtype in ROW_DTYPES.items() if dtype == "float64"}
+    others = {name: dtype for name, dtype in ROW_DTYPES.items() if dtype != "float64"}
+    return pd.read_csv(path, dtype=others, converters=exact, keep_default_na=False, na_values=[""])
+
+
+def _exact_float(text: str) -> float:
+    # not every version of pandas reads a float back to the bit that it wrote
+    return float(text or "nan")

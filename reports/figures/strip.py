@@ -1,0 +1,67 @@
+"""What the attacker sees: reconstructions and the original."""
+
+from collections.abc import Iterator
+from math import ceil
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from leakbench.reports.figures.kind import Kind, Numbers
+from leakbench.reports.names import defense_order, shortened
+from leakbench.reports.pictures import MOST_COLUMNS, Sheet, two_lines
+from leakbench.reports.run import Run
+from leakbench.reports.selection import VICTIM
+from leakbench.reports.setting import Setting
+from leakbench.reports.style import caption
+from leakbench.sweeps.store import Store
+
+MOST_IMAGES = 4
+SIDE, WIDTH, HEIGHT = 1.3, 1.38, 1.73  # of a picture; from one to the next
+HEAD = 0.55  # above the first
+
+
+def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
+    """Original and reconstruction by defense, with the SSIM of each, for the first images.
+
+    The pictures of an image stand side by side, in as many lines as they need; `best`
+    has the restart of lowest objective for each.
+    """
+    victims = [own for _, own in best.groupby(VICTIM, sort=False)][:MOST_IMAGES]
+    order = defense_order(best)
+    lines = ceil((1 + len(order)) / MOST_COLUMNS)  # of one image
+    columns = ceil((1 + len(order)) / lines)
+    shown = pd.concat(victims)
+    traces = store.traces(shown["key"])
+    originals = store.originals(zip(shown["dataset"], shown["index"], strict=True))
+    sheet = Sheet(columns * WIDTH, HEAD + lines * len(victims) * HEIGHT - 0.2)
+    for number, own in enumerate(victims):
+        first = own.iloc[0]
+        cells = [
+            (
+                "original",
+                f"original\nimage {first['index']}",
+                originals.get((first["dataset"], first["index"])),
+                "",
+            )
+        ]
+        for row in own.to_dict("records"):
+            picture = traces[row["key"]].reconstruction[0] if row["key"] in traces else None
+            cells.append((row["defense"], two_lines(row["defense"]), picture, f"SSIM {row['ssim']:.2f}"))
+        places = ["original", *order]
+        for name, above, picture, below in cells:
+            down, across = divmod(places.index(name), columns)
+            left, top = across * WIDTH + 0.04, HEAD + (number * lines + down) * HEIGHT
+            sheet.write(above, left + SIDE / 2, top - 0.04, 7, va="bottom")
+            sheet.write(below, left + SIDE / 2, top + SIDE + 0.03, 7, va="top")
+            if picture is not None:
+                sheet.show(picture, left, top, SIDE)
+    sheet.write(caption(best), columns * WIDTH / 2, 0.06, 9, va="top")
+    return sheet.figure
+
+
+def _draw(run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
+    if len(setting.best):
+        yield "", draw_strip(run.store, shortened(setting.best))
+
+
+KIND = Kind(40, "strip", "", _draw)

@@ -1,0 +1,68 @@
+"""Defenses and attacks as they are shown: their order, and names without files."""
+
+import re
+from collections.abc import Iterable, Mapping
+from math import isnan
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from leakbench.defenses import DEFENSES
+from leakbench.reports.selection import SETTING
+
+_FILE = re.compile(r"^[^()]*\.py:")
+
+
+def title(rows: pd.DataFrame, attacks: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`.
+
+    Args:
+        rows: of that setting.
+        attacks: other names for those that have one.
+    """
+    named = [attacks.get(name, name) for name in rows["attack"].unique()]
+    return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(named)])
+
+
+def defense_order(rows: pd.DataFrame) -> list[str]:
+    """The defenses of the rows: as in the registry, then others by short name; a family by strength."""
+    registered = list(DEFENSES)
+    families = list(dict.fromkeys(each.family or each.name for each in registered))
+    names = [each.name for each in registered]
+
+    def place(defense: str, family: str, strength: float) -> tuple[Any, ...]:
+        name = defense.partition("(")[0]
+        return (
+            families.index(family) if family in families else len(families),
+            family,
+            -1.0 if isnan(strength) else strength,
+            names.index(name) if name in names else len(names),
+            defense,
+        )
+
+    known = rows[["defense", "family", "strength"]].drop_duplicates("defense")
+    places = [place(*line) for line in shortened(known).itertuples(index=False)]
+    return [str(name) for _, name in sorted(zip(places, known["defense"], strict=True))]
+
+
+def short_names(defenses: Iterable[str]) -> dict[str, str]:
+    """{defense: its name without the user's file that it is from}, where that tells them apart."""
+    full = list(dict.fromkeys(defenses))
+    short = [_FILE.sub("", name) for name in full]
+    return {name: own if short.count(own) == 1 else name for name, own in zip(full, short, strict=True)}
+
+
+def shortened(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with short names of defenses, as they are shown."""
+    families = short_names(rows["family"])
+    return rows.assign(
+        defense=rows["defense"].map(short_names(rows["defense"])), family=rows["family"].map(families)
+    )
+
+
+def short_attacks(attacks: Iterable[str]) -> dict[str, str]:
+    """{attack: its bare name}, where that tells them apart."""
+    full = list(dict.fromkeys(attacks))
+    bare = [_FILE.sub("", name).partition("(")[0] for name in full]
+    return {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}

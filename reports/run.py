@@ -1,0 +1,41 @@
+"""A finished run as reports read it."""
+
+from functools import cached_property
+
+import pandas as pd
+
+from leakbench.reports.setting import Setting, settings_of
+from leakbench.sweeps.store import Store
+
+
+class Run:
+    """Its tables and its settings, each read and worked out once.
+
+    Args:
+        store: of the run, to which nothing is added meanwhile.
+    """
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.manifest = store.manifest()
+        self.scale = store.scale
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """See `Store.rows`."""
+        return self.store.rows()
+
+    @cached_property
+    def trainings(self) -> pd.DataFrame:
+        """See `Store.trainings`."""
+        return self.store.trainings()
+
+    @cached_property
+    def indices(self) -> pd.DataFrame:
+        """See `Store.index_rows`."""
+        return self.store.index_rows()
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """In the order of the rows."""
+        return list(settings_of(self.rows, self.scale, self.trainings, self.store.histories))

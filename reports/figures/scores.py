@@ -43,7 +43,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
             _scatter(panel, own, score, order.index(str(defense)), looks[str(defense)])
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(len(order) - 0.5, -0.5)
-        medians = counted(best).groupby("defense")[score].median().dropna()
+        medians = counted(best).groupby("defense")[score].median().reindex(order).dropna()
         panel.scatter(
             medians, [order.index(name) for name in medians.index], marker="|", s=240, color="black", zorder=5
         )

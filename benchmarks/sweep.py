@@ -35,8 +35,8 @@ from leakbench.sweeps.plan import plan
 from leakbench.sweeps.progress import Lines
 from leakbench.sweeps.records import Record, to_record
 from leakbench.sweeps.runner import run
-from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 SWEEP = """
 datasets: [{name: mnist-5k, indices: 0-%d}]

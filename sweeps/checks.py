@@ -19,7 +19,8 @@ from leakbench.core.errors import UserError
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import Defense, Point
 from leakbench.sweeps.refusals import without_refused
-from leakbench.sweeps.spec import Changes, Choice, Sweep, read_sweep
+from leakbench.sweeps.spec import Changes, Choice, Sweep
+from leakbench.sweeps.sweep_file import read_sweep
 
 LONGEST = 300  # characters of what foreign code raised
 

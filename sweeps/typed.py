@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.core.errors import UserError
-from leakbench.sweeps.spec import LISTS, named, read_content, without_attacks
+from leakbench.sweeps.sweep_file import LISTS, named, read_content, without_attacks
 from leakbench.sweeps.yaml_file import UnreadableFileError, parse_yaml
 
 SUITE = "standard"  # where nothing says which attacks

@@ -8,8 +8,8 @@ import pandas as pd
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.setting import settings_of
 from leakbench.sweeps.records import ROW_DTYPES, Record
-from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 PART = 256  # rows, as many as a part of a long run has in a group
 

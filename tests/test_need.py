@@ -18,8 +18,9 @@ from leakbench.reports.summary import summarize
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score, leading
 from leakbench.sweeps.plan import plan
-from leakbench.sweeps.spec import Changes, read_sweep
+from leakbench.sweeps.spec import Changes
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 FIRST, SECOND = "dlg(steps=2)", "dlg(steps=3)"
 TWO = """

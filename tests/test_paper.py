@@ -23,8 +23,8 @@ from leakbench.reports.paper.thresholds import nearest
 from leakbench.reports.selection import strongest
 from leakbench.reports.summary import summarize
 from leakbench.sweeps.options import RunOptions
-from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 STD, VARIANCE = Reading(Noise.STD, Scope.TENSOR), Reading(Noise.VARIANCE, Scope.GLOBAL)
 LEAK, ARTIFACTS = 0.12, 0.08  # so that of a few steps on digits some leak, and some do not

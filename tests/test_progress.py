@@ -19,8 +19,8 @@ from leakbench.sweeps.plan import plan
 from leakbench.sweeps.progress import Bar, Lines, show_progress
 from leakbench.sweeps.records import to_record
 from leakbench.sweeps.resources import choose
-from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]

@@ -12,7 +12,7 @@ from leakbench.sweeps.executors.memory import free_for_each, free_memory
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.plan import plan
 from leakbench.sweeps.resources import GIB, Memory, choose, examples
-from leakbench.sweeps.spec import read_sweep
+from leakbench.sweeps.sweep_file import read_sweep
 
 TEXT = "datasets: [{name: mnist-5k, indices: 0-99}]\ndefenses: [none]\nattacks: [%s]\nrestarts: 10\n"
 

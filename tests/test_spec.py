@@ -11,7 +11,9 @@ from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials
-from leakbench.sweeps.spec import Changes, parse_ranges, read_sweep
+from leakbench.sweeps.ranges import parse_ranges
+from leakbench.sweeps.spec import Changes
+from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.training import check_training
 
 ROOT = Path(__file__).parent.parent

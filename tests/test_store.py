@@ -22,8 +22,8 @@ from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts
 from leakbench.sweeps.records import ROW_DTYPES, to_record
-from leakbench.sweeps.spec import read_sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials
-from leakbench.sweeps.spec import Changes, read_sweep
+from leakbench.sweeps.spec import Changes
+from leakbench.sweeps.sweep_file import read_sweep
 
 PRUNE = "prune(ratio=0.5)"
 WEAK = table(  # (defense, index, start, objective, ssim)

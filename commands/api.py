@@ -24,6 +24,7 @@ def run(
     fresh: bool = False,
     reuse: Sequence[str | Path] = (),
     retry: bool = False,
+    force: Sequence[str] = (),
     jobs: int | None = None,
     device: str = "auto",
     slots: int | None = None,
@@ -46,6 +47,7 @@ def run(
         fresh: whether the folder has to be empty.
         reuse: folders of other runs, whose rows are taken where they are the same.
         retry: whether failed trials are run again.
+        force: patterns, such as `prune*`: trials with such a defense, attack, dataset, model or protocol run again.
         jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
         slots: how many trials a worker attacks at once; as many as suit by default.
@@ -69,7 +71,7 @@ def run(
 
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
-        reuse=tuple(map(Path, reuse)), retry=retry, jobs=jobs, device=device, slots=slots,
+        reuse=tuple(map(Path, reuse)), retry=retry, force=tuple(force), jobs=jobs, device=device, slots=slots,
         trial_timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)

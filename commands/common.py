@@ -114,7 +114,8 @@ def run_options(options: argparse.Namespace) -> "RunOptions":
     from leakbench.sweeps.options import RunOptions
 
     typed = {field.name: getattr(options, field.name, None) for field in fields(RunOptions)}
-    typed["reuse"] = tuple(typed["reuse"] or ())
+    for several in ("reuse", "force"):
+        typed[several] = tuple(typed[several] or ())
     typed["retry"] = bool(typed["retry"])
     return RunOptions(**{name: value for name, value in typed.items() if value is not None})
 

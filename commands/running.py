@@ -73,6 +73,7 @@ def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store
         announce(sweep, console)
         with store.lock(), _what_is_finished_is_stored():
             _say_reused(reuse_trials(sweep, store, options.reuse, executor.hardware()), console)
+            _forget_forced(options, sweep, store, console)
             _run_missing(options, sweep, store, executor, console)
             probes = list(probes_of(sweep))
             store.note_indices([probe.key for probe in probes])
@@ -126,6 +127,15 @@ def _what_is_finished_is_stored() -> Iterator[None]:
 def _say_reused(taken: dict[Path, int], console: Console) -> None:
     for folder, count in taken.items():
         console.print(f"{folder}: {count} row{'s' * (count > 1)} taken from there")
+
+
+def _forget_forced(options: "RunOptions", sweep: "Sweep", store: "Store", console: Console) -> None:
+    from leakbench.sweeps.plan import matching
+
+    if options.force:
+        again = matching(sweep, options.force) & store.statuses().keys()
+        console.print(f"{store.folder}: {len(again)} stored trials are removed, and run again")
+        store.forget(again)
 
 
 def _run_missing(

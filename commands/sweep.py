@@ -78,6 +78,12 @@ def add(verbs: Verbs) -> None:
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
+    sweep.add_argument(
+        "--force",
+        action="append",
+        metavar="PATTERN",
+        help="run again what has such a defense, attack, dataset, model or protocol: 'prune*'",
+    )
     add_workers(sweep)
     sweep.add_argument(
         "--trial-timeout", type=duration, metavar="TIME", help="such as 90s or 10min, in place of the file's"

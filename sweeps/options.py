@@ -20,6 +20,7 @@ class RunOptions:
     fresh: bool = False  # only if the folder of the run is empty
     reuse: tuple[Path, ...] = ()  # runs whose rows are taken where they are the same
     retry: bool = False  # run failed trials and trainings again
+    force: tuple[str, ...] = ()  # patterns, such as `prune*`: trials with such a name run again
     jobs: int | None = None  # workers; None: one a GPU or core
     device: str = "auto"  # or cpu, or cuda:0,cuda:1,...
     slots: int | None = None  # trials that a worker attacks at once; None: as many as suit

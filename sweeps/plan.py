@@ -1,11 +1,13 @@
 """What of a sweep is to be run next."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from leakbench.bench.attacks import Status
 from leakbench.bench.trial import Trial, group_of
+from leakbench.core.errors import UserError
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score
 from leakbench.sweeps.spec import Sweep
@@ -102,6 +104,25 @@ def plan(
         needs=needs,
         asked=frozenset(asked),
     )
+
+
+def matching(sweep: Sweep, patterns: Sequence[str]) -> frozenset[str]:
+    """The keys of the trials one of whose names matches one of the patterns, such as `prune*`.
+
+    Raises:
+        UserError: a pattern that matches the name of no dataset, model, protocol, attack and defense.
+    """
+    found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
+    for trial in trials(sweep):
+        names = (trial.dataset, trial.model, trial.protocol, trial.attack, trial.defense)
+        for pattern, keys in found.items():
+            if any(fnmatchcase(str(name), pattern) for name in names):
+                keys.add(trial.key)
+    text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got"
+    problems = [f"{text} {pattern!r}, which matches none" for pattern, keys in found.items() if not keys]
+    if problems:
+        raise UserError(*problems)
+    return frozenset().union(*found.values())
 
 
 def plan_of(sweep: Sweep, store: Store, retry_errors: bool = False, ahead: bool = False) -> Plan:

@@ -298,9 +298,10 @@ class Store:
         return {key: Score(objective, ssim) for key, objective, ssim in rows if ssim is not None}
 
     def forget(self, keys: Collection[str]) -> None:
-        """Remove the rows of failed trials, so that they run again."""
+        """Remove the rows of trials, with their traces, so that they run again."""
         with self._writing():
-            self._trials.remove("key", keys)
+            for parts in (self._traces, self._trials):  # a row without a trace is shown, not the other way
+                parts.remove("key", keys)
 
     def last_written(self) -> float | None:
         """When the newest rows came, in seconds since 1970; None before the first."""

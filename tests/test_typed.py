@@ -123,3 +123,24 @@ def test_problems_name_the_file_that_would_be_written(tmp_path, capsys):
     assert inside(tmp_path, "sweep", "--dataset", "mnist-sample", "--set", "restart=2", "--dry-run") == 2
     assert capsys.readouterr().err.startswith("runs/mnist-sample.yaml: unknown key 'restart'")
     assert not Path(tmp_path / "runs").exists()
+
+
+def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
+    write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
+    command = ["sweep", "few.yaml", "--executor", "inline"]
+    assert inside(tmp_path, *command) == 0
+    before = pd.read_csv(tmp_path / "runs/few/trials.csv")
+    assert inside(tmp_path, *command, "--force", "int*") == 0
+    assert "runs/few: 1 stored trials are removed, and run again" in capsys.readouterr().out
+    after = pd.read_csv(tmp_path / "runs/few/trials.csv")
+    seconds = ["seconds", "defense_seconds"]
+    pd.testing.assert_frame_equal(before.drop(columns=seconds), after.drop(columns=seconds))
+    assert list(before["seconds"] == after["seconds"]) == [each == "none" for each in after["defense"]]
+    traces = pd.read_parquet(tmp_path / "runs/few/traces.parquet")
+    assert sorted(traces["key"]) == sorted(after["key"])  # one each
+    assert inside(tmp_path, *command, "--force", "x*") == 2
+    text = (
+        "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'x*', which matches none"
+    )
+    assert capsys.readouterr().err == text + "\n"
+    assert len(pd.read_csv(tmp_path / "runs/few/trials.csv")) == 2

@@ -134,7 +134,8 @@ def _forget_forced(options: "RunOptions", sweep: "Sweep", store: "Store", consol
 
     if options.force:
         again = matching(sweep, options.force) & store.statuses().keys()
-        console.print(f"{store.folder}: {len(again)} stored trials are removed, and run again")
+        trials = "1 stored trial is" if len(again) == 1 else f"{len(again)} stored trials are"
+        console.print(f"{store.folder}: {trials} removed, to be run again")
         store.forget(again)
 
 

@@ -131,7 +131,7 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     assert inside(tmp_path, *command) == 0
     before = pd.read_csv(tmp_path / "runs/few/trials.csv")
     assert inside(tmp_path, *command, "--force", "int*") == 0
-    assert "runs/few: 1 stored trials are removed, and run again" in capsys.readouterr().out
+    assert "runs/few: 1 stored trial is removed, to be run again" in capsys.readouterr().out
     after = pd.read_csv(tmp_path / "runs/few/trials.csv")
     seconds = ["seconds", "defense_seconds"]
     pd.testing.assert_frame_equal(before.drop(columns=seconds), after.drop(columns=seconds))
@@ -139,8 +139,6 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     traces = pd.read_parquet(tmp_path / "runs/few/traces.parquet")
     assert sorted(traces["key"]) == sorted(after["key"])  # one each
     assert inside(tmp_path, *command, "--force", "x*") == 2
-    text = (
-        "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'x*', which matches none"
-    )
-    assert capsys.readouterr().err == text + "\n"
+    text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'x*', which matches"
+    assert capsys.readouterr().err == f"{text} none\n"
     assert len(pd.read_csv(tmp_path / "runs/few/trials.csv")) == 2

@@ -47,7 +47,7 @@ def run(
         fresh: whether the folder has to be empty.
         reuse: folders of other runs, whose rows are taken where they are the same.
         retry: whether failed trials are run again.
-        force: patterns such as `prune*`: what has such a defense, attack, dataset, model, protocol runs again.
+        force: patterns such as `prune*`: trials with such a defense, attack or other name run again.
         jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
         slots: how many trials a worker attacks at once; as many as suit by default.

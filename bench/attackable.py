@@ -16,12 +16,7 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 
 STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
-
-
 WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
-
-
-LONGEST = 300  # characters of what a user's model raised
 
 
 def model_problems(
@@ -37,7 +32,7 @@ def model_problems(
         return
     except ForeignError as error:
         size = "x".join(map(str, images.shape))
-        yield f"expected to take an image of {size}, got {str(error)[:LONGEST]}"
+        yield f"expected to take an image of {size}, got {error.short}"
         return
     if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
@@ -67,7 +62,7 @@ def differentiation_problems(
             with foreign(SystemExit):
                 off = slope_error(network, images, batch, labels, torch.float32)
         except ForeignError as error:
-            yield f"expected a model that can be differentiated twice, got {str(error)[:LONGEST]}"
+            yield f"expected a model that can be differentiated twice, got {error.short}"
             return
     if off is None:
         yield "expected a model that can be differentiated twice, got a second derivative of zero"
@@ -120,7 +115,7 @@ def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Te
             closure = BatchClosure(attack, case, candidate, slots=2, device=torch.device("cpu"))
             (loss, _), (gradient, _) = closure(candidate.variable.repeat(2, 1))
     except ForeignError as error:
-        yield f"expected a model that torch.func can run in a batch, got {str(error)[:LONGEST]}; {hint}"
+        yield f"expected a model that torch.func can run in a batch, got {error.short}; {hint}"
         return
     alone, slope = match_loss_slope(network, case.shared, start.images, start.label_logits)
     text = "expected a model that gives the same in a batch, got a match loss"

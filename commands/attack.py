@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress
 
 from leakbench.commands.common import Verbs, add_data_root, positive, problems_of, writing_reports
 
@@ -134,6 +133,8 @@ class Watch:
     """Shows how far an attack is: as a bar, or in lines every 15 seconds. Used as its `Observer`."""
 
     def __init__(self, console: Console, most: int):
+        from rich.progress import Progress
+
         self.console, self.most, self.done = console, most, 0  # outer steps, at most and taken
         self.began = self.told = time.monotonic()
         self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)

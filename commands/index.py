@@ -123,7 +123,7 @@ def measure_all(
             problems[str(error)] = None
             continue
         except ForeignError as error:
-            problems[f"{probe}: {str(error)[:300]}"] = None
+            problems[f"{probe}: {error.short}"] = None
             continue
         if new:
             took = in_words(time.monotonic() - began)

@@ -59,22 +59,7 @@ def add(verbs: Verbs) -> None:
         action="store_true",
         help="attack victims that have leaked with the other attacks, too",
     )
-    for kind, example in KINDS.items():
-        sweep.add_argument(
-            f"--{kind}",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help=f"in place of the file's, such as {example}; may be given several times",
-        )
-    sweep.add_argument("--indices", default="", metavar="I-J", help="images of every dataset, such as 0-4")
-    sweep.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the sweep file, such as restarts=3 or training.epochs=5",
-    )
+    _add_parts(sweep)
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(sweep)
     sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
@@ -103,6 +88,26 @@ def add(verbs: Verbs) -> None:
     )
     sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: on a machine with so many")
     sweep.set_defaults(command=sweep_or_foretell)
+
+
+def _add_parts(sweep: argparse.ArgumentParser) -> None:
+    """The options that stand for keys of a sweep file."""
+    for kind, example in KINDS.items():
+        sweep.add_argument(
+            f"--{kind}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"in place of the file's, such as {example}; may be given several times",
+        )
+    sweep.add_argument("--indices", default="", metavar="I-J", help="images of every dataset, such as 0-4")
+    sweep.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the sweep file, such as restarts=3 or training.epochs=5",
+    )
 
 
 def sweep_or_foretell(options: argparse.Namespace, console: Console) -> int:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from leakbench.core.errors import one_line
 
+LONGEST = 300  # characters of a reason that is a part of a line
+
 
 class ForeignError(Exception):
     """What foreign code raised, as a line: see `one_line`."""
@@ -12,6 +14,11 @@ class ForeignError(Exception):
     def __init__(self, cause: BaseException):
         self.cause = cause
         super().__init__(one_line(cause))
+
+    @property
+    def short(self) -> str:
+        """The line, cut off where it is long."""
+        return str(self)[:LONGEST]
 
 
 @contextmanager

@@ -22,8 +22,6 @@ from leakbench.sweeps.refusals import without_refused
 from leakbench.sweeps.spec import Changes, Choice, Sweep
 from leakbench.sweeps.sweep_file import read_sweep
 
-LONGEST = 300  # characters of what foreign code raised
-
 
 def load_sweep(
     file: Path,
@@ -117,7 +115,7 @@ def defense_problems(defense: Defense) -> Iterator[str]:
         with foreign(SystemExit):
             strength, family = defense.strength, defense.family
     except ForeignError as error:
-        yield f"its strength cannot be asked: {str(error)[:LONGEST]}"
+        yield f"its strength cannot be asked: {error.short}"
         return
     if strength is not None and type(strength) not in (int, float):
         yield f"expected a strength that is a number, got {strength!r}"
@@ -146,4 +144,4 @@ def image_problems(images: Images, indices: tuple[int, ...], together: int) -> I
             except SettingError as error:
                 yield f".indices: {error.problems[0][1]}"
             except ForeignError as error:
-                yield f".indices: image {index} cannot be read: {str(error)[:LONGEST]}"
+                yield f".indices: image {index} cannot be read: {error.short}"

@@ -69,4 +69,4 @@ def refusal(attack: Attack, example: Case) -> str:
         with foreign(SystemExit):
             return attack.refusal(example)
     except ForeignError as error:
-        return f"its refusal cannot be asked: {str(error)[:300]}"
+        return f"its refusal cannot be asked: {error.short}"

@@ -122,7 +122,7 @@ def _model_problems(model: Model, course: Course, data_root: Path) -> Iterator[s
         with foreign(SystemExit):
             (trained,) = train_together([step], data_root)
     except ForeignError as error:
-        yield f"expected a model that torch.func can train, got {str(error)[:300]}"
+        yield f"expected a model that torch.func can train, got {error.short}"
     else:
         if trained.row.status != Status.CONVERGED:
             yield f"expected a model that can be trained, got at its first step: {trained.row.reason}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from leakbench.bench.attackable import LONGEST, model_problems
+from leakbench.bench.attackable import model_problems
 from leakbench.bench.attacks import NotApplicableError
 from leakbench.bench.datasets import DATASETS, Images, open_dataset
 from leakbench.bench.models import MODELS, Model
@@ -49,7 +49,7 @@ def _refusal(model: Model, images: Images) -> str:
         with foreign():
             shape = tuple(_build(model, images)(batch).shape)
     except ForeignError as error:
-        return str(error)[:LONGEST]
+        return error.short
     expected = (COUNT, images.classes)
     return "" if shape == expected else f"expected class scores of shape {expected}, got {shape}"
 

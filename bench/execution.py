@@ -14,6 +14,7 @@ from torch import Tensor
 from leakbench.bench.attacks import Case, Found, Knows, NotApplicableError, Resources
 from leakbench.bench.gradients import distance_by_layer
 from leakbench.bench.hardware import hardware_of
+from leakbench.bench.job import Job
 from leakbench.bench.metrics import match, matched_mse, score
 from leakbench.bench.row import (
     Result,
@@ -26,7 +27,7 @@ from leakbench.bench.row import (
     posterior_of,
 )
 from leakbench.bench.trace import Trace
-from leakbench.bench.trial import Trial, group_of, prepare
+from leakbench.bench.trial import Trial, prepare
 from leakbench.core.errors import one_line
 from leakbench.defenses import Account, ContractError
 
@@ -48,10 +49,10 @@ def _ignore(_news: Any) -> None:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Told how trials get on while they run."""
+    """Told how jobs get on while they run."""
 
-    preparing: Callable[[Trial | None], None] = _ignore  # what is a trial's alone begins; None: it is over
-    moved: Callable[[int], None] = _ignore  # outer steps taken; those a trial did not need count as taken
+    preparing: Callable[[Job | None], None] = _ignore  # what is a job's alone begins; None: it is over
+    moved: Callable[[int], None] = _ignore  # outer steps taken; those a job did not need count as taken
 
 
 def run_trials(
@@ -68,7 +69,7 @@ def run_trials(
         conditions: what they run under.
         watcher: told what happens on the way.
     """
-    for _, group in groupby(trials, key=group_of):
+    for _, group in groupby(trials, key=lambda trial: trial.group):
         yield from _Group(conditions, watcher).run(group)
 
 
@@ -167,7 +168,7 @@ class _Group:
 
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
-        self._count(trial.attack.budget - found.iterations)
+        self._count(trial.steps - found.iterations)
         images, device = found.images.detach(), self.conditions.resources.device
         order = match(images, trace.truth)
         trace.objective = list(found.history)
@@ -201,5 +202,5 @@ class _Group:
             yield self.failed.pop(0)
 
     def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
-        self._count(trial.attack.budget - max(steps, 0))
+        self._count(trial.steps - max(steps, 0))
         return failure(trial, one_line(error), self.conditions.resources.device)

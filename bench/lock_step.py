@@ -5,7 +5,7 @@ changes each of them, and the server takes a step along their mean (McMahan et a
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -23,9 +23,6 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.defenses import Defense, Gradients, Point
 
-WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
-
-
 EVALUATED = 500  # test images at once
 
 
@@ -33,7 +30,11 @@ FINISHED: Ending = Status.CONVERGED, "trained to its end"
 
 
 def train_together(
-    trainings: Sequence[Training], data_root: Path, device: str = "cpu", keep: Collection[int] = ()
+    trainings: Sequence[Training],
+    data_root: Path,
+    device: str = "cpu",
+    keep: Collection[int] = (),
+    moved: Callable[[int], None] = lambda _: None,
 ) -> list[Trained]:
     """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
 
@@ -46,6 +47,7 @@ def train_together(
         data_root: where data sets lie that do not come with the project.
         device: where to compute.
         keep: epochs after which the weights are kept, 0 for those at the beginning.
+        moved: told after each epoch how many steps were taken, in all trainings together.
     """
     began = time.perf_counter()
     run = _LockStep(trainings, data_root, device)
@@ -53,6 +55,7 @@ def train_together(
     for epoch in range(trainings[0].recipe.epochs + 1):
         if epoch:
             run.epoch()
+            moved(len(trainings) * trainings[0].steps // trainings[0].recipe.epochs)
         for slot, own in enumerate(kept):
             if epoch in keep:
                 own[epoch] = {name: tensor.cpu().clone() for name, tensor in run.state(slot).items()}
@@ -80,7 +83,7 @@ class _LockStep:
         self.network.eval()
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self.weights = {
-            name: tensor.detach().repeat(width(first.defense), *[1] * tensor.ndim)
+            name: tensor.detach().repeat(first.room, *[1] * tensor.ndim)
             for name, tensor in trained_parameters(self.network)
         }
         self.constants = {name: tensor.detach() for name, tensor in state.items() if name not in self.weights}
@@ -182,11 +185,6 @@ class _LockStep:
             velocity = self.velocity[name][slot]
             velocity.mul_(self.recipe.momentum).add_(gradient.to(self.device))
             self.weights[name][slot].sub_(velocity, alpha=self.recipe.lr)
-
-
-def width(defense: Defense) -> int:
-    """How many trainings there is room for beside that of a defense, itself included."""
-    return 1 if defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
 
 
 def _ending(gradients: Gradients, error: ForeignError) -> Ending:

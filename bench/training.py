@@ -1,6 +1,6 @@
 """A training: everything that decides how well a model is trained with a defense."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from leakbench.bench.datasets import DATASETS, Dataset, open_dataset
+from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.trial import key_of
 from leakbench.core.configured import Configured
-from leakbench.defenses import DEFENSES, Defense
+from leakbench.defenses import DEFENSES, Defense, Point
+
+WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,24 @@ class Examples:
         """The images (N, C, H, W) and labels (N,)."""
         return open_dataset(self.dataset, data_root).batch(self.indices)
 
+    def names(self) -> tuple[str, tuple[int, ...]]:
+        """What `from_names` makes them of again."""
+        return str(self.dataset), self.indices
+
+    @classmethod
+    def from_names(cls, dataset: str, indices: tuple[int, ...]) -> "Examples":
+        """Those of the dataset of that name."""
+        return cls(DATASETS.parse(dataset), indices)
+
     def __str__(self) -> str:
         return f"{len(self.indices)} of {self.dataset}"
 
 
 @dataclass(frozen=True)
-class Training:
-    """Everything that decides how well a model is trained. Equal key, equal result."""
+class Training(Job):
+    """A model that is trained with what a defense leaves of the gradients of clients."""
+
+    coupled: ClassVar[bool] = True
 
     train: Examples
     test: Examples
@@ -68,25 +82,6 @@ class Training:
     recipe: Recipe
     defense: Defense
 
-    def __reduce__(self) -> tuple[Callable[..., "Training"], tuple[Any, ...]]:
-        # by name, so that a worker imports a user's file itself
-        examples = [(str(each.dataset), each.indices) for each in (self.train, self.test)]
-        names = str(self.model), str(self.defense)
-        return Training._from_names, (*examples, *names, self.recipe, self.seed)
-
-    @classmethod
-    def _from_names(
-        cls,
-        train: tuple[str, tuple[int, ...]],
-        test: tuple[str, tuple[int, ...]],
-        model: str,
-        defense: str,
-        recipe: Recipe,
-        seed: int,
-    ) -> "Training":
-        own, others = (Examples(DATASETS.parse(name), indices) for name, indices in (train, test))
-        return cls(own, others, MODELS.parse(model), seed, recipe, DEFENSES.parse(defense))
-
     @cached_property
     def key(self) -> str:
         """See `key_of`."""
@@ -94,3 +89,44 @@ class Training:
             name: getattr(self, name).canonical() for name in ("train", "test", "model", "recipe", "defense")
         }
         return key_of({"seed": self.seed, **parts})
+
+    @property
+    def steps(self) -> int:
+        """See `Job.steps`: those of the optimiser."""
+        recipe = self.recipe
+        return recipe.epochs * (len(self.train.indices) // (recipe.clients * recipe.batch_size))
+
+    @property
+    def room(self) -> int:
+        """How many trainings a group has room for: one that changes the model or the batch is alone."""
+        return 1 if self.defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """See `Job.group`: those that differ only in their defense."""
+        alone = str(self.defense) if self.room == 1 else ""
+        examples = [f"{each.dataset} {each.indices}" for each in (self.train, self.test)]
+        return *examples, str(self.model), str(self.seed), str(self.recipe), alone
+
+    def names(self) -> dict[str, Any]:
+        """See `Job.names`."""
+        return {
+            "train": self.train.names(),
+            "test": self.test.names(),
+            "model": str(self.model),
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "defense": str(self.defense),
+        }
+
+    @classmethod
+    def from_names(cls, names: dict[str, Any]) -> "Training":
+        """See `Job.from_names`."""
+        return cls(
+            Examples.from_names(*names["train"]),
+            Examples.from_names(*names["test"]),
+            MODELS.parse(names["model"]),
+            names["seed"],
+            names["recipe"],
+            DEFENSES.parse(names["defense"]),
+        )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Knows, Spec
 from leakbench.bench.datasets import DATASETS, Dataset
+from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
 from leakbench.bench.victim import Exposed, Victim, find_victim
@@ -35,8 +35,8 @@ def key_of(form: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Everything that decides a result. Equal key, equal result."""
+class Trial(Job):
+    """An attack on what a client shares under a defense."""
 
     dataset: Dataset
     index: int
@@ -55,13 +55,24 @@ class Trial:
         }
         return key_of(form)
 
+    @property
+    def steps(self) -> int:
+        """See `Job.steps`."""
+        return self.attack.budget
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """See `Job.group`: one shape of images, one architecture, one attack."""
+        layers = str(self.defense) if Point.MODEL in self.defense.points() else ""
+        return str(self.dataset), str(self.model), str(self.protocol), str(self.attack), layers
+
     def names(self) -> dict[str, Any]:
-        """The trial as texts and numbers, from which `from_names` makes it again."""
+        """See `Job.names`."""
         return {name: str(value) if name in REGISTRIES else value for name, value in self._values().items()}
 
     @classmethod
     def from_names(cls, names: dict[str, Any]) -> "Trial":
-        """The trial that `names` describes."""
+        """See `Job.from_names`."""
         return cls(
             **{
                 name: REGISTRIES[name].parse(value) if name in REGISTRIES else value
@@ -69,18 +80,8 @@ class Trial:
             }
         )
 
-    def __reduce__(self) -> tuple[Callable[..., "Trial"], tuple[dict[str, Any]]]:
-        # by name, so that a worker imports a user's file itself
-        return Trial.from_names, (self.names(),)
-
     def _values(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
-
-
-def group_of(trial: Trial) -> tuple[str, ...]:
-    """Trials that agree in this can share a batch: one shape of images, one architecture, one attack."""
-    layers = str(trial.defense) if Point.MODEL in trial.defense.points() else ""
-    return str(trial.dataset), str(trial.model), str(trial.protocol), str(trial.attack), layers
 
 
 def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, Exposed]:

@@ -23,8 +23,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from leakbench.bench.attacks import Resources
-from leakbench.bench.execution import Conditions, Watcher
+from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.row import MEASURED, Result, make_row
 from leakbench.bench.trace import Trace
@@ -34,9 +33,10 @@ from leakbench.sweeps.executors.processes import Joblib
 from leakbench.sweeps.plan import plan
 from leakbench.sweeps.progress import Lines
 from leakbench.sweeps.records import Record, to_record
-from leakbench.sweeps.runner import run
+from leakbench.sweeps.runner import ROUNDS, run
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
+from leakbench.sweeps.tables import TRIALS
 
 SWEEP = """
 datasets: [{name: mnist-5k, indices: 0-%d}]
@@ -47,17 +47,12 @@ MIB = 2**20
 ROWS_A_PART = 10_000
 
 
-def answer(
-    trials: Iterator[Trial],
-    device: str,
-    watcher: Watcher,
-    conditions: Conditions,  # noqa: ARG001
-) -> Iterator[Record]:
+def answer(trials: Iterator[Trial], device: str, watcher: Watcher) -> Iterator[Record]:
     """In a worker: what comes of each trial, but for the attack."""
     for trial in trials:
         watcher.preparing(trial)
         watcher.preparing(None)
-        watcher.moved(trial.attack.budget)
+        watcher.moved(trial.steps)
         yield to_record(result(trial, device, torch.rand(1, 28, 28)))
 
 
@@ -96,7 +91,7 @@ def through_the_runner(count: int, workers: int) -> dict[str, float]:
             todo = plan(sweep, store.statuses())
             progress = Watched(Console(file=log), todo)
             with progress:
-                run(todo, store, executor, Conditions(Resources(slots=64)), progress, answer)
+                run(todo, answer, ROUNDS * 64, store, executor, progress)
             seconds = time.perf_counter() - began
         assert len(store.rows()) == count
         size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet") if path.is_file())
@@ -133,7 +128,7 @@ def many_rows(count: int) -> dict[str, float]:
         row = to_record(result(trial, "cpu", torch.rand(1, 28, 28))).row
         for first in range(0, count, ROWS_A_PART):
             numbers = range(first, first + ROWS_A_PART)
-            store.append([Record({**row, "key": f"{n:032x}", "index": n}, None, []) for n in numbers])
+            store.append([Record(TRIALS.name, {**row, "key": f"{n:032x}", "index": n}) for n in numbers])
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             return pool.submit(read, store.folder).result()
 

@@ -72,7 +72,7 @@ def run(
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
         reuse=tuple(map(Path, reuse)), retry=retry, force=tuple(force), jobs=jobs, device=device, slots=slots,
-        trial_timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
+        timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     finished = Run(run_sweep(load(_file_of(sweep_file, out), options), options, console))

@@ -27,6 +27,25 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
 
 
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """The options that say what kind of workers they are."""
+    parser.add_argument(
+        "--executor",
+        choices=["joblib", "dask", "inline"],
+        default="joblib",
+        help="joblib: one process per worker (default); dask: a cluster; inline: this process, for debugging",
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
+
+
+def add_again(parser: argparse.ArgumentParser, noun: str, names: str) -> None:
+    """The options that say which of the stored rows are not good enough."""
+    parser.add_argument("--retry", choices=["errors"], help=f"run failed {noun}s again, too")
+    parser.add_argument(
+        "--force", action="append", metavar="PATTERN", help=f"run again what has such a {names}: 'prune*'"
+    )
+
+
 def add_reuse(parser: argparse.ArgumentParser) -> None:
     """The option that names runs to take rows from."""
     parser.add_argument(

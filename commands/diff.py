@@ -29,9 +29,10 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
     """`leakbench diff`."""
     from leakbench.reports.difference import WORSENED, Change, attackers, conditions, differences
     from leakbench.sweeps.store import Store
+    from leakbench.sweeps.tables import TRAININGS
 
     one, other = Store.existing(options.before), Store.existing(options.after)
-    rows, trainings = (one.rows(), other.rows()), (one.trainings(), other.trainings())
+    rows, trainings = (one.rows(), other.rows()), (one.rows(TRAININGS), other.rows(TRAININGS))
     found = list(differences(rows, trainings, other.scale))
     before, after = map(conditions, zip(rows, trainings, strict=True))
     if before and after and before != after:

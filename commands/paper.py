@@ -29,14 +29,14 @@ def add(verbs: Verbs) -> None:
 def run_paper(options: argparse.Namespace, console: Console) -> int:
     """`leakbench paper`: run each file of sweeps/paper as far as it is missing, then write the report."""
     from leakbench import sweeps
-    from leakbench.reports.paper.report import SWEEPS, TRAININGS, write_report
+    from leakbench.reports.paper.report import SWEEPS, TRAINED, write_report
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
     source = options.sweeps or Path(sweeps.__file__).parent / "paper"
     worst = 0
-    for name in (*TRAININGS, *SWEEPS):
+    for name in (*TRAINED, *SWEEPS):
         file, own = source / f"{name}.yaml", replace(run_options(options), out=folder / name)
-        if name in TRAININGS:
+        if name in TRAINED:
             status = utility.train_file(file, own, console)
         else:
             status = sweep.sweep_file(file, own, console, figures=False)

@@ -1,7 +1,8 @@
 """Running a sweep: what is still missing, and what is said meanwhile. Every verb that runs one comes here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ from rich.console import Console
 from leakbench.commands.index import measure_all
 
 if TYPE_CHECKING:
+    from leakbench.bench.job import Job
     from leakbench.sweeps.executors import Executor
     from leakbench.sweeps.options import RunOptions
     from leakbench.sweeps.plan import Plan
     from leakbench.sweeps.spec import Sweep
     from leakbench.sweeps.store import Store
+    from leakbench.sweeps.tables import Table
 
 
 def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
@@ -40,21 +43,27 @@ def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
     return load_sweep(file, options.data_root, download, options.changes)
 
 
-def executor_for(sweep: "Sweep", options: "RunOptions") -> "Executor":
+def executor_for(options: "RunOptions", timeout: float) -> "Executor":
+    """What runs jobs, of which none may take longer than the timeout in seconds; 0 is for ever."""
+    from leakbench.sweeps.executors import make_executor
+
+    if options.timeout is not None:
+        timeout = options.timeout
+    return make_executor(options.executor, options.device, options.jobs, options.scheduler, timeout)
+
+
+def attacker_for(sweep: "Sweep", options: "RunOptions") -> "Executor":
     """What runs the attacks of a sweep.
 
     Raises:
         leakbench.UserError: the sweep has no images to attack; or see `make_executor`.
     """
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.executors import make_executor
 
     if not sweep.datasets:
         text = f"{sweep.file}: datasets: expected images to attack, found none"
         raise UserError(f"{text}; `leakbench utility {sweep.file}` trains what it describes")
-    name, scheduler = options.executor, options.scheduler
-    timeout = sweep.trial_timeout if options.trial_timeout is None else options.trial_timeout
-    return make_executor(name, options.device, options.jobs, scheduler, timeout)
+    return executor_for(options, sweep.trial_timeout)
 
 
 def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store":
@@ -64,19 +73,22 @@ def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store
         leakbench.UserError: options that do not go together, or a folder that holds something else.
         InterruptedRunError: Ctrl-C; what is finished is stored.
     """
+    from leakbench.sweeps.grid import trials
     from leakbench.sweeps.indices import probes_of
-    from leakbench.sweeps.reuse import reuse_trials
+    from leakbench.sweeps.reuse import reuse
     from leakbench.sweeps.store import Store
+    from leakbench.sweeps.tables import TRIALS
 
-    with closing(executor_for(sweep, options)) as executor:
+    with closing(attacker_for(sweep, options)) as executor:
         store = Store.open_for(options.folder(sweep.file), sweep, options.fresh)
         announce(sweep, console)
         with store.lock(), _what_is_finished_is_stored():
-            _say_reused(reuse_trials(sweep, store, options.reuse, executor.hardware()), console)
-            _forget_forced(options, sweep, store, console)
+            taken = reuse(TRIALS, trials(sweep), store, options.reuse, executor.hardware())
+            _say_reused(taken, console)
+            _forget_forced(TRIALS, trials(sweep), options, store, console)
             _run_missing(options, sweep, store, executor, console)
             probes = list(probes_of(sweep))
-            store.note_indices([probe.key for probe in probes])
+            store.note("indices", [probe.key for probe in probes])
             for line in measure_all(store.indices, probes, options.data_root, console):
                 console.print(f"note: no index of {line}")
     return store
@@ -89,22 +101,48 @@ def run_trainings(sweep: "Sweep", options: "RunOptions", console: Console) -> "S
         leakbench.UserError: with a line for everything that has to be changed.
         InterruptedRunError: Ctrl-C; what is finished is stored.
     """
-    from leakbench.bench.hardware import hardware_of
-    from leakbench.sweeps.executors.devices import describe_devices, find_devices, worker_devices
-    from leakbench.sweeps.reuse import reuse_trainings
+    from leakbench.sweeps.executors.devices import describe_devices
+    from leakbench.sweeps.reuse import reuse
     from leakbench.sweeps.store import Store
-    from leakbench.sweeps.training import check_training, train
+    from leakbench.sweeps.tables import TRAININGS
+    from leakbench.sweeps.training import course_of, trainings_of
+    from leakbench.sweeps.training_checks import check_training
 
-    devices = worker_devices(find_devices(options.device), options.jobs)
-    check_training(sweep, options.data_root)
-    store = Store.open_for(options.folder(sweep.file), sweep, options.fresh)
-    console.print(f"{sweep.file}: {sweep.describe_training()}; {describe_devices(devices)}")
-    with store.lock(), _what_is_finished_is_stored():
-        hardware = set(map(hardware_of, devices))
-        _say_reused(reuse_trainings(sweep, store, options.reuse, hardware), console)
-        for line in train(sweep, store, devices, options.data_root, options.retry):
-            console.print(line)
+    course = course_of(sweep)
+    with closing(executor_for(options, course.timeout)) as executor:
+        check_training(sweep, options.data_root)
+        store = Store.open_for(options.folder(sweep.file), sweep, options.fresh)
+        console.print(f"{sweep.file}: {sweep.describe_training()}; {describe_devices(executor.devices)}")
+        with store.lock(), _what_is_finished_is_stored():
+            wanted = trainings_of(sweep)
+            if not course.checkpoints:  # other runs may not have kept those weights
+                _say_reused(reuse(TRAININGS, wanted, store, options.reuse, executor.hardware()), console)
+            _forget_forced(TRAININGS, wanted, options, store, console)
+            _train_missing(options, sweep, store, executor, console)
     return store
+
+
+def _train_missing(
+    options: "RunOptions", sweep: "Sweep", store: "Store", executor: "Executor", console: Console
+) -> None:
+    from leakbench.bench.training import WIDTH
+    from leakbench.sweeps.progress import show_progress
+    from leakbench.sweeps.runner import run
+    from leakbench.sweeps.tables import TRAININGS
+    from leakbench.sweeps.training import course_of, plan_trainings, train
+
+    todo = plan_trainings(sweep, store, options.retry)
+    if todo.kept or todo.retried:
+        again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
+        there = f"{todo.kept} trainings are there already"
+        console.print(f"{store.folder}: {there}, {len(todo)} to run{again}")
+    store.forget(TRAININGS, todo.retried)
+    devices = executor.devices if todo else []
+    store.begin(TRAININGS, sweep, devices, executor.hardware(), todo.kept, todo.left_out)
+    if todo:
+        work = partial(train, data_root=options.data_root, keep=course_of(sweep).checkpoints)
+        with show_progress(console, todo) as progress:
+            run(todo, work, WIDTH, store, executor, progress)
 
 
 def announce(sweep: "Sweep", console: Console) -> None:
@@ -129,14 +167,17 @@ def _say_reused(taken: dict[Path, int], console: Console) -> None:
         console.print(f"{folder}: {count} row{'s' * (count > 1)} taken from there")
 
 
-def _forget_forced(options: "RunOptions", sweep: "Sweep", store: "Store", console: Console) -> None:
+def _forget_forced(
+    table: "Table", jobs: "Iterable[Job]", options: "RunOptions", store: "Store", console: Console
+) -> None:
     from leakbench.sweeps.plan import matching
 
     if options.force:
-        again = matching(sweep, options.force) & store.statuses().keys()
-        trials = "1 stored trial is" if len(again) == 1 else f"{len(again)} stored trials are"
-        console.print(f"{store.folder}: {trials} removed, to be run again")
-        store.forget(again)
+        again = matching(jobs, options.force) & store.statuses(table).keys()
+        noun = table.name.removesuffix("s")
+        stored = f"1 stored {noun} is" if len(again) == 1 else f"{len(again)} stored {noun}s are"
+        console.print(f"{store.folder}: {stored} removed, to be run again")
+        store.forget(table, again)
 
 
 def _run_missing(
@@ -144,18 +185,19 @@ def _run_missing(
 ) -> None:
     """Run what has no row yet, and say what is done with what; what waits for those rows after them."""
     from leakbench.sweeps.plan import plan_of
+    from leakbench.sweeps.tables import TRIALS
 
     todo = plan_of(sweep, store, options.retry)
     for line in describe_plan(todo, store, executor.hardware()):
         console.print(line)
-    store.forget(todo.retried)
+    store.forget(TRIALS, todo.retried)
     if not todo:
-        store.begin(sweep, [], [], todo.kept, todo.left_out)
-    store.note_settled(todo.settled)
+        store.begin(TRIALS, sweep, [], [], todo.kept, todo.left_out)
+    store.note("settled", dict(todo.settled))
     while todo:
         _run_plan(options, todo, store, executor, console)
         todo = plan_of(sweep, store)
-        store.note_settled(todo.settled)
+        store.note("settled", dict(todo.settled))
         if todo:
             spared = sum(todo.settled.values())
             console.print(f"{len(todo)} trials more, on what has not leaked; {spared} are not needed")
@@ -169,19 +211,22 @@ def _run_plan(
     from leakbench.sweeps.executors.devices import describe_workers
     from leakbench.sweeps.progress import show_progress
     from leakbench.sweeps.resources import choose
-    from leakbench.sweeps.runner import run
+    from leakbench.sweeps.runner import ROUNDS, attack, run
+    from leakbench.sweeps.tables import TRIALS
 
     resources, memory = choose(todo, executor.devices, executor.free(), options.slots, options.data_root)
     conditions = Conditions(resources, options.data_root, todo.sweep.snapshot_every)
     console.print(describe_workers(executor, resources, str(memory)))
-    store.begin(todo.sweep, executor.devices, executor.hardware(), todo.kept, todo.left_out)
+    store.begin(TRIALS, todo.sweep, executor.devices, executor.hardware(), todo.kept, todo.left_out)
     with show_progress(console, todo) as progress:
-        run(todo, store, executor, conditions, progress)
+        work = partial(attack, conditions=conditions)
+        run(todo, work, ROUNDS * resources.slots, store, executor, progress)
 
 
 def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[str]:
     """What is there already, a line a fact; nothing for a new folder."""
     from leakbench.sweeps.manifest import what_changed
+    from leakbench.sweeps.tables import TRIALS
 
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
@@ -193,7 +238,7 @@ def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[
             f"no longer requested by the file, and in no table; `leakbench tidy {store.folder}` removes them"
         )
         yield f"note: {stored} {text}"
-    for change in what_changed(store.manifest(), hardware) if todo and todo.kept else []:
+    for change in what_changed(store.manifest(), TRIALS, hardware) if todo and todo.kept else []:
         yield f"note: {change}: new rows may differ from those that are there in their last digits"
     if len(hardware) > 1:
         each = ", ".join(sorted(hardware))

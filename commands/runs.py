@@ -110,10 +110,10 @@ def tidy_run(options: argparse.Namespace, console: Console) -> int:
 
     store = Store.existing(options.folder)
     with store.lock():
-        trials, trainings = store.unrequested()
+        unrequested = {table.name: len(keys) for table, keys in store.unrequested().items()}
         freed = store.tidy()
-    what = f"{len(trials)} rows of trials and {len(trainings)} of trainings"
-    removed = f"removed {what}, {freed / 1000:.0f} kB" if trials or trainings else "nothing to remove"
+    what = " and ".join(f"{count} rows of {table}" for table, count in unrequested.items() if count)
+    removed = f"removed {what}, {freed / 1000:.0f} kB" if what else "nothing to remove"
     console.print(f"{options.folder}: {removed}")
     return 0
 

@@ -14,7 +14,9 @@ from rich.console import Console
 
 from leakbench.commands.common import (
     Verbs,
+    add_again,
     add_data_root,
+    add_executor,
     add_reuse,
     add_workers,
     duration,
@@ -24,7 +26,7 @@ from leakbench.commands.common import (
     slug,
     writing_reports,
 )
-from leakbench.commands.running import announce, executor_for, load, run_sweep
+from leakbench.commands.running import announce, attacker_for, load, run_sweep
 
 if TYPE_CHECKING:
     from leakbench.reports.run import Run
@@ -62,26 +64,18 @@ def add(verbs: Verbs) -> None:
     _add_parts(sweep)
     sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(sweep)
-    sweep.add_argument("--retry", choices=["errors"], help="run failed trials again, too")
-    sweep.add_argument(
-        "--force",
-        action="append",
-        metavar="PATTERN",
-        help="run again what has such a defense, attack, dataset, model or protocol: 'prune*'",
-    )
+    add_again(sweep, "trial", "defense, attack, dataset, model or protocol")
     add_workers(sweep)
+    add_executor(sweep)
     sweep.add_argument(
-        "--trial-timeout", type=duration, metavar="TIME", help="such as 90s or 10min, in place of the file's"
+        "--trial-timeout",
+        dest="timeout",
+        type=duration,
+        metavar="TIME",
+        help="such as 90s or 10min, in place of the file's",
     )
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
-    sweep.add_argument(
-        "--executor",
-        choices=["joblib", "dask", "inline"],
-        default="joblib",
-        help="joblib: a process a worker (default); dask: a cluster; inline: in this process, for debugging",
-    )
     sweep.add_argument("--no-figures", action="store_true", help="leave out the figures and the page")
-    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
     add_data_root(sweep)
     sweep.add_argument(
         "--dry-run", action="store_true", help="show what would run and what it would take; run nothing"
@@ -184,7 +178,7 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
     from leakbench.sweeps.resources import choose
     from leakbench.sweeps.store import Store
 
-    with closing(executor_for(sweep, options)) as executor:
+    with closing(attacker_for(sweep, options)) as executor:
         store = Store.open_for(options.folder(sweep.file), sweep, options.fresh, create=False)
         announce(sweep, console)
         workers = executor.devices

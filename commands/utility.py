@@ -8,9 +8,12 @@ from rich.console import Console
 
 from leakbench.commands.common import (
     Verbs,
+    add_again,
     add_data_root,
+    add_executor,
     add_reuse,
     add_workers,
+    duration,
     run_options,
     show_failures,
     writing_reports,
@@ -28,9 +31,14 @@ def add(verbs: Verbs) -> None:
     utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
     utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
     utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
+    utility.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
     add_reuse(utility)
-    utility.add_argument("--retry", choices=["errors"], help="run failed trainings again, too")
+    add_again(utility, "training", "defense or model")
     add_workers(utility)
+    add_executor(utility)
+    utility.add_argument(
+        "--timeout", type=duration, metavar="TIME", help="for a training, such as 1h, in place of the file's"
+    )
     add_data_root(utility)
     utility.set_defaults(command=run_utility)
 
@@ -49,8 +57,9 @@ def show_accuracies(store: "Store", console: Console) -> int:
     """The table of finished trainings, and the paths of what was written; the exit status."""
     from leakbench.reports.csv_file import write_csv
     from leakbench.reports.utility import utility_tables
+    from leakbench.sweeps.tables import TRAININGS
 
-    rows = store.trainings()
+    rows = store.rows(TRAININGS)
     for table in utility_tables(rows):
         console.print(table)
     console.print(f"rows     {store.folder / 'trainings.parquet'}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from leakbench.sweeps.records import ROW_DTYPES
+from leakbench.sweeps.tables import TRIALS
 
 
 def write_csv(rows: pd.DataFrame, path: Path) -> Path:
@@ -15,8 +15,8 @@ def write_csv(rows: pd.DataFrame, path: Path) -> Path:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """The table that `write_csv` wrote, with its dtypes, to the last bit."""
-    exact = {name: _exact_float for name, dtype in ROW_DTYPES.items() if dtype == "float64"}
-    others = {name: dtype for name, dtype in ROW_DTYPES.items() if dtype != "float64"}
+    exact = {name: _exact_float for name, dtype in TRIALS.dtypes.items() if dtype == "float64"}
+    others = {name: dtype for name, dtype in TRIALS.dtypes.items() if dtype != "float64"}
     return pd.read_csv(path, dtype=others, converters=exact, keep_default_na=False, na_values=[""])
 
 

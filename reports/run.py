@@ -6,6 +6,7 @@ import pandas as pd
 
 from leakbench.reports.setting import Setting, settings_of
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.tables import TRAININGS
 
 
 class Run:
@@ -27,8 +28,8 @@ class Run:
 
     @cached_property
     def trainings(self) -> pd.DataFrame:
-        """See `Store.trainings`."""
-        return self.store.trainings()
+        """See `Store.rows`."""
+        return self.store.rows(TRAININGS)
 
     @cached_property
     def indices(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from leakbench.core.words import in_words
 from leakbench.reports.terminal import plain_table
 from leakbench.sweeps.progress import by_status
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.tables import TRAININGS, TRIALS
 
 
 def status(store: Store) -> Iterator[str | Table]:
@@ -21,13 +22,13 @@ def status(store: Store) -> Iterator[str | Table]:
     settled = manifest.get("settled", {})
     of_all = _needed(manifest)
     yield f"{store.folder}: {manifest['file']}, {f'running ({runner})' if runner else 'not running'}"
-    unrequested = sum(map(len, store.unrequested()))
+    unrequested = sum(map(len, store.unrequested().values()))
     if unrequested:
         stored = f"{unrequested} stored row{'s are' if unrequested > 1 else ' is'} no longer requested"
         yield f"{stored} by {manifest['file']}; `leakbench tidy {store.folder}` removes them"
-    if "trainings" in manifest:
-        trained = by_status(Counter(store.trainings()["status"]))
-        yield f"of {len(manifest['trainings'])} trainings: {trained or 'none yet'}"
+    if manifest["trainings"]:
+        trained = by_status(Counter(store.rows(TRAININGS)["status"]))
+        yield f"of {manifest['trainings']} trainings: {trained or 'none yet'}"
     if not of_all:
         return
     counts = by_status(Counter(rows["status"]))
@@ -36,8 +37,9 @@ def status(store: Store) -> Iterator[str | Table]:
         count = sum(settled.values())
         yield f"{count} trials are not needed: what they would attack has leaked to another attack"
     written = store.last_written()
-    if manifest["sessions"] and written:
-        yield from _pace(manifest["sessions"], len(rows), of_all, written, bool(runner))
+    sessions = manifest["sessions"].get(TRIALS.name)
+    if sessions and written:
+        yield from _pace(sessions, len(rows), of_all, written, bool(runner))
     each = manifest["trials"] // len(manifest["defenses"])
     yield _table(rows, {name: each - settled.get(name, 0) for name in manifest["defenses"]})
 

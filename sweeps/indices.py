@@ -22,10 +22,8 @@ from leakbench.bench.trial import key_of
 from leakbench.bench.victim import Exposed, Victim, find_victim
 from leakbench.defenses import Defense, NoDefense, Point
 from leakbench.sweeps.parts import Parts
-from leakbench.sweeps.records import table_of
 from leakbench.sweeps.spec import Sweep
-
-FOLDER = "indices.parquet"
+from leakbench.sweeps.tables import plain_table
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class IndexRow:
     seconds: float  # of the whole index
 
 
-INDEX_DTYPES, INDEX_SCHEMA = table_of(IndexRow)
+INDICES = plain_table("indices", IndexRow)
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,12 @@ class Indices:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._parts = Parts(folder / FOLDER, INDEX_SCHEMA)
+        self._parts = Parts(folder / f"{INDICES.name}.parquet", INDICES.schema)
 
     def rows(self, keys: Sequence[str] | None = None) -> pd.DataFrame:
         """One row a layer, in the order of the keys; of all there are where none are given."""
         found: pd.DataFrame = self._parts.read(keys=keys).to_pandas(integer_object_nulls=True)
-        found = found.astype(INDEX_DTYPES).drop_duplicates(["key", "layer"])
+        found = found.astype(INDICES.dtypes).drop_duplicates(["key", "layer"])
         order = {key: place for place, key in enumerate(found["key"].unique() if keys is None else keys)}
         return found.sort_values(
             ["key", "layer"],

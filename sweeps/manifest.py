@@ -13,8 +13,8 @@ from typing import Any
 from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.errors import UserError
 from leakbench.sweeps.parts import write_whole
-from leakbench.sweeps.records import FORMAT
 from leakbench.sweeps.spec import Sweep
+from leakbench.sweeps.tables import FORMAT, Table
 
 MANIFEST = "sweep.json"
 PACKAGES = ("leakbench", "torch", "torchvision", "numpy", "pandas", "scikit-image", "pyarrow")
@@ -40,18 +40,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def new_manifest(sweep: Sweep) -> dict[str, Any]:
     """The manifest of a sweep that has not been run yet."""
-    return {"format": FORMAT, "created": _now(), "sessions": [], **_request(sweep)}
+    return {"format": FORMAT, "created": _now(), "sessions": {}, **_request(sweep)}
 
 
 def with_session(
     manifest: dict[str, Any],
+    table: Table,
     sweep: Sweep,
     devices: list[str],
     hardware: Iterable[str],
     kept: int,
-    what: str = "sessions",
 ) -> dict[str, Any]:
-    """The manifest with one more session of running: when, what, how much was there, where, with what."""
+    """The manifest with one more session of filling a table: when, where, with what, and what was there."""
     request = _request(sweep)
     session = {
         "began": _now(),
@@ -63,7 +63,9 @@ def with_session(
         "versions": {"python": platform.python_version(), **package_versions()},
         "commit": _commit(),
     }
-    return {**manifest, **request, what: [*manifest.get(what, []), session]}
+    sessions = manifest["sessions"]
+    own = [*sessions.get(table.name, []), session]
+    return {**manifest, **request, "sessions": {**sessions, table.name: own}}
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -76,9 +78,9 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_whole(folder / MANIFEST, lambda file: file.write(content))
 
 
-def what_changed(manifest: dict[str, Any], hardware: Iterable[str]) -> list[str]:
+def what_changed(manifest: dict[str, Any], table: Table, hardware: Iterable[str]) -> list[str]:
     """`torch 2.6.0 (begun with 2.5.1)` for each package, and the hardware, that is another than at first."""
-    computed = [session for session in manifest["sessions"] if session["devices"]]
+    computed = [session for session in manifest["sessions"].get(table.name, []) if session["devices"]]
     if not computed:
         return []
     begun = {**computed[0]["versions"], "hardware": ", ".join(computed[0]["hardware"])}
@@ -114,6 +116,7 @@ def _request(sweep: Sweep) -> dict[str, Any]:
         "sweep": asked_for(sweep),
         "defenses": [str(choice.value) for choice in sweep.defenses],
         "trials": len(sweep),
+        "trainings": sweep.trainings,
         "verdicts": {"leak": sweep.scale.leak, "artifacts": sweep.scale.artifacts},
     }
 

@@ -24,7 +24,7 @@ class RunOptions:
     jobs: int | None = None  # workers; None: one a GPU or core
     device: str = "auto"  # or cpu, or cuda:0,cuda:1,...
     slots: int | None = None  # trials that a worker attacks at once; None: as many as suit
-    trial_timeout: float | None = None  # seconds; None: what the file says
+    timeout: float | None = None  # seconds for a trial or training; None: what the file says
     executor: str = "joblib"  # or dask, or inline
     scheduler: str | None = None  # address of dask's
     data_root: Path = Path("data")  # where datasets lie that do not come with the project

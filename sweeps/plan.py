@@ -1,17 +1,21 @@
 """What of a sweep is to be run next."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from statistics import median
+from typing import Any, ClassVar
 
 from leakbench.bench.attacks import Status
-from leakbench.bench.trial import Trial, group_of
+from leakbench.bench.job import Job
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import UserError
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score
 from leakbench.sweeps.spec import Sweep
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.todo import Todo
 
 
 @dataclass
@@ -24,8 +28,11 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run has to do. Iterating gives the trials, those that share a batch after one another."""
+class Plan(Todo):
+    """The trials that a run has to do, and those that it has not."""
+
+    noun: ClassVar[str] = "trial"
+    measure: ClassVar[str] = "ssim"
 
     sweep: Sweep
     done: frozenset[str]  # keys of the trials that are not run again
@@ -49,6 +56,32 @@ class Plan:
             for trial in trials(self.sweep)
             if trial.key not in self.done and self.needs.of(trial) in self.asked
         )
+
+    @property
+    def steps(self) -> int:
+        """See `Todo.steps`."""
+        return sum(kind.steps for kind in self.kinds)
+
+    @property
+    def uneven(self) -> bool:
+        """See `Todo.uneven`: of several attacks, as those in closed form take one step each."""
+        return len({attack for attack, _ in self.by_attack}) > 1
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """See `Todo.parts`."""
+        return {self._part(*pair): count for pair, count in self.by_attack.items()}
+
+    def part_of(self, row: Mapping[str, Any]) -> str:
+        """See `Todo.part_of`."""
+        return self._part(row["attack"], row["defense"])
+
+    def summary(self, values: Sequence[float]) -> str:
+        """See `Todo.summary`."""
+        return f"median SSIM of all starts {median(values):.3f}"
+
+    def _part(self, attack: str, defense: str) -> str:
+        return f"{attack}, {defense}" if self.uneven else defense
 
 
 def plan(
@@ -87,9 +120,9 @@ def plan(
             settled[str(trial.defense)] += 1
         waiting += need is Need.WAITING
         if need in asked:
-            kind = kinds.setdefault(group_of(trial), Kind(trial))
+            kind = kinds.setdefault(trial.group, Kind(trial))
             kind.trials += 1
-            kind.steps += trial.attack.budget
+            kind.steps += trial.steps
             by_attack[str(trial.attack), str(trial.defense)] += 1
     return Plan(
         sweep=sweep,
@@ -106,18 +139,18 @@ def plan(
     )
 
 
-def matching(sweep: Sweep, patterns: Sequence[str]) -> frozenset[str]:
-    """The keys of the trials one of whose names matches one of the patterns, such as `prune*`.
+def matching(jobs: Iterable[Job], patterns: Sequence[str]) -> frozenset[str]:
+    """The keys of the jobs one of whose names matches one of the patterns, such as `prune*`.
 
     Raises:
         UserError: a pattern that matches the name of no dataset, model, protocol, attack and defense.
     """
     found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
-    for trial in trials(sweep):
-        names = (trial.dataset, trial.model, trial.protocol, trial.attack, trial.defense)
+    for job in jobs:
+        names = [name for name in job.names().values() if isinstance(name, str)]
         for pattern, keys in found.items():
-            if any(fnmatchcase(str(name), pattern) for name in names):
-                keys.add(trial.key)
+            if any(fnmatchcase(name, pattern) for name in names):
+                keys.add(job.key)
     text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got"
     problems = [f"{text} {pattern!r}, which matches none" for pattern, keys in found.items() if not keys]
     if problems:

@@ -1,6 +1,5 @@
 """What a running sweep shows: a bar with the time left, or plain lines where the output is a file."""
 
-import statistics
 import time
 from abc import ABC, abstractmethod
 from array import array
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from leakbench.bench.attacks import Status
 from leakbench.core.words import in_words
-from leakbench.sweeps.plan import Plan
+from leakbench.sweeps.todo import Todo
 
 SECONDS_BETWEEN_LINES = 15.0  # at the beginning
 SHARE_BETWEEN_LINES = 0.02  # of the time that has passed, later: a log of days stays readable
@@ -23,19 +22,18 @@ TELLING = 0.05  # of all steps: before that, those of attacks in closed form wou
 
 
 class Progress(ABC):
-    """Counts outer steps, for many trials end at once, and trials. A context manager.
+    """Counts outer steps, for many jobs end at once, and jobs. A context manager.
 
-    Prints a line when the last trial of an attack and a defense has ended.
+    Prints a line when the last job of a part has ended.
     """
 
-    def __init__(self, console: Console, todo: Plan):
-        self.console = console
-        self.steps, self.all_steps = 0, sum(kind.steps for kind in todo.kinds)
-        self.all_trials = len(todo)
+    def __init__(self, console: Console, todo: Todo):
+        self.console, self.todo = console, todo
+        self.steps, self.all_steps = 0, todo.steps
+        self.all_jobs, self.uneven = len(todo), todo.uneven
         self.statuses: Counter[str] = Counter()
-        self.missing = Counter(todo.by_attack)
-        self.unfinished = {pair: _Ended() for pair in todo.by_attack}
-        self.several = len({attack for attack, _ in todo.by_attack}) > 1  # attacks
+        self.missing = Counter(todo.parts)
+        self.unfinished = {part: _Ended() for part in self.missing}
         self.began = time.monotonic()
 
     def moved(self, steps: int) -> None:
@@ -44,32 +42,37 @@ class Progress(ABC):
         self.show()
 
     def ended(self, row: dict[str, Any]) -> None:
-        """One more trial has ended."""
+        """One more job has ended."""
         self.statuses[row["status"]] += 1
-        pair = attack, defense = row["attack"], row["defense"]
-        ended = self.unfinished.setdefault(pair, _Ended())
+        part = self.todo.part_of(row)
+        ended = self.unfinished.setdefault(part, _Ended())
         ended.statuses[row["status"]] += 1
         if Status(row["status"]).has_result:
-            ended.scores.append(row["ssim"])
-        self.missing[pair] -= 1
-        if not self.missing[pair]:
-            who = f"{attack}, {defense}" if self.several else defense
-            self.console.print(f"{who}: {self.unfinished.pop(pair)}")
+            ended.values.append(row[self.todo.measure])
+        self.missing[part] -= 1
+        if not self.missing[part]:
+            self._print_part(part, self.unfinished.pop(part))
         self.show()
+
+    def _print_part(self, part: str, ended: "_Ended") -> None:
+        texts = [by_status(ended.statuses)]
+        if ended.values:
+            texts.append(self.todo.summary(ended.values))
+        self.console.print(f"{part}: {'; '.join(texts)}")
 
     def left(self) -> str:
         """`2 min 0 s left`; nothing while that cannot be told."""
         done = self.steps / max(self.all_steps, 1)
-        if not done or (self.several and done < TELLING):
+        if not done or (self.uneven and done < TELLING):
             return ""
         return f"{in_words((time.monotonic() - self.began) * (1 / done - 1))} left"
 
     def counts(self) -> str:
         """`388/2700 trials, 34.1/min: 200 budget, 180 converged, 8 error`."""
-        trials = self.statuses.total()
+        jobs = self.statuses.total()
         minutes = max(time.monotonic() - self.began, 1e-9) / 60
-        text = f"{trials}/{self.all_trials} trials, {trials / minutes:.3g}/min"
-        return f"{text}: {by_status(self.statuses)}" if trials else text
+        text = f"{jobs}/{self.all_jobs} {self.todo.noun}s, {jobs / minutes:.3g}/min"
+        return f"{text}: {by_status(self.statuses)}" if jobs else text
 
     @abstractmethod
     def show(self) -> None:
@@ -88,21 +91,17 @@ def by_status(statuses: Counter[str]) -> str:
 
 
 class _Ended:
-    """What has come in of one attack and one defense."""
+    """What has come in of one part."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
-        self.scores = array("f")  # SSIM, of every start
-
-    def __str__(self) -> str:
-        median = f"; median SSIM of all starts {statistics.median(self.scores):.3f}" if self.scores else ""
-        return by_status(self.statuses) + median
+        self.values = array("f")
 
 
 class Bar(Progress):
     """For a terminal."""
 
-    def __init__(self, console: Console, todo: Plan):
+    def __init__(self, console: Console, todo: Todo):
         super().__init__(console, todo)
         self.bar = RichProgress(
             BarColumn(),
@@ -133,7 +132,7 @@ class Bar(Progress):
 class Lines(Progress):
     """For a log: a line now and then."""
 
-    def __init__(self, console: Console, todo: Plan):
+    def __init__(self, console: Console, todo: Todo):
         super().__init__(console, todo)
         self.printed = self.began
 
@@ -157,6 +156,6 @@ class Lines(Progress):
         self.console.print(", ".join(filter(None, [elapsed, self.left(), self.counts()])))
 
 
-def show_progress(console: Console, todo: Plan) -> Progress:
+def show_progress(console: Console, todo: Todo) -> Progress:
     """The display that suits the console."""
     return Bar(console, todo) if console.is_terminal else Lines(console, todo)

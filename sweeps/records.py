@@ -1,74 +1,32 @@
-"""What is stored of a finished trial: its row, its trace, its original, as plain values."""
+"""What is stored of a finished job: its row, and what belongs to it, as plain values."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, get_args
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import torch
 from torch import Tensor
 
-from leakbench.bench.row import Result, Row
+from leakbench.bench.job import Job
+from leakbench.bench.row import Result, failure
 from leakbench.bench.trace import Trace
-from leakbench.bench.training_row import TrainingRow
-from leakbench.bench.trial import SCHEMA_VERSION
-from leakbench.core.configured import setting_types
-
-FORMAT = 8  # of a run's folder
-_VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
-
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-_PANDAS = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
+from leakbench.bench.training import Training
+from leakbench.bench.training_row import Trained, Weights, training_failure
+from leakbench.bench.trial import Trial
+from leakbench.sweeps.tables import ORIGINALS, TRACES, TRAININGS, TRIALS
 
 
-def table_of(row: type) -> tuple[dict[str, str], pa.Schema]:
-    """The dtypes in pandas and the schema on disk of a table of such rows."""
-    kinds = {name: kind if kind in _ARROW else get_args(kind)[0] for name, kind in setting_types(row).items()}
-    columns = [(name, _ARROW[kind]) for name, kind in kinds.items()]
-    return {name: _PANDAS[kind] for name, kind in kinds.items()}, pa.schema(columns, metadata=_VERSION)
+@dataclass(frozen=True)
+class Record:
+    """A finished job on its way from a worker to the disk."""
 
-
-ROW_DTYPES, ROW_SCHEMA = table_of(Row)
-TRAINING_DTYPES, TRAINING_SCHEMA = table_of(TrainingRow)
-TRACE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("objective", pa.list_(pa.float32())),
-        ("image_mse", pa.list_(pa.float32())),
-        ("shape", pa.list_(pa.int32())),
-        ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
-        ("snapshot_steps", pa.list_(pa.int32())),
-        ("snapshots", pa.binary()),  # likewise, one picture after the other
-        ("layers", pa.list_(pa.string())),  # parameters whose gradients' distances follow
-        ("distance_steps", pa.list_(pa.int32())),
-        ("distances", pa.list_(pa.float32())),  # of all layers at one step, then at the next
-        ("input_layers", pa.list_(pa.string())),
-        ("input_errors", pa.list_(pa.float32())),
-    ],
-    metadata=_VERSION,
-)
-CURVE_COLUMNS = [
-    name
-    for name in TRACE_SCHEMA.names
-    if name not in ("shape", "reconstruction", "snapshot_steps", "snapshots")
-]
-ORIGINAL_SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("index", pa.int64()),
-        ("shape", pa.list_(pa.int32())),
-        ("image", pa.binary()),  # float16
-    ],
-    metadata=_VERSION,
-)
-
-
-class Record(NamedTuple):
-    """A finished trial on its way from a worker to the disk."""
-
+    table: str  # that the row is of
     row: dict[str, Any]
-    trace: dict[str, Any] | None  # None where the trial failed
-    originals: list[dict[str, Any]]  # likewise empty
+    others: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # {table: rows it refers to}
+    files: dict[str, bytes] = field(default_factory=dict)  # {path in the run's folder: content}
 
 
 @dataclass(frozen=True)
@@ -89,16 +47,50 @@ class StoredTrace(Curves):
     snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
 
 
-def to_record(result: Result) -> Record:
+def to_record(result: Result | Trained) -> Record:
     """A result as it is stored."""
+    return _trained_record(result) if isinstance(result, Trained) else _trial_record(result)
+
+
+def failed_record(job: Job, reason: str, device: str) -> Record:
+    """What is stored of a job that has no result, and why it has none."""
+    if isinstance(job, Training):
+        return to_record(training_failure(job, reason, device))
+    assert isinstance(job, Trial)
+    return to_record(failure(job, reason, device))
+
+
+def _trained_record(trained: Trained) -> Record:
+    row = trained.row
+    files = {
+        checkpoint(row.model, row.defense, row.seed, epoch): _saved(weights)
+        for epoch, weights in trained.weights.items()
+    }
+    return Record(TRAININGS.name, asdict(row), files=files)
+
+
+def checkpoint(model: str, defense: str, seed: int, epoch: int) -> str:
+    """Where in a run's folder the weights after that epoch are kept."""
+    names = (re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") for name in (model, defense))
+    return f"checkpoints/{'-'.join(names)}-seed{seed}-epoch{epoch}.pt"
+
+
+def _saved(weights: Weights) -> bytes:
+    content = BytesIO()
+    torch.save(weights, content)
+    return content.getvalue()
+
+
+def _trial_record(result: Result) -> Record:
     row, trace = result.row, result.trace
     if trace is None:
-        return Record(asdict(row), None, [])
+        return Record(TRIALS.name, asdict(row))
     originals = [
         {"dataset": row.dataset, "index": index, **_pixels("image", image)}
         for index, image in enumerate(trace.truth, row.index)
     ]
-    return Record(asdict(row), _trace_record(row.key, trace), originals)
+    others = {ORIGINALS.name: originals, TRACES.name: [_trace_record(row.key, trace)]}
+    return Record(TRIALS.name, asdict(row), others)
 
 
 def _trace_record(key: str, trace: Trace) -> dict[str, Any]:

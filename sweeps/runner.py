@@ -1,23 +1,23 @@
-"""Runs a sweep: its trials through an executor into a store."""
+"""Runs what a plan asks for: its jobs through an executor into a store."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 
 from leakbench.bench.execution import Conditions, Watcher, run_trials
 from leakbench.bench.trial import Trial
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import uninterrupted
-from leakbench.sweeps.executors.base import Executor
-from leakbench.sweeps.plan import Plan
+from leakbench.sweeps.executors.base import Executor, Work
 from leakbench.sweeps.progress import Progress
 from leakbench.sweeps.records import Record, to_record
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.todo import Todo
 
 SECONDS_BETWEEN_PARTS = 2.0  # finished work waits no longer to be written
 LARGEST_PART = 500  # records; more are not held in memory
+ROUNDS = 4  # a bundle has so many trials per slot: the last batch of each is not full
 
 
 def attack(
@@ -28,30 +28,22 @@ def attack(
     return map(to_record, run_trials(trials, replace(conditions, resources=resources), watcher))
 
 
-def run(
-    todo: Plan,
-    store: Store,
-    executor: Executor,
-    conditions: Conditions,
-    progress: Progress,
-    work: Callable[..., Iterator[Record]] = attack,
-) -> None:
-    """Run the trials and store every row; what is finished stays, however the run ends.
+def run(todo: Todo, work: Work, bundle: int, store: Store, executor: Executor, progress: Progress) -> None:
+    """Run the jobs and store every row; what is finished stays, however the run ends.
 
     Args:
         todo: what to run.
+        work: what is done with the jobs at a worker.
+        bundle: see `Executor.run`.
         store: where the rows go; its lock is held.
-        executor: where the trials run.
-        conditions: what they run under; each worker has a device of its own.
-        progress: told of outer steps taken and of trials that ended.
-        work: what is done with the trials at a worker.
+        executor: where the jobs run.
+        progress: told of outer steps taken and of jobs that ended.
 
     Raises:
         StoppedError: no worker can start, or the rows cannot be written.
     """
     missing = len(todo)
-    slots = conditions.resources.slots
-    running = executor.run(partial(work, conditions=conditions), todo, slots, progress.moved)
+    running = executor.run(work, todo, bundle, progress.moved)
     with _Buffer(store) as buffer, closing(running) as records:
         for record in records:
             if record is not None:
@@ -60,12 +52,12 @@ def run(
                 missing -= 1
             buffer.flush_in_time()
     if missing > 0:
-        text = f"{missing} trials came back without a row: expected one for each"
+        text = f"{missing} jobs came back without a row: expected one for each"
         raise StoppedError(f"{text}; the same command runs them again")
 
 
 class _Buffer:
-    """Gathers records for a moment, so that a fast sweep does not write a file a row."""
+    """Gathers records for a moment, so that a fast sweep does not write a file for each row."""
 
     def __init__(self, store: Store):
         self.store = store

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -36,6 +35,7 @@ class Course:
     recipe: Recipe
     seeds: tuple[int, ...] = (0,)
     checkpoints: tuple[int, ...] = ()  # epochs after which the weights are kept
+    timeout: float = 0  # seconds after which a training without a result is an error; 0 is for ever
 
     def canonical(self) -> dict[str, Any]:
         """All that decides which trainings there are."""
@@ -133,6 +133,11 @@ class Sweep:
             each * images[meeting.dataset] * (1 if meeting.defense else alike) for meeting in self.refused
         )
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings."""
+        return len(self.models) * len(self.defenses) * len(self.training.seeds) if self.training else 0
+
     def takes(self, attack: Attack, *others: Any) -> bool:
         """Whether it holds trials of that attack on that; see `Meeting.of`."""
         return not self.refused or Meeting.of(attack, *others) not in self.refused
@@ -158,7 +163,7 @@ class Sweep:
             "defense": len(self.defenses),
             "seed": len(self.training.seeds) if self.training else 0,
         }
-        return _product("training", prod(counts.values()), counts)
+        return _product("training", self.trainings, counts)
 
     def canonical(self) -> dict[str, Any]:
         """All that decides which trials there are: two files that agree in it are one sweep."""

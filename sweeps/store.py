@@ -7,33 +7,27 @@ RUN/originals.parquet/  the images themselves, once each
 RUN/trainings.parquet/  one row a training; only where there are some
 RUN/indices.parquet/    security indices, one row a layer; only where they are asked for
 RUN/checkpoints/        weights of trained models; only where they are asked for
-RUN/left-out.parquet    keys of rows that the sweep file no longer asks for; only where there are some
+RUN/left-out-TABLE.parquet  keys of rows that the sweep file no longer requests; only where there are some
 RUN/set-aside/          parts that could not be read
 """
 
-import fcntl
 import logging
-import os
-import re
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from leakbench.bench.attacks import Status
-from leakbench.bench.training_row import Trained
 from leakbench.bench.verdicts import Scale
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.sweeps.indices import Indices
+from leakbench.sweeps.lock import locked, writer_of
 from leakbench.sweeps.manifest import (
     MANIFEST,
     asked_for,
@@ -44,28 +38,18 @@ from leakbench.sweeps.manifest import (
 )
 from leakbench.sweeps.need import Score
 from leakbench.sweeps.parts import Parts, write_whole
-from leakbench.sweeps.records import (
-    CURVE_COLUMNS,
-    ORIGINAL_SCHEMA,
-    ROW_DTYPES,
-    ROW_SCHEMA,
-    TRACE_SCHEMA,
-    TRAINING_DTYPES,
-    TRAINING_SCHEMA,
-    Curves,
-    Record,
-    StoredTrace,
-    picture,
-    stored_curves,
-    stored_trace,
-)
+from leakbench.sweeps.records import Curves, Record, StoredTrace, picture, stored_curves, stored_trace
 from leakbench.sweeps.spec import Sweep
+from leakbench.sweeps.tables import CURVE_COLUMNS, ORIGINALS, TABLES, TRAININGS, TRIALS, Table
 
 log = logging.getLogger("leakbench")
-ORDER = [
-    "dataset", "index", "model", "model_seed", "protocol", "attack", "start", "family", "strength", "defense",
-    "key",
-]  # fmt: skip
+ORDER = {
+    "trials": [
+        "dataset", "index", "model", "model_seed", "protocol", "attack", "start", "family", "strength",
+        "defense", "key",
+    ],
+    "trainings": ["train", "test", "model", "recipe", "seed", "family", "strength", "defense", "key"],
+}  # fmt: skip
 
 
 class Store:
@@ -73,12 +57,9 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._trials = Parts(folder / "trials.parquet", ROW_SCHEMA)
-        self._traces = Parts(folder / "traces.parquet", TRACE_SCHEMA)
-        self._originals = Parts(folder / "originals.parquet", ORIGINAL_SCHEMA)
-        self._trainings = Parts(folder / "trainings.parquet", TRAINING_SCHEMA)
+        self._parts = {table.name: Parts(folder / f"{table.name}.parquet", table.schema) for table in TABLES}
+        self._known: dict[str, set[tuple[Any, ...]]] = {}  # {table: identities that are stored}
         self.indices = Indices(folder)
-        self._known: set[tuple[str, int]] | None = None  # the originals that are stored
 
     @classmethod
     def open_for(cls, folder: Path, sweep: Sweep, fresh: bool = False, create: bool = True) -> "Store":
@@ -145,117 +126,107 @@ class Store:
         Raises:
             UserError: another process holds it, or the folder cannot be written to.
         """
-        path = self.folder / ".lock"
-        try:
-            file = path.open("a+")
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written to: {error.strerror}") from error
-        with file:
-            if not _locked(file):
-                raise UserError(f"{self.folder}: {_holder(path)} is running a sweep in it")
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}")
-            file.flush()
+        with locked(self.folder):
             self._repair()
             yield
 
     def runner(self) -> str:
-        """`process 17 on host` that is running a sweep in the folder; empty where none is."""
-        path = self.folder / ".lock"
-        if not path.exists():
-            return ""
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _holder(path)
-        return ""
+        """See `writer_of`."""
+        return writer_of(self.folder)
 
     def begin(
         self,
+        table: Table,
         sweep: Sweep,
         devices: list[str],
         hardware: Iterable[str],
         kept: int,
         left_out: Collection[str],
     ) -> None:
-        """Note a session of running in the manifest, and which rows the sweep does not ask for."""
+        """Note a session of running in the manifest, and which rows the sweep does not request."""
         with self._writing():
-            path = self.folder / "left-out.parquet"
+            path = self._left_out_path(table)
             if left_out:
-                table = pa.table({"key": sorted(left_out)})
-                write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
+                keys = pa.table({"key": sorted(left_out)})
+                write_whole(path, lambda file: pq.write_table(keys, file, compression="zstd"))
             else:
                 path.unlink(missing_ok=True)
-            write_manifest(self.folder, with_session(self.manifest(), sweep, devices, hardware, kept))
+            manifest = with_session(self.manifest(), table, sweep, devices, hardware, kept)
+            write_manifest(self.folder, manifest)
 
-    def note_settled(self, trials: Mapping[str, int]) -> None:
-        """Note how many trials of each defense are not needed, as their victims have leaked."""
-        with self._writing():
-            write_manifest(self.folder, {**self.manifest(), "settled": dict(trials)})
-
-    def note_indices(self, keys: Sequence[str]) -> None:
-        """Note which security indices the sweep asks for."""
-        with self._writing():
-            write_manifest(self.folder, {**self.manifest(), "indices": list(keys)})
-
-    def index_rows(self) -> pd.DataFrame:
-        """The security indices that the sweep asks for, one row a layer."""
-        return self.indices.rows(self.manifest().get("indices", []))
+    def note(self, what: str, value: Any) -> None:
+        """Note something else in the manifest, such as how many trials are not needed."""
+        manifest = self.manifest()
+        if manifest.get(what, type(value)()) != value:
+            with self._writing():
+                write_manifest(self.folder, {**manifest, what: value})
 
     def append(self, records: Sequence[Record]) -> None:
-        """Store finished trials; what a row refers to is there before the row.
+        """Store finished jobs; what a row refers to is there before the row.
 
         Raises:
             StoppedError: they cannot be written; what was stored before is untouched.
         """
-        if self._known is None:
-            self._known = self._stored_originals()
-        originals = {
-            (original["dataset"], original["index"]): original
-            for record in records
-            for original in record.originals
-        }
-        new = {place: original for place, original in originals.items() if place not in self._known}
-        lost = f"{len(records)} finished trial{'s' * (len(records) > 1)}"
+        rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record in records:
+            rows[record.table].append(record.row)
+            for name, others in record.others.items():
+                rows[name] += others
+        lost = f"{len(records)} finished {records[0].table.removesuffix('' if records[1:] else 's')}"
         with self._writing(f"; {lost} could not be stored and will run again"):
-            self._originals.append(list(new.values()))
-            self._traces.append([record.trace for record in records if record.trace is not None])
-            self._trials.append([record.row for record in records])
-        self._known.update(new)
+            for record in records:
+                for name, content in record.files.items():
+                    self._write_file(self.folder / name, content)
+            for table in TABLES:
+                self._append(table, rows[table.name])
 
-    def records(self, keys: Collection[str]) -> list[Record]:
-        """Those of these trials that are here and have a result, as they were stored."""
-        found = self._trials.find("key", keys)
+    def _append(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        if not table.once:
+            self._parts[table.name].append(rows)
+            return
+        stored = self._identities(table)
+        new = {tuple(row[column] for column in table.identity): row for row in rows}
+        self._parts[table.name].append([row for place, row in new.items() if place not in stored])
+        stored.update(new)
+
+    def _identities(self, table: Table) -> set[tuple[Any, ...]]:
+        """Of the stored rows."""
+        if table.name not in self._known:
+            columns = self._parts[table.name].read(list(table.identity)).to_pydict().values()
+            self._known[table.name] = set(zip(*columns, strict=True))
+        return self._known[table.name]
+
+    def _write_file(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, lambda file: file.write(content))
+
+    def records(self, table: Table, keys: Collection[str]) -> list[Record]:
+        """Those of these jobs that are here and have a result, as they were stored."""
+        found = self._parts[table.name].find("key", keys)
         rows = {row["key"]: row for row in found if Status(row["status"]).has_result}
-        traces = {trace["key"]: trace for trace in self._traces.find("key", rows)}
+        if table is not TRIALS:
+            return [Record(table.name, row) for row in rows.values()]
+        traces = {trace["key"]: trace for trace in self._parts["traces"].find("key", rows)}
         places = {key: _places(rows[key], trace) for key, trace in traces.items()}
         indices = {index for own in places.values() for _, index in own}
         originals = {
-            (each["dataset"], each["index"]): each for each in self._originals.find("index", indices)
+            (each["dataset"], each["index"]): each for each in self._parts["originals"].find("index", indices)
         }
         return [
-            Record(rows[key], trace, [originals[place] for place in places[key]])
+            Record(
+                table.name,
+                rows[key],
+                {"traces": [trace], "originals": [originals[place] for place in places[key]]},
+            )
             for key, trace in traces.items()
             if all(place in originals for place in places[key])
         ]
 
-    def training_records(self, keys: Collection[str]) -> list[dict[str, Any]]:
-        """Those of these trainings that are here and have a result, as they were stored."""
-        return [row for row in self._trainings.find("key", keys) if Status(row["status"]).has_result]
-
-    def append_trainings(self, records: list[dict[str, Any]]) -> None:
-        """Store rows of trainings, as another store has them.
-
-        Raises:
-            StoppedError: they cannot be written.
-        """
-        with self._writing():
-            self._trainings.append(records)
-
-    def unrequested(self) -> tuple[list[str], list[str]]:
-        """Keys of the trials, and of the trainings, that are stored and that the sweep no longer asks for."""
-        return self._left_out(), sorted(self.trained() - set(self.manifest().get("trainings", [])))
+    def unrequested(self) -> dict[Table, list[str]]:
+        """{table: keys of the rows that are stored and that the sweep no longer requests}."""
+        return {table: self._left_out(table) for table in (TRIALS, TRAININGS)}
 
     def tidy(self) -> int:
         """Remove the rows that are not requested, with their traces; how many bytes that frees.
@@ -266,12 +237,9 @@ class Store:
             StoppedError: the folder cannot be written to; what was removed until then is gone.
         """
         before = self._size()
-        trials, trainings = self.unrequested()
-        with self._writing():
-            for parts in (self._trials, self._traces):
-                parts.remove("key", trials)
-            self._trainings.remove("key", trainings)
-            (self.folder / "left-out.parquet").unlink(missing_ok=True)
+        for table, keys in self.unrequested().items():
+            self.forget(table, keys)
+            self._left_out_path(table).unlink(missing_ok=True)
         return before - self._size()
 
     def _size(self) -> int:
@@ -279,147 +247,102 @@ class Store:
 
     def merge(self) -> None:
         """Merge small parts where there are many; that it fails is no harm."""
-        for parts in (self._trials, self._traces, self._originals):
+        for parts in self._parts.values():
             try:
                 parts.merge()
             except OSError as error:
                 log.warning("%s: parts are not merged: %s", parts.folder, error.strerror or error)
 
-    def statuses(self) -> dict[str, str]:
-        """{key: status} of every trial that has a row, also of those that are left out."""
-        table = self._trials.read(["key", "status"])
-        return dict(zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True))
+    def statuses(self, table: Table = TRIALS) -> dict[str, str]:
+        """{key: status} of every job that has a row, also of those that are not requested."""
+        found = self._parts[table.name].read(["key", "status"])
+        return dict(zip(found["key"].to_pylist(), found["status"].to_pylist(), strict=True))
 
     def scores(self) -> dict[str, Score]:
-        """{key: score} of every trial that has a result, also of those that are left out."""
-        table = self._trials.read(["key", "objective", "ssim"])
+        """{key: score} of every trial that has a result, also of those that are not requested."""
+        table = self._parts["trials"].read(["key", "objective", "ssim"])
         columns = (table[name].to_pylist() for name in ("key", "objective", "ssim"))
         rows = zip(*columns, strict=True)
         return {key: Score(objective, ssim) for key, objective, ssim in rows if ssim is not None}
 
-    def forget(self, keys: Collection[str]) -> None:
-        """Remove the rows of trials, with their traces, so that they run again."""
+    def forget(self, table: Table, keys: Collection[str]) -> None:
+        """Remove the rows of jobs, with their traces, so that they run again."""
         with self._writing():
-            for parts in (self._traces, self._trials):  # a row without a trace is shown, not the other way
-                parts.remove("key", keys)
+            if table is TRIALS:  # first: a trace without a row is not shown, a row without a trace is
+                self._parts["traces"].remove("key", keys)
+            self._parts[table.name].remove("key", keys)
+        self._known.pop(table.name, None)
 
     def last_written(self) -> float | None:
         """When the newest rows came, in seconds since 1970; None before the first."""
-        return self._trials.last_written()
+        return self._parts["trials"].last_written()
 
-    def rows(self) -> pd.DataFrame:
-        """The table: one row a trial that the sweep asks for, in a fixed order, dtypes as ROW_DTYPES."""
-        table = self._trials.read()
-        left_out = self._left_out()
+    def rows(self, table: Table = TRIALS) -> pd.DataFrame:
+        """One row per job that the sweep requests, in a fixed order, dtypes as `Table.dtypes`."""
+        found = self._parts[table.name].read()
+        left_out = self._left_out(table)
         if left_out:
-            table = table.filter(pa.compute.invert(pa.compute.is_in(table["key"], pa.array(left_out))))
-        rows: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
-        return rows.astype(ROW_DTYPES).sort_values(ORDER, ignore_index=True)
+            found = found.filter(pa.compute.invert(pa.compute.is_in(found["key"], pa.array(left_out))))
+        rows: pd.DataFrame = found.to_pandas(integer_object_nulls=True)
+        return rows.astype(table.dtypes).sort_values(ORDER[table.name], ignore_index=True)
+
+    def index_rows(self) -> pd.DataFrame:
+        """The security indices that the sweep requests, one row per layer."""
+        return self.indices.rows(self.manifest().get("indices", []))
 
     def traces(self, keys: Collection[str]) -> dict[str, StoredTrace]:
         """{key: trace} of those trials among `keys` that have one."""
-        return {record["key"]: stored_trace(record) for record in self._traces.find("key", keys)}
+        return {record["key"]: stored_trace(record) for record in self._parts["traces"].find("key", keys)}
 
     def histories(self, keys: Collection[str]) -> dict[str, np.ndarray]:
         """{key: the objective at the start and after each outer step} of those of them that have a trace."""
-        table = self._traces.read(["key", "objective"], keys)
+        table = self._parts["traces"].read(["key", "objective"], keys)
         objectives = (np.array(each, dtype=np.float32) for each in table["objective"].to_pylist())
         return dict(zip(table["key"].to_pylist(), objectives, strict=True))
 
     def curves(self, keys: Collection[str]) -> dict[str, Curves]:
         """{key: curves} of those trials among `keys` that have a trace; its pictures are not read."""
-        table = self._traces.read(CURVE_COLUMNS, keys)
+        table = self._parts["traces"].read(CURVE_COLUMNS, keys)
         return {record["key"]: stored_curves(record) for record in table.to_pylist()}
 
     def originals(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], np.ndarray]:
         """{dataset and index: true image (C, H, W), float32} of those that are there."""
         wanted = set(places)
-        found = self._originals.find("index", {index for _, index in wanted})
+        found = self._parts["originals"].find("index", {index for _, index in wanted})
         pictures = {(each["dataset"], each["index"]): each for each in found}
         return {
             place: picture(own["image"], own["shape"]) for place, own in pictures.items() if place in wanted
         }
 
-    def begin_training(
-        self,
-        sweep: Sweep,
-        devices: list[str],
-        hardware: Iterable[str],
-        keys: list[str],
-        retry_errors: bool,
-    ) -> set[str]:
-        """Note a session of training and which rows it is about; the keys of those that are done."""
-        table = self._trainings.read(["key", "status"]).to_pydict()
-        done = set(table["key"])
-        failed = {key for key, status in zip(*table.values(), strict=True) if status == Status.ERROR}
-        with self._writing():
-            if retry_errors:
-                self._trainings.remove("key", failed & set(keys))
-                done -= failed
-            kept = len(done & set(keys))
-            manifest = with_session(self.manifest(), sweep, devices, hardware, kept, "training_sessions")
-            write_manifest(self.folder, {**manifest, "trainings": keys})
-        return done
+    def _left_out_path(self, table: Table) -> Path:
+        return self.folder / f"left-out-{table.name}.parquet"
 
-    def trained(self) -> set[str]:
-        """Keys of all trainings that have a row."""
-        return set(self._trainings.read(["key"])["key"].to_pylist())
-
-    def append_trained(self, trained: Sequence[Trained], done: Collection[str]) -> None:
-        """Store trainings that have ended, if no row is there yet, after the weights that are kept of them.
-
-        Raises:
-            StoppedError: they cannot be written.
-        """
-        with self._writing():
-            for each in trained:
-                for epoch, weights in each.weights.items():
-                    path = self.checkpoint(each.row.model, each.row.defense, each.row.seed, epoch)
-                    path.parent.mkdir(exist_ok=True)
-                    write_whole(path, partial(torch.save, weights))
-            self._trainings.append([asdict(each.row) for each in trained if each.row.key not in done])
-
-    def checkpoint(self, model: str, defense: str, seed: int, epoch: int) -> Path:
-        """Where the weights after that epoch are kept."""
-        names = (re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") for name in (model, defense))
-        return self.folder / "checkpoints" / f"{'-'.join(names)}-seed{seed}-epoch{epoch}.pt"
-
-    def trainings(self) -> pd.DataFrame:
-        """One row a training that the sweep asks for, in its order, dtypes as TRAINING_DTYPES."""
-        asked = {key: place for place, key in enumerate(self.manifest().get("trainings", []))}
-        rows: pd.DataFrame = self._trainings.read().to_pandas(integer_object_nulls=True)
-        rows = rows[rows["key"].isin(asked.keys())].astype(TRAINING_DTYPES)
-        return rows.sort_values("key", key=lambda keys: keys.map(asked), ignore_index=True)
-
-    def _left_out(self) -> list[str]:
+    def _left_out(self, table: Table) -> list[str]:
         try:
-            keys: list[str] = pq.read_table(self.folder / "left-out.parquet")["key"].to_pylist()
+            keys: list[str] = pq.read_table(self._left_out_path(table))["key"].to_pylist()
         except FileNotFoundError:
             return []
         return keys
 
-    def _stored_originals(self) -> set[tuple[str, int]]:
-        table = self._originals.read(["dataset", "index"])
-        return set(zip(table["dataset"].to_pylist(), table["index"].to_pylist(), strict=True))
-
     def _repair(self) -> None:
         """Set aside what cannot be read, and forget the rows whose trace or original was in it."""
+        self._known.clear()
         with self._writing():
-            for parts in (self._trials, self._traces, self._originals, self._trainings):
+            for parts in self._parts.values():
                 while parts.set_bad_aside(self.folder / "set-aside"):
                     pass  # what a bad part was merged from may have come to light
                 parts.clean()
-            traced = set(self._traces.read(["key"])["key"].to_pylist())
-            pictured = self._stored_originals()
+            traced = set(self._parts["traces"].read(["key"])["key"].to_pylist())
+            pictured = self._identities(ORIGINALS)
             columns = ["key", "dataset", "index", "status"]
-            table = self._trials.read(columns)
+            table = self._parts["trials"].read(columns)
             rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
             lost = [
                 key
                 for key, dataset, index, status in rows
                 if Status(status).has_result and (key not in traced or (dataset, index) not in pictured)
             ]
-            self._trials.remove("key", lost)
+            self._parts["trials"].remove("key", lost)
 
     @contextmanager
     def _writing(self, lost: str = "") -> Iterator[None]:
@@ -436,22 +359,6 @@ def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]
     return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]
 
 
-def _locked(file: TextIO) -> bool:
-    """Whether the lock was got; `leakbench status` holds it for a moment, too."""
-    for _ in range(3):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
-        else:
-            return True
-    return False
-
-
 def _holds_something(folder: Path) -> bool:
     """Besides hidden files, such as the draft that a killed process leaves."""
     return any(not path.name.startswith(".") for path in folder.iterdir())
-
-
-def _holder(path: Path) -> str:
-    return path.read_text() or "another process"

@@ -38,7 +38,7 @@ LISTS: Mapping[str, Registry[Any]] = {
 PROBES = ("index",)  # the security index: `sweeps.indices`
 
 RECIPE_KEYS = tuple(setting_types(Recipe))
-TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints")
+TRAINING_KEYS = ("train", "test", *RECIPE_KEYS, "seeds", "checkpoints", "timeout")
 
 
 def read_sweep(
@@ -190,7 +190,8 @@ class _Reader:
         late = [epoch for epoch in epochs if epoch > recipe.epochs]
         if late:
             self.report("training.checkpoints", f"expected epochs in 0..{recipe.epochs}, got {late[0]}")
-        return Course(train, test, recipe, seeds, tuple(epochs)) if train and test else None
+        timeout = self.seconds("training.timeout", content.get("timeout", 0))
+        return Course(train, test, recipe, seeds, tuple(epochs), timeout) if train and test else None
 
     def scale(self, content: Any) -> Scale:
         """What counts as a leak."""

@@ -7,9 +7,10 @@ import pandas as pd
 
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.setting import settings_of
-from leakbench.sweeps.records import ROW_DTYPES, Record
+from leakbench.sweeps.records import Record
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
+from leakbench.sweeps.tables import TRIALS
 
 PART = 256  # rows, as many as a part of a long run has in a group
 
@@ -22,7 +23,7 @@ def table(*cells):
         mse = None if failed else (1 - ssim) / 10 + 1e-6
         name, _, setting = defense.removesuffix(")").partition("(")
         rows.append(
-            dict.fromkeys(ROW_DTYPES)
+            dict.fromkeys(TRIALS.dtypes)
             | {
                 "key": str(number), "dataset": "cifar10-sample", "index": index, "model": "lenet",
                 "model_seed": 0, "protocol": "fedsgd", "attack": "dlg", "defense": defense, "family": name,
@@ -37,7 +38,7 @@ def table(*cells):
                 "neg_log_posterior": match_loss, "sent_bytes": 1000, "defense_seconds": 0.001,
             }
         )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)
+    return pd.DataFrame(rows, columns=list(TRIALS.dtypes)).astype(TRIALS.dtypes)
 
 
 def settings(rows, scale=None):
@@ -53,7 +54,7 @@ def store(folder, rows, size=16, steps=(0, 5, 10), iterations=1):
     sweep, problems = read_sweep(file)
     assert not problems
     made = Store.open_for(folder, sweep)
-    made.begin(sweep, ["cpu"], ["AVX2"], 0, [])
+    made.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 0, [])
     random = np.random.default_rng(0)
     shape = [1, 3, size, size]
     records = []
@@ -69,7 +70,8 @@ def store(folder, rows, size=16, steps=(0, 5, 10), iterations=1):
         }  # fmt: skip
         image = random.random(shape[1:]).astype("<f2").tobytes()
         place = {"dataset": row["dataset"], "index": row["index"], "shape": shape[1:], "image": image}
-        records.append(Record(row, None if row["status"] == "error" else trace, [place]))
+        others = {} if row["status"] == "error" else {"traces": [trace], "originals": [place]}
+        records.append(Record("trials", row, others))
     for first in range(0, len(records), PART):
         made.append(records[first : first + PART])
     return made

@@ -9,7 +9,7 @@ from running import ENVIRONMENT
 
 from leakbench import FailedTrialsError, run
 from leakbench.core.errors import UserError
-from leakbench.sweeps.records import ROW_DTYPES
+from leakbench.sweeps.tables import TRIALS
 
 SMALL = {"datasets": ["mnist-sample"], "defenses": ["none", "int8"], "attacks": ["dlg(steps=1)"]}
 
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
 
 def test_what_stands_in_a_sweep_file_runs_and_gives_the_rows(capsys):
     rows = run(SMALL, out="runs/mine", jobs=1)
-    assert {name: str(dtype) for name, dtype in rows.dtypes.items()} == ROW_DTYPES
+    assert {name: str(dtype) for name, dtype in rows.dtypes.items()} == TRIALS.dtypes
     assert set(rows["defense"]) == {"none", "int8"}
     assert "runs/mine.yaml: 2 trials" in capsys.readouterr().out
     assert not Path("runs/mine/figures").exists()

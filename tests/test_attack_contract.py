@@ -19,7 +19,7 @@ from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, ContractError
 from leakbench.reports.selection import strongest
-from leakbench.sweeps.records import ROW_DTYPES
+from leakbench.sweeps.tables import TRIALS
 
 pytestmark = pytest.mark.numeric
 
@@ -222,7 +222,7 @@ def test_an_attack_is_one_method(make_trial, write):
 
 def rows_of(trials):
     records = [dataclasses.asdict(each.row) for each in run_trials(trials, Conditions(Resources()))]
-    return pd.DataFrame(records, columns=list(ROW_DTYPES)).astype(ROW_DTYPES)
+    return pd.DataFrame(records, columns=list(TRIALS.dtypes)).astype(TRIALS.dtypes)
 
 
 def test_the_time_is_taken_here(write):

@@ -22,9 +22,9 @@ from leakbench.reports.leaderboard import describe_trainings
 from leakbench.reports.selection import strongest
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
-from leakbench.sweeps.records import TRAINING_DTYPES
 from leakbench.sweeps.store import Store
-from leakbench.sweeps.training import check_training
+from leakbench.sweeps.tables import TRAININGS
+from leakbench.sweeps.training_checks import check_training
 
 MINE = """
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def defense(name):
 def accuracies(*changes, **values):
     """Trainings with each defense: its accuracy of one seed, or of several, that accuracy and the changes."""
     rows = [
-        dict.fromkeys(TRAINING_DTYPES)
+        dict.fromkeys(TRAININGS.dtypes)
         | {"key": f"{name}{seed}", "train": "a", "test": "b", "model": "lenet", "seed": seed}
         | {"recipe": "fedsgd", "defense": defense(name), "family": "x", "status": "converged", "reason": ""}
         | {"accuracy": accuracy + change, "seconds": 1.0, "device": "cpu", "hardware": "AVX2"}
@@ -66,7 +66,7 @@ def accuracies(*changes, **values):
         for name, accuracy in values.items()
         for seed, change in enumerate(changes or [0.0])
     ]
-    return pd.DataFrame(rows, columns=list(TRAINING_DTYPES)).astype(TRAINING_DTYPES)
+    return pd.DataFrame(rows, columns=list(TRAININGS.dtypes)).astype(TRAININGS.dtypes)
 
 
 NOTHING = accuracies()

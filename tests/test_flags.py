@@ -9,7 +9,7 @@ from made_up import table
 
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.flags import MEANINGS, Flag, Raised, flag_lines, flags, is_falling
-from leakbench.sweeps.records import ROW_DTYPES
+from leakbench.sweeps.tables import TRIALS
 
 DONE, FALLING = np.array([10.0, *[1e-6] * 20]), np.geomspace(10, 0.1, 21)
 SOUND = {"finite": True, "gradient_norm": 10.0, "shared_norm": 10.0, "status": "converged"}
@@ -19,7 +19,7 @@ def rows(images=10, leaking=10, **changes):
     """Ten images, through nothing and through int8, which hides all of them; `changes` are of int8."""
     none = [("none", image, 0, 1e-6, 0.95 if image < leaking else 0.25) for image in range(images)]
     made = table(*none, *(("int8", image, 0, 0.5, 0.1) for image in range(images)))
-    made = made.assign(**SOUND).astype(ROW_DTYPES)
+    made = made.assign(**SOUND).astype(TRIALS.dtypes)
     hidden = made["defense"] == "int8"
     for name, value in changes.items():
         made.loc[hidden, name] = pd.NA if value is None else value

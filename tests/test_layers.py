@@ -74,7 +74,7 @@ def test_errors_are_relative_to_what_truly_went_in(make_trial):
 def test_what_was_seen_is_stored(make_trial):
     for attack in ("dlg(steps=4)", "recursive"):
         result = result_of(make_trial(attack=attack, dataset="mnist-sample"))
-        stored = stored_trace(to_record(result).trace)
+        stored = stored_trace(to_record(result).others["traces"][0])
         by_step = {
             step: {layer: own[step] for layer, own in stored.distances.items()}
             for step in result.trace.distances

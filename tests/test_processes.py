@@ -32,6 +32,7 @@ def trials(count):
 
 def found(trial, device):
     return Record(
+        "trials",
         {
             "key": trial.key,
             "index": trial.index,
@@ -40,8 +41,6 @@ def found(trial, device):
             "process": os.getpid(),
             "threads": torch.get_num_threads(),
         },
-        None,
-        [],
     )
 
 
@@ -159,10 +158,10 @@ def test_the_trial_that_kills_its_worker_twice_is_an_error_and_the_others_are_no
 @pytest.mark.parametrize("during", ["running", pytest.param("preparing", marks=pytest.mark.long)])
 def test_a_trial_that_hangs_is_ended(tmp_path, during):
     work = partial(misdeed, bad={2}, deed="hang", during=during, log=tmp_path / "log")
-    found = rows(Joblib(["cpu"], trial_timeout=2), work, 6)
+    found = rows(Joblib(["cpu"], timeout=2), work, 6)
     assert sorted(row["index"] for row in found) == list(range(6))
     late = failures(found)
-    assert set(late.values()) == {"no result after 2 s (trial_timeout)"}
+    assert set(late.values()) == {"no result after 2 s (timeout)"}
     # one that is prepared is known; of a batch, all were as late as the one that hangs
     assert set(late) == ({2} if during == "preparing" else {0, 1, 2, 3})
 
@@ -215,7 +214,7 @@ def break_off(trials, device, watcher):
 
 
 def test_workers_that_cannot_start_end_the_sweep_with_a_sentence():
-    with pytest.raises(StoppedError, match=r"workers end before they begin a trial \(exit code 5\)"):
+    with pytest.raises(StoppedError, match=r"workers end before they begin a job \(exit code 5\)"):
         rows(Joblib(["cpu"]), end_at_once, 6)
     with pytest.raises(StoppedError, match="a worker failed: RuntimeError: no such card"):
         rows(Joblib(["cpu"]), break_off, 6)

@@ -14,6 +14,7 @@ from leakbench import commands
 from leakbench.reports.csv_file import read_csv
 from leakbench.reports.query import where
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.tables import TRIALS
 
 SWEEP = """
 datasets: [{name: mnist-sample, indices: 0-1}]
@@ -207,7 +208,7 @@ def test_before_the_first_trial_has_ended_there_is_nothing_to_show(write, tmp_pa
     write("mine.yaml", SWEEP)
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
     store = Store.existing(tmp_path / "out")
-    store.forget(set(store.statuses()))
+    store.forget(TRIALS, set(store.statuses()))
     capsys.readouterr()
     with store.lock():
         assert inside(tmp_path, "rows", "out") == commands.USER_ERROR
@@ -224,7 +225,7 @@ def test_a_report_of_the_first_trials_alone(write, tmp_path, capsys, ended):
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
     store = Store.existing(tmp_path / "out")
     rows = store.rows()
-    store.forget(set(rows["key"]) - set(rows[rows["defense"].isin(ended)]["key"][:1]))
+    store.forget(TRIALS, set(rows["key"]) - set(rows[rows["defense"].isin(ended)]["key"][:1]))
     assert inside(tmp_path, "report", "out") == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert ("No attack on an undefended gradient has ended yet" in page) == ("none" not in ended)

@@ -40,16 +40,16 @@ def test_everything_is_read_and_worked_out_once(made, monkeypatch):
 
         monkeypatch.setattr(place, name, counted)
 
-    for name in ("rows", "trainings", "index_rows", "curves", "histories"):
+    for name in ("rows", "index_rows", "curves", "histories"):
         count(Store, name)
     for name in ("kept_starts", "judged", "summary", "board", "raised"):
         count(setting, name)
     run = Run(made)
     assert len(list(terminal_tables(run.settings))) == 1
     write_page(run, write_figures(run))
-    expected = {"rows", "trainings", "index_rows", "curves", "histories"}
+    expected = {"rows", "index_rows", "curves", "histories"}
     expected |= {"kept_starts", "judged", "summary", "board", "raised"}
-    assert calls == dict.fromkeys(expected, 1)
+    assert calls == {**dict.fromkeys(expected, 1), "rows": 2}  # of the trials, and of the trainings
 
 
 def test_a_sweep_without_figures_imports_no_matplotlib(write, tmp_path):

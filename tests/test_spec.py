@@ -14,7 +14,7 @@ from leakbench.sweeps.grid import trials
 from leakbench.sweeps.ranges import parse_ranges
 from leakbench.sweeps.spec import Changes
 from leakbench.sweeps.sweep_file import read_sweep
-from leakbench.sweeps.training import check_training
+from leakbench.sweeps.training_checks import check_training
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("data")

@@ -21,9 +21,10 @@ from leakbench.reports.csv_file import read_csv, write_csv
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts
-from leakbench.sweeps.records import ROW_DTYPES, to_record
+from leakbench.sweeps.records import to_record
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
+from leakbench.sweeps.tables import TABLES, TRIALS
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_rows_come_back_as_they_were(store):
     }
     assert rows.loc["b", "status"] == "error"
     assert rows.loc["b", ["match_loss", "ssim", "label_true", "label_correct"]].isna().all()
-    assert {name: str(kind) for name, kind in store.rows().dtypes.items()} == ROW_DTYPES
+    assert {name: str(kind) for name, kind in store.rows().dtypes.items()} == TRIALS.dtypes
 
 
 def test_csv_reads_back_equal(store, tmp_path):
@@ -138,19 +139,19 @@ def test_a_picture_that_is_not_finite_is_stored_all_the_same(store):
 def test_an_empty_run_has_an_empty_table(store):
     assert store.statuses() == {}
     assert len(store.rows()) == 0
-    assert list(store.rows().columns) == list(ROW_DTYPES)
+    assert list(store.rows().columns) == list(TRIALS.dtypes)
     assert store.traces(["a"]) == {}
 
 
 def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep):
-    store.begin(sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
-    store.begin(sweep, ["cuda:0"], ["NVIDIA H100"], 1, [])
+    store.begin(TRIALS, sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
+    store.begin(TRIALS, sweep, ["cuda:0"], ["NVIDIA H100"], 1, [])
     manifest = json.loads((store.folder / "sweep.json").read_text())
     assert manifest["text"] == sweep.file.read_text()
     assert manifest["sha256"] == hashlib.sha256(sweep.file.read_bytes()).hexdigest()
     assert manifest["trials"] == 2
     assert manifest["defenses"] == ["none", "int8"]
-    first, second = manifest["sessions"]
+    first, second = manifest["sessions"]["trials"]
     assert first["versions"]["torch"] == torch.__version__
     assert (first["devices"], first["kept"]) == (["cpu", "cpu"], 0)
     assert (second["devices"], second["kept"]) == (["cuda:0"], 1)
@@ -160,19 +161,19 @@ def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep)
 
 
 def test_other_versions_and_machines_than_at_the_beginning_are_noticed(store, sweep):
-    assert what_changed(store.manifest(), {"AVX2"}) == []
-    store.begin(sweep, ["cpu"], ["AVX2"], 0, [])
-    assert what_changed(store.manifest(), {"AVX2"}) == []
-    assert what_changed(store.manifest(), {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
+    assert what_changed(store.manifest(), TRIALS, {"AVX2"}) == []
+    store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 0, [])
+    assert what_changed(store.manifest(), TRIALS, {"AVX2"}) == []
+    assert what_changed(store.manifest(), TRIALS, {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
     manifest = store.manifest()
-    manifest["sessions"][0]["versions"] |= {"torch": "1.0", "gone": "3"}
-    assert what_changed(manifest, {"AVX2"}) == [f"torch {torch.__version__} (begun with 1.0)"]
+    manifest["sessions"]["trials"][0]["versions"] |= {"torch": "1.0", "gone": "3"}
+    assert what_changed(manifest, TRIALS, {"AVX2"}) == [f"torch {torch.__version__} (begun with 1.0)"]
 
 
 def test_a_session_that_computed_nothing_says_nothing_of_the_hardware(store, sweep):
-    store.begin(sweep, [], [], 0, [])
-    store.begin(sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
-    assert what_changed(store.manifest(), {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
+    store.begin(TRIALS, sweep, [], [], 0, [])
+    store.begin(TRIALS, sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
+    assert what_changed(store.manifest(), TRIALS, {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
 
 
 def test_the_same_sweep_goes_on_in_its_folder(store, sweep, tmp_path):
@@ -195,7 +196,7 @@ def sweep_text(store):
 def test_a_sweep_file_that_was_changed_keeps_its_folder(store, write, tmp_path):
     changed, _ = read_sweep(write("mine.yaml", "datasets: [cifar10-sample]\ndefenses: [none, float16]\n"))
     again = Store.open_for(tmp_path / "run", changed)
-    again.begin(changed, ["cpu"], ["AVX2"], 0, [])
+    again.begin(TRIALS, changed, ["cpu"], ["AVX2"], 0, [])
     assert store.manifest()["defenses"] == ["none", "float16"]
 
 
@@ -209,16 +210,16 @@ def test_a_fresh_run_wants_an_empty_folder(store, sweep, tmp_path):
 
 def test_rows_that_are_no_longer_asked_for_are_in_no_table_and_may_return(store, sweep):
     store.append([result("a"), result("b")])
-    store.begin(sweep, ["cpu"], ["AVX2"], 1, ["b"])
+    store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 1, ["b"])
     assert list(store.rows()["key"]) == ["a"]
     assert store.statuses().keys() == {"a", "b"}
-    store.begin(sweep, ["cpu"], ["AVX2"], 2, [])
+    store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 2, [])
     assert list(store.rows()["key"]) == ["a", "b"]
 
 
 def test_failed_rows_are_forgotten_to_run_again(store):
     store.append([result("a"), failed("b")])
-    store.forget({"b"})
+    store.forget(TRIALS, {"b"})
     assert store.statuses() == {"a": "budget"}
     store.append([result("b")])
     assert store.statuses() == {"a": "budget", "b": "budget"}
@@ -246,9 +247,9 @@ def test_what_a_torn_part_held_is_to_run_again(store, caplog, table):
 
 def test_rows_of_another_schema_run_again(store, monkeypatch):
     store.append([result("a")])
-    for table in ("ROW_SCHEMA", "TRACE_SCHEMA", "ORIGINAL_SCHEMA"):
-        schema = getattr(module, table).with_metadata({"leakbench": "format 3, schema 99"})
-        monkeypatch.setattr(module, table, schema)
+    other = {"leakbench": "format 3, schema 99"}
+    changed = [dataclasses.replace(table, schema=table.schema.with_metadata(other)) for table in TABLES]
+    monkeypatch.setattr(module, "TABLES", changed)
     later = Store(store.folder)
     with later.lock():
         assert later.statuses() == {}
@@ -306,7 +307,7 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 8}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 9}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
     with pytest.raises(UserError, match="expected format 8, got"):

@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from leakbench import commands
 from leakbench.bench.datasets import DATASETS, open_dataset
-from leakbench.bench.lock_step import WIDTH, train_together
+from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import MODELS
-from leakbench.bench.training import Examples, Recipe, Training
+from leakbench.bench.training import WIDTH, Examples, Recipe, Training
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 from leakbench.reports.utility import summarize_utility
-from leakbench.sweeps.records import TRAINING_DTYPES
+from leakbench.sweeps.tables import TRAININGS
 
 DATA = Path("data")
 DIGITS = DATASETS.parse("mnist-5k")
@@ -177,7 +177,8 @@ def test_the_command_trains_every_defense_with_every_seed(trained):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "mine.yaml: 10 trainings = 5 defenses x 2 seeds; cpu: 2 workers x 1 thread" in done.stdout
-    assert "10 of 10 trained" in done.stdout
+    assert re.search(r"100%, .* 10/10 trainings", done.stdout)
+    assert re.search(r"^int8: 2 converged; mean accuracy \d+\.\d%$", done.stdout, re.MULTILINE)
     rows = pd.read_parquet(folder / "out" / "trainings.parquet")
     assert len(rows) == rows["key"].nunique() == 10
     csv = pd.read_csv(folder / "out" / "trainings.csv")
@@ -188,8 +189,8 @@ def test_the_command_trains_every_defense_with_every_seed(trained):
         "int8",
         "prune(ratio=0.3)",
     ]
-    assert list(csv.columns) == list(TRAINING_DTYPES)
-    for line in summarize_utility(csv.astype(TRAINING_DTYPES)).itertuples():
+    assert list(csv.columns) == list(TRAININGS.dtypes)
+    for line in summarize_utility(csv.astype(TRAININGS.dtypes)).itertuples():
         own = csv[csv["defense"] == line.defense].set_index("seed")["accuracy"]
         none = csv[csv["defense"] == "none"].set_index("seed")["accuracy"]
         assert line.accuracy == pytest.approx(own.mean())

@@ -24,8 +24,9 @@ from leakbench.reports.style import save
 from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.utility import summarize_utility
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.tables import TRAININGS
 
-TRAININGS = ("accuracy", "checkpoints")
+TRAINED = ("accuracy", "checkpoints")
 SENSITIVITY = ("data", "weights", "activations", "budgets", "trained")
 SWEEPS = (
     "defenses",
@@ -48,9 +49,9 @@ class Runs:
     """The runs of sweeps/paper in a folder; what several sections want is read and worked out once."""
 
     def __init__(self, folder: Path):
-        self.stores = {name: Store.existing(folder / name) for name in (*TRAININGS, *SWEEPS)}
+        self.stores = {name: Store.existing(folder / name) for name in (*TRAINED, *SWEEPS)}
         self.rows = {name: self.stores[name].rows() for name in SWEEPS}
-        self.trainings = {name: self.stores[name].trainings() for name in TRAININGS}
+        self.trainings = {name: self.stores[name].rows(TRAININGS) for name in TRAINED}
         self.scale = self.stores["defenses"].scale
         self.best = strongest(self.rows["defenses"], self.scale)
         self.summary = summarize(self.rows["defenses"], self.scale)
@@ -100,8 +101,8 @@ def _head(runs: Runs) -> Lines:
     sessions = [
         session
         for store in runs.stores.values()
-        for kind in ("sessions", "training_sessions")
-        for session in store.manifest().get(kind, [])
+        for own in store.manifest()["sessions"].values()
+        for session in own
     ]
     days = sorted({datetime.fromisoformat(session["began"]).date().isoformat() for session in sessions})
     versions = sessions[-1]["versions"]

@@ -1,4 +1,4 @@
-"""Where trials run."""
+"""Where jobs run."""
 
 from leakbench.core.errors import UserError
 from leakbench.core.words import in_words
@@ -9,7 +9,7 @@ from leakbench.sweeps.executors.processes import Joblib
 
 
 def make_executor(
-    name: str, device: str, jobs: int | None, scheduler: str | None, trial_timeout: float
+    name: str, device: str, jobs: int | None, scheduler: str | None, timeout: float
 ) -> Executor:
     """The executor of that name.
 
@@ -18,20 +18,20 @@ def make_executor(
         device: `auto`, `cpu`, `cuda`, or the names of GPUs.
         jobs: how many workers, if not one a GPU or core; on a cluster they are there already.
         scheduler: the address of dask's, for `dask`.
-        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0 is for ever.
 
     Raises:
         UserError: options that do not go together, or devices or workers that are not there.
     """
     if (name == "dask") != (scheduler is not None):
         raise UserError("--executor dask and --scheduler ADDRESS: expected both or none, got one of them")
-    if trial_timeout and name != "joblib":
-        text = f"trial_timeout: expected 0 with --executor {name}, which cannot stop a trial"
-        raise UserError(f"{text}, got {in_words(trial_timeout)}")
+    if timeout and name != "joblib":
+        text = f"timeout: expected 0 with --executor {name}, which cannot stop a job"
+        raise UserError(f"{text}, got {in_words(timeout)}")
     if scheduler is not None:
         return Dask(scheduler, device)
     devices = find_devices(device)
-    return Inline(devices[0]) if name == "inline" else Joblib(worker_devices(devices, jobs), trial_timeout)
+    return Inline(devices[0]) if name == "inline" else Joblib(worker_devices(devices, jobs), timeout)
 
 
 __all__ = ["Executor", "make_executor"]

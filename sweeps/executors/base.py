@@ -1,24 +1,24 @@
-"""What an executor is, and the simplest one: all trials in this process."""
+"""What an executor is, and the simplest one: all jobs in this process."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.trial import Trial
+from leakbench.bench.job import Job
 from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.records import Record
 
 Moved = Callable[[int], None]  # told how many outer steps were taken
-Work = Callable[[Iterator[Trial], str, Watcher], Iterator[Record]]  # (trials as there is room, device, ...)
+Work = Callable[[Iterator[Any], str, Watcher], Iterator[Record]]  # (jobs as there is room, device, ...)
 
 
-NO_RESULT = "the attack gave no result for it"
+NO_RESULT = "its worker gave no result for it"
 
 
 class Executor(Protocol):
-    """Something that runs trials and hands back each record as it comes."""
+    """Something that runs jobs and hands back each record as it comes."""
 
     devices: list[str]  # one entry a worker
 
@@ -30,15 +30,15 @@ class Executor(Protocol):
         """Bytes that each worker may take for its batch; None where that is not known."""
         ...
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
-        """The records of `work(trials, device, watcher)` for all trials, in any order.
+    def run(self, work: Work, jobs: Iterable[Job], bundle: int, moved: Moved) -> Generator[Record | None]:
+        """The records of `work(jobs, device, watcher)` for all jobs, in any order.
 
         None stands for a moment without news, so that the caller can do what has to be done now and then.
 
         Args:
-            work: what a worker does with the trials that it is given.
-            trials: those that share a batch after one another.
-            slots: how many a worker takes on at once.
+            work: what a worker does with the jobs that it is given, all of one group.
+            jobs: those of a group after one another.
+            bundle: how many are sent at once to a worker that cannot ask for the next.
             moved: told how many outer steps were taken.
         """
         ...
@@ -49,7 +49,7 @@ class Executor(Protocol):
 
 
 class Inline:
-    """All trials in this process: for debugging, as nothing stands between it and what a trial does."""
+    """All jobs in this process: for debugging, as nothing stands between it and what a job does."""
 
     def __init__(self, device: str):
         self.devices = [device]
@@ -62,10 +62,10 @@ class Inline:
         """See `Executor.free`."""
         return free_for_each(self.devices)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
+    def run(self, work: Work, jobs: Iterable[Job], bundle: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`."""
         prepare_worker()
-        yield from work(iter(trials), self.devices[0], Watcher(moved=moved))
+        yield from work(iter(jobs), self.devices[0], Watcher(moved=moved))
 
     def close(self) -> None:
         """See `Executor.close`: it holds nothing."""

@@ -10,8 +10,7 @@ from typing import Any
 
 from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.row import failure
-from leakbench.bench.trial import Trial, group_of
+from leakbench.bench.job import Job
 from leakbench.core.errors import StoppedError, UserError, one_line
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker
@@ -19,21 +18,22 @@ from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
 from leakbench.sweeps.executors.devices import find_devices
 from leakbench.sweeps.executors.memory import free_memory
 from leakbench.sweeps.executors.suspects import Suspects
-from leakbench.sweeps.executors.worker import Refusal, make_trial
+from leakbench.sweeps.executors.worker import Refusal, make_job
 from leakbench.sweeps.manifest import package_versions
-from leakbench.sweeps.records import Record, to_record
+from leakbench.sweeps.records import Record, failed_record
 
-ROUNDS = 4  # a bundle has so many trials a slot: the last batch of each is not full
 WAITING = 2  # bundles a worker has at once, the one that it runs included
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_CONNECT = 10
 SECONDS_FOR_A_WORKER = 60
 
+Named = tuple[str, type[Job], dict[str, Any]]  # the key of a job, and what makes it again
+
 _one_at_a_time = threading.Lock()  # in a worker of several threads
 
 
 class Dask:
-    """The workers of a dask scheduler; each is given bundles of trials, and answers with their records.
+    """The workers of a dask scheduler; each is given bundles of jobs, and answers with their records.
 
     Args:
         address: of the scheduler, such as `tcp://10.0.0.1:8786`.
@@ -80,24 +80,24 @@ class Dask:
                 shares.append(workers[address]["memory_limit"] - workers[address]["metrics"]["memory"])
         return min(shares, default=None)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
+    def run(self, work: Work, jobs: Iterable[Job], bundle: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`; steps are told of when a bundle comes back.
 
         Raises:
-            StoppedError: the scheduler is gone, or workers cannot run trials at all.
+            StoppedError: the scheduler is gone, or workers cannot run jobs at all.
         """
-        bundles = _Bundles(trials, ROUNDS * slots)
-        running: dict[Any, list[Trial]] = {}  # {future: its trials}
+        bundles = _Bundles(jobs, bundle)
+        running: dict[Any, list[Job]] = {}  # {future: its jobs}
         try:
             while True:
                 self._check_scheduler()
-                for bundle in islice(bundles, max(0, self._wanted() - len(running))):
-                    running[self._submit(work, bundle)] = bundle
+                for jobs in islice(bundles, max(0, self._wanted() - len(running))):
+                    running[self._submit(work, jobs)] = jobs
                 if not running:
                     return
                 for future in [each for each in running if each.status in ("finished", "error", "cancelled")]:
-                    for record, trial in self._take(future, running.pop(future), bundles):
-                        moved(trial.attack.budget)
+                    for record, job in self._take(future, running.pop(future), bundles):
+                        moved(job.steps)
                         yield record
                 yield None
                 time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -113,11 +113,11 @@ class Dask:
         """Bundles to have under way; one even where all workers are dead, for there will be others."""
         return max(1, WAITING * len(self._workers()))
 
-    def _submit(self, work: Work, bundle: list[Trial]) -> Any:
-        named = [(trial.key, trial.names()) for trial in bundle]
+    def _submit(self, work: Work, bundle: list[Job]) -> Any:
+        named = [(job.key, type(job), job.names()) for job in bundle]
         return self.client.submit(_run_bundle, work, self.devices[0], named, pure=False)
 
-    def _take(self, future: Any, bundle: list[Trial], bundles: "_Bundles") -> Iterator[tuple[Record, Trial]]:
+    def _take(self, future: Any, bundle: list[Job], bundles: "_Bundles") -> Iterator[tuple[Record, Job]]:
         """What came of a bundle; where its worker died, it goes back to the others."""
         from distributed import KilledWorker
 
@@ -127,7 +127,7 @@ class Dask:
         except KilledWorker:
             guilty = bundles.give_back(bundle)
             if guilty:
-                yield self._failed(guilty, "workers died again and again while running this trial"), guilty
+                yield self._failed(guilty, "workers died again and again while running it"), guilty
             return
         except ForeignError as error:
             if future.status == "cancelled":
@@ -136,15 +136,15 @@ class Dask:
             raise StoppedError(f"{text}: the same command runs the rest") from error
         except CancelledError as error:
             raise self._gone() from error
-        trials = {trial.key: trial for trial in bundle}
+        jobs = {job.key: job for job in bundle}
         for answer in answers:
             if isinstance(answer, Refusal):
-                trial = trials.pop(answer.key)
-                yield self._failed(trial, answer.reason), trial
+                job = jobs.pop(answer.key)
+                yield self._failed(job, answer.reason), job
             else:
-                yield answer, trials.pop(answer.row["key"])
-        for trial in trials.values():
-            yield self._failed(trial, NO_RESULT), trial
+                yield answer, jobs.pop(answer.row["key"])
+        for job in jobs.values():
+            yield self._failed(job, NO_RESULT), job
 
     def _check_scheduler(self) -> None:
         if self.client.status in ("closing", "closed"):  # after it has tried to connect again in vain
@@ -154,8 +154,8 @@ class Dask:
         text = f"the scheduler at {self.address} is gone; what is finished is stored"
         return StoppedError(f"{text}: the same command runs the rest")
 
-    def _failed(self, trial: Trial, reason: str) -> Record:
-        return to_record(failure(trial, reason, self.devices[0]))
+    def _failed(self, job: Job, reason: str) -> Record:
+        return failed_record(job, reason, self.devices[0])
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1).get("workers", {})
@@ -196,37 +196,37 @@ class Dask:
 
 
 class _Bundles:
-    """The trials that no worker has, in bundles of those that can share a batch. An iterator."""
+    """The jobs that no worker has, in bundles of those that can share a batch. An iterator."""
 
-    def __init__(self, trials: Iterable[Trial], size: int):
-        self.fresh = _chunks(trials, size)
-        self.again: deque[list[Trial]] = deque()
+    def __init__(self, jobs: Iterable[Job], size: int):
+        self.fresh = _chunks(jobs, size)
+        self.again: deque[list[Job]] = deque()
         self.seen = Suspects()
 
-    def __iter__(self) -> Iterator[list[Trial]]:
+    def __iter__(self) -> Iterator[list[Job]]:
         return self
 
-    def __next__(self) -> list[Trial]:
+    def __next__(self) -> list[Job]:
         return self.again.popleft() if self.again else next(self.fresh)
 
-    def give_back(self, bundle: list[Trial]) -> Trial | None:
-        """Take a bundle back whose workers died; returns the trial that is found to be the reason."""
+    def give_back(self, bundle: list[Job]) -> Job | None:
+        """Take a bundle back whose workers died; returns the job that is found to be the reason."""
         apart, guilty = self.seen.after_death(bundle, "running")
         self.again.extend(apart)
         return guilty
 
 
-def _chunks(trials: Iterable[Trial], size: int) -> Iterator[list[Trial]]:
-    for _, kind in groupby(trials, key=group_of):
+def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
+    for _, kind in groupby(jobs, key=lambda job: job.group):
         while chunk := list(islice(kind, size)):
             yield chunk
 
 
-def _run_bundle(work: Work, device: str, named: list[tuple[str, dict[str, Any]]]) -> list[Record | Refusal]:
-    """At a worker: the records of some trials."""
+def _run_bundle(work: Work, device: str, named: list[Named]) -> list[Record | Refusal]:
+    """At a worker: the records of some jobs."""
     with _one_at_a_time:
         prepare_worker()
-        made = [make_trial(key, names) for key, names in named]
+        made = [make_job(*each) for each in named]
         refused = [each for each in made if isinstance(each, Refusal)]
-        trials = (each for each in made if isinstance(each, Trial))
-        return [*refused, *work(trials, device, Watcher())]
+        jobs = (each for each in made if isinstance(each, Job))
+        return [*refused, *work(jobs, device, Watcher())]

@@ -14,8 +14,7 @@ from joblib.externals.loky.backend.context import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
 from leakbench.bench.hardware import hardware_of
-from leakbench.bench.row import failure
-from leakbench.bench.trial import Trial
+from leakbench.bench.job import Job
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import start_quietly, uninterrupted
 from leakbench.core.words import in_words
@@ -23,11 +22,11 @@ from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.executors.suspects import Suspects
 from leakbench.sweeps.executors.worker import serve
-from leakbench.sweeps.records import Record, to_record
+from leakbench.sweeps.records import Record, failed_record
 
 SECONDS_BETWEEN_LOOKS = 0.5  # where no worker has news
 SECONDS_TO_END = 10.0  # for a process that no longer answers, before it is killed
-MOST_STILLBORN = 3  # workers in a row that end before their first trial
+MOST_STILLBORN = 3  # workers in a row that end before their first job
 
 
 @dataclass
@@ -39,23 +38,24 @@ class _Worker:
     connection: Any = None
     lifeline: Any = None  # closed with this process, which tells the other one
     idle: bool = True
-    bundle: deque[Trial] | None = None  # what alone it is given; None where that is the common queue
-    held: dict[str, Trial] = field(default_factory=dict)  # {key: trial} that it took and has no result of
+    bundle: deque[Job] | None = None  # what alone it is given; None where that is the common queue
+    group: tuple[str, ...] | None = None  # of the jobs that it is given of that queue; None before the first
+    held: dict[str, Job] = field(default_factory=dict)  # {key: job} that it took and has no result of
     since: dict[str, float] = field(default_factory=dict)  # {key: when it began with it}
-    preparing: str | None = None  # the key of the trial whose own part is being done
+    preparing: str | None = None  # the key of the job whose own part is being done
 
-    def overdue(self, limit: float) -> list[Trial]:
-        """The trials that have used up their time; while one is prepared, all others wait for it."""
+    def overdue(self, limit: float) -> list[Job]:
+        """The jobs that have used up their time; while one is prepared, all others wait for it."""
         clocks = [self.preparing] if self.preparing else list(self.since)
         return [self.held[key] for key in clocks if time.monotonic() - self.since[key] > limit]
 
-    def suspects(self) -> tuple[list[Trial], str]:
-        """The trials that may be the reason of its death, and what was done with them."""
+    def suspects(self) -> tuple[list[Job], str]:
+        """The jobs that may be the reason of its death, and what was done with them."""
         if self.preparing:
             return [self.held[self.preparing]], "preparing"
         return [self.held[key] for key in self.since], "running"
 
-    def bury(self) -> tuple[str, list[Trial]]:
+    def bury(self) -> tuple[str, list[Job]]:
         """Forget a process that is to end: how it ended, and what it was alone to be given."""
         self.process.join(SECONDS_TO_END)
         kill(self.process)
@@ -70,19 +70,19 @@ class _Worker:
 
 
 class Joblib:
-    """A process of joblib's loky for each entry of `devices`; all take trials from one queue.
+    """A process of joblib's loky for each entry of `devices`; all take jobs from one queue.
 
-    A worker that dies is replaced, and what it had is run again: the trials that may have been the
+    A worker that dies is replaced, and what it had is run again: the jobs that may have been the
     reason apart from the others, until the one is found. Workers wait for the next run, if there is one.
 
     Args:
         devices: of each worker, such as `cpu` or `cuda:0`.
-        trial_timeout: seconds after which a trial without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0 is for ever.
     """
 
-    def __init__(self, devices: list[str], trial_timeout: float = 0):
+    def __init__(self, devices: list[str], timeout: float = 0):
         self.devices = devices
-        self.trial_timeout = trial_timeout
+        self.timeout = timeout
         self.workers = [_Worker(device) for device in devices]
 
     def hardware(self) -> set[str]:
@@ -93,14 +93,14 @@ class Joblib:
         """See `Executor.free`."""
         return free_for_each(self.devices)
 
-    def run(self, work: Work, trials: Iterable[Trial], slots: int, moved: Moved) -> Generator[Record | None]:
+    def run(self, work: Work, jobs: Iterable[Job], bundle: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`.
 
         Raises:
             StoppedError: workers cannot start at all.
         """
         try:
-            yield from _Pool(work, iter(trials), moved, self).records()
+            yield from _Pool(work, iter(jobs), moved, self).records()
         finally:
             self._end([worker for worker in self.workers if not worker.idle])  # the run was left early
 
@@ -118,20 +118,20 @@ class Joblib:
 
 
 class _Pool:
-    """The workers of one sweep, and the trials that are not done."""
+    """The workers of one run, and the jobs that are not done."""
 
-    def __init__(self, work: Work, trials: Iterator[Trial], moved: Moved, settings: Joblib):
+    def __init__(self, work: Work, jobs: Iterator[Job], moved: Moved, settings: Joblib):
         self.work = dumps(work)  # also where it is a notebook's or a script's own
-        self.moved, self.timeout = moved, settings.trial_timeout
+        self.moved, self.timeout = moved, settings.timeout
         self.workers = settings.workers
-        self.fresh = trials
-        self.ahead = next(trials, None)  # of them: None where all were given out
-        self.bundles: deque[deque[Trial]] = deque()  # to be run again, each without other company
+        self.fresh = jobs
+        self.ahead = next(jobs, None)  # of them: None where all were given out
+        self.bundles: deque[deque[Job]] = deque()  # to be run again, each without other company
         self.seen = Suspects()
         self.stillborn = 0
 
     def records(self) -> Iterator[Record | None]:
-        """Until no trial is left."""
+        """Until no job is left."""
         while self._give_work():
             workers = {worker.connection: worker for worker in self.workers if worker.process}
             for ready in connection.wait(list(workers), SECONDS_BETWEEN_LOOKS):
@@ -153,7 +153,7 @@ class _Pool:
                     text = f"a worker cannot be started: {error.strerror or error}"
                     raise StoppedError(f"{text}; --jobs {len(self.workers) // 2 or 1} needs less") from error
                 worker.bundle = self.bundles.popleft() if self.bundles else None
-                worker.idle = False
+                worker.group, worker.idle = None, False
                 with suppress(OSError):  # where it has just died: that is heard of soon
                     worker.connection.send_bytes(self.work)
         return not all(worker.idle for worker in self.workers)
@@ -200,62 +200,80 @@ class _Pool:
             raise StoppedError(f"a worker failed: {news}; what is finished is stored")
         elif kind == "idle":
             worker.idle = True
-            for key in list(worker.held):  # no trial is silently missing
+            for key in list(worker.held):  # no job is silently missing
                 yield self._failed(self._forget(worker, key), NO_RESULT, worker)
 
-    def _hand_out(self, worker: _Worker) -> tuple[str, dict[str, Any]] | None:
-        """The next trial for a worker, by its names: a user's file is imported where it is used."""
-        if worker.bundle is not None:
-            trial = worker.bundle.popleft() if worker.bundle else None
-        else:
-            trial = self.ahead
-            try:
-                self.ahead = trial and next(self.fresh, None)
-            except OSError as error:  # a checkpoint that was removed
-                text = f"{error.filename}: {error.strerror}: a file that the sweep names is gone"
-                raise StoppedError(f"{text}; what is finished is stored") from error
-        if trial is None:
+    def _hand_out(self, worker: _Worker) -> tuple[str, type[Job], dict[str, Any]] | None:
+        """The next job for a worker, by its names: a user's file is imported where it is used."""
+        job = self._next_for(worker)
+        if job is None:
             return None
-        worker.held[trial.key] = trial
-        return trial.key, trial.names()
+        worker.held[job.key] = job
+        return job.key, type(job), job.names()
 
-    def _forget(self, worker: _Worker, key: str) -> Trial:
+    def _next_for(self, worker: _Worker) -> Job | None:
+        """None where the bundle or the group that the worker is at has come to its end."""
+        if worker.bundle is not None:
+            return worker.bundle.popleft() if worker.bundle else None
+        job = self.ahead
+        if job is None or worker.group not in (None, job.group):
+            return None
+        worker.group = job.group
+        try:
+            self.ahead = next(self.fresh, None)
+        except OSError as error:  # a checkpoint that was removed
+            text = f"{error.filename}: {error.strerror}: a file that the sweep names is gone"
+            raise StoppedError(f"{text}; what is finished is stored") from error
+        return job
+
+    def _forget(self, worker: _Worker, key: str) -> Job:
         worker.since.pop(key, None)
         return worker.held.pop(key)
 
-    def _failed(self, trial: Trial, reason: str, worker: _Worker) -> Record:
-        self.moved(trial.attack.budget)
-        return to_record(failure(trial, reason, worker.device))
+    def _failed(self, job: Job, reason: str, worker: _Worker) -> Record:
+        self.moved(job.steps)
+        return failed_record(job, reason, worker.device)
 
     def _lost(self, worker: _Worker) -> Iterator[Record]:
         """A worker has died: what it had runs again; what ended it twice is an error."""
         suspects, during = worker.suspects()
         apart, guilty = self.seen.after_death(suspects, during)
-        others = [trial for trial in worker.held.values() if trial not in suspects]
+        others = [job for job in worker.held.values() if job not in suspects]
         how = self._bury(worker, *apart, others)
         if guilty:
-            yield self._failed(guilty, f"worker died ({how}) twice while {during} this trial", worker)
+            text = f"worker died ({how}) twice while {during} this {_kind(guilty)}"
+            yield self._failed(guilty, text, worker)
         elif not suspects:
             self.stillborn += 1
             if self.stillborn >= MOST_STILLBORN * len(self.workers):
-                text = f"workers end before they begin a trial ({how})"
+                text = f"workers end before they begin a job ({how})"
                 raise StoppedError(f"{text}; what is finished is stored: the same command runs the rest")
 
     def _stop_overdue(self, worker: _Worker) -> Iterator[Record]:
         if not (self.timeout and worker.process) or worker.connection.poll():
             return
         late = worker.overdue(self.timeout)
-        if late:
-            kill(worker.process)
-            self._bury(worker, [trial for trial in worker.held.values() if trial not in late])
-        for trial in late:
-            yield self._failed(trial, f"no result after {in_words(self.timeout)} (trial_timeout)", worker)
+        if not late:
+            return
+        others = [job for job in worker.held.values() if job not in late]
+        kill(worker.process)
+        if late[1:] and late[0].coupled:
+            apart, _ = self.seen.after_death(late, "running")
+            self._bury(worker, *apart, others)
+            return
+        self._bury(worker, others)
+        for job in late:
+            yield self._failed(job, f"no result after {in_words(self.timeout)} (timeout)", worker)
 
-    def _bury(self, worker: _Worker, *returned: list[Trial]) -> str:
+    def _bury(self, worker: _Worker, *returned: list[Job]) -> str:
         """Keep what is to be run again of what a worker had that is to end; returns how it ended."""
         how, bundle = worker.bury()
-        self.bundles.extend(deque(trials) for trials in [*returned, bundle] if trials)
+        self.bundles.extend(deque(jobs) for jobs in [*returned, bundle] if jobs)
         return how
+
+
+def _kind(job: Job) -> str:
+    return type(job).__name__.lower()
 
 
 def kill(process: Any) -> None:

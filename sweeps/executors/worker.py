@@ -1,14 +1,14 @@
-"""The life of a worker's process: it asks for trials, and tells what becomes of them.
+"""The life of a worker's process: it asks for jobs, and tells what becomes of them.
 
 It sends pairs (kind, news):
-    next        it has room for a trial; the answer is (key, names), or None where there is no more
-    preparing   key of the trial whose own part begins, or None where that is over
-    taken       key of a trial that is made, and waits
+    next        it has room for a job; the answer is (key, kind, names), or None where its group has no more
+    preparing   key of the job whose own part begins, or None where that is over
+    taken       key of a job that is made, and waits
     moved       outer steps taken
-    done        the record of a trial
+    done        the record of a job
     refused     a Refusal
-    failed      why the work broke off, other than for a trial
-    idle        the stream of trials has ended; the answer is the work to do with the next one
+    failed      why the work broke off, other than for a job
+    idle        the stream of jobs has ended; the answer is the work to do with the next one
 """
 
 import os
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from leakbench.bench.execution import Watcher
-from leakbench.bench.trial import Trial
+from leakbench.bench.job import Job
 from leakbench.core.errors import one_line
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker
@@ -29,21 +29,21 @@ from leakbench.sweeps.executors.base import Work
 
 
 class Refusal(NamedTuple):
-    """A trial that cannot be made here, and why."""
+    """A job that cannot be made here, and why."""
 
     key: str
     reason: str
 
 
-def make_trial(key: str, names: dict[str, Any]) -> Trial | Refusal:
-    """The trial of these names, if it is still the one of that key."""
+def make_job(key: str, kind: type[Job], names: dict[str, Any]) -> Job | Refusal:
+    """The job of these names, if it is still the one of that key."""
     try:
         with foreign(SystemExit):
-            trial = Trial.from_names(names)
-            changed = trial.key != key
+            job = kind.from_names(names)
+            changed = job.key != key
     except ForeignError as error:
         return Refusal(key, str(error))
-    return Refusal(key, "a file that it names was changed while the sweep ran") if changed else trial
+    return Refusal(key, "a file that it names was changed while the sweep ran") if changed else job
 
 
 def serve(device: str, runner: Connection, lifeline: Connection) -> None:
@@ -52,7 +52,7 @@ def serve(device: str, runner: Connection, lifeline: Connection) -> None:
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     prepare_worker()
     watcher = Watcher(
-        preparing=lambda trial: runner.send(("preparing", trial and trial.key)),
+        preparing=lambda job: runner.send(("preparing", job and job.key)),
         moved=lambda steps: runner.send(("moved", steps)),
     )
     try:
@@ -63,37 +63,37 @@ def serve(device: str, runner: Connection, lifeline: Connection) -> None:
 
 
 def _work_off(work: Work, device: str, runner: Connection, watcher: Watcher) -> None:
-    """One stream of trials."""
+    """One stream of jobs."""
     try:
-        for record in work(_trials(runner), device, watcher):
+        for record in work(_jobs(runner), device, watcher):
             runner.send(("done", record))
     except (EOFError, ConnectionError):
         raise
-    except Exception as error:  # noqa: BLE001  # no trial's, those are rows: the runner has to hear of it
+    except Exception as error:  # noqa: BLE001  # no job's, those are rows: the runner has to hear of it
         runner.send(("failed", one_line(error)))
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()  # before the next run it is asked how much is free
     runner.send(("idle", None))
 
 
-def _trials(runner: Connection) -> Iterator[Trial]:
+def _jobs(runner: Connection) -> Iterator[Job]:
     while True:
         runner.send(("next", None))
         answer = runner.recv()
         if answer is None:
             return
-        key, names = answer
+        key, kind, names = answer
         runner.send(("preparing", key))  # a user's file may end or stop this process on import
-        trial = make_trial(key, names)
+        job = make_job(key, kind, names)
         runner.send(("taken", key))
-        if isinstance(trial, Refusal):
-            runner.send(("refused", trial))
+        if isinstance(job, Refusal):
+            runner.send(("refused", job))
         else:
-            yield trial
+            yield job
 
 
 def _end_with(lifeline: Connection) -> None:
-    """End this process when the runner is gone, even in the middle of a trial that hangs."""
+    """End this process when the runner is gone, even in the middle of a job that hangs."""
     try:
         lifeline.recv()
     finally:

@@ -12,7 +12,7 @@ from leakbench.bench.chain import chain_of
 from leakbench.bench.gradients import norm_of, plain_match_loss
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
 from leakbench.bench.trace import Trace
-from leakbench.bench.trial import Trial
+from leakbench.bench.trial import REGISTRIES, Trial, described
 from leakbench.bench.victim import Exposed
 from leakbench.defenses import Account
 
@@ -32,6 +32,16 @@ class Row:
     family: str
     strength: float | None  # of the defense, within its family
     start: int
+    dataset_name: str  # these ten: what the texts above are made of, see `described`
+    model_name: str
+    protocol_name: str
+    attack_name: str
+    defense_name: str
+    dataset_settings: str
+    model_settings: str
+    protocol_settings: str
+    attack_settings: str
+    defense_settings: str
     status: str
     reason: str
     iterations: int | None  # outer steps
@@ -82,6 +92,7 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
     return Row(
         key=trial.key,
         **trial.names(),
+        **described(**{kind: getattr(trial, kind) for kind in REGISTRIES}),
         family=trial.defense.family or trial.defense.name,
         strength=trial.defense.strength,
         **measured,

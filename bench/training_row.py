@@ -9,6 +9,7 @@ from torch import Tensor
 from leakbench.bench.attacks import Status
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.training import Training
+from leakbench.bench.trial import described
 
 Weights = dict[str, Tensor]
 
@@ -29,6 +30,12 @@ class TrainingRow:
     defense: str
     family: str
     strength: float | None  # of the defense, within its family
+    model_name: str  # these six: what the texts above are made of, see `described`
+    recipe_name: str
+    defense_name: str
+    model_settings: str
+    recipe_settings: str
+    defense_settings: str
     status: str  # converged: trained to its end; diverged: a shared gradient was not finite; error
     reason: str
     steps: int | None  # of the optimiser
@@ -67,6 +74,7 @@ def training_row(
         defense=str(training.defense),
         family=training.defense.family or training.defense.name,
         strength=training.defense.strength,
+        **described(model=training.model, recipe=training.recipe, defense=training.defense),
         status=ending[0].value,
         reason=ending[1],
         steps=None if failed else steps,

@@ -13,6 +13,7 @@ from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
 from leakbench.bench.victim import Exposed, Victim, find_victim
+from leakbench.core.configured import Configured
 from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES, Defense, Point
 
@@ -32,6 +33,12 @@ def key_of(form: dict[str, Any]) -> str:
     """32 hexadecimal digits: a hash of a canonical form and of the schema version."""
     text = json.dumps({"schema": SCHEMA_VERSION, **form}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def described(**values: Configured) -> dict[str, str]:
+    """`{kind}_name` and `{kind}_settings`, as JSON and with defaults, of what a row is about."""
+    names = {f"{kind}_name": value.name for kind, value in values.items()}
+    return names | {f"{kind}_settings": json.dumps(value.settings()) for kind, value in values.items()}
 
 
 @dataclass(frozen=True)

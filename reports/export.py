@@ -145,9 +145,9 @@ def citations(rows: pd.DataFrame) -> list[str]:
     """BibTeX entries of the program, and of the papers of what these rows name."""
     entries = [PROGRAM.format(version=own_version())]
     for registry in (ATTACKS, DEFENSES, PROTOCOLS):
-        for name in rows[registry.kind].unique():
+        for name in rows[f"{registry.kind}_name"].unique():
             try:
-                entries.append(registry.parse(name).citation.strip())
+                entries.append(registry.find(name).citation.strip())
             except SettingError:  # the file of a user's defense may be gone
                 entries.append(f"% {name}: not found, so no citation")
     return [entry for entry in dict.fromkeys(entries) if entry]

@@ -1,5 +1,6 @@
 """Defenses and attacks as they are shown: their order, and names without files."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from math import isnan
@@ -31,8 +32,7 @@ def defense_order(rows: pd.DataFrame) -> list[str]:
     families = list(dict.fromkeys(each.family or each.name for each in registered))
     names = [each.name for each in registered]
 
-    def place(defense: str, family: str, strength: float) -> tuple[Any, ...]:
-        name = defense.partition("(")[0]
+    def place(defense: str, name: str, family: str, strength: float) -> tuple[Any, ...]:
         return (
             families.index(family) if family in families else len(families),
             family,
@@ -41,7 +41,7 @@ def defense_order(rows: pd.DataFrame) -> list[str]:
             defense,
         )
 
-    known = rows[["defense", "family", "strength"]].drop_duplicates("defense")
+    known = rows[["defense", "defense_name", "family", "strength"]].drop_duplicates("defense")
     places = [place(*line) for line in shortened(known).itertuples(index=False)]
     return [str(name) for _, name in sorted(zip(places, known["defense"], strict=True))]
 
@@ -61,8 +61,15 @@ def shortened(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def short_attacks(attacks: Iterable[str]) -> dict[str, str]:
+def short_attacks(rows: pd.DataFrame) -> dict[str, str]:
     """{attack: its bare name}, where that tells them apart."""
-    full = list(dict.fromkeys(attacks))
-    bare = [_FILE.sub("", name).partition("(")[0] for name in full]
-    return {name: own if bare.count(own) == 1 else name for name, own in zip(full, bare, strict=True)}
+    known = rows[["attack", "attack_name"]].drop_duplicates()
+    bare = [_FILE.sub("", name) for name in known["attack_name"]]
+    return {
+        name: own if bare.count(own) == 1 else name for name, own in zip(known["attack"], bare, strict=True)
+    }
+
+
+def setting(rows: pd.DataFrame, kind: str, name: str) -> pd.Series:
+    """The value that a setting of each row's model, attack, ... has; None where it has no such one."""
+    return rows[f"{kind}_settings"].map(lambda text: json.loads(text).get(name))

@@ -44,20 +44,20 @@ MARGIN = 0.1  # inches
 LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]
 
 
-def marker_style(defense: str, family: str, strength: float) -> dict[str, Any]:
+def marker_style(name: str, family: str, strength: float) -> dict[str, Any]:
     """Colour and marker of a defense's points: the family's, from light (weak) to dark (strong)."""
-    if defense == BASELINE:
+    if name == BASELINE:
         return {"color": "black", "marker": "*"}
     look = _look(family)
-    return {"color": _shade(look.hue, _position(defense, family, strength)), "marker": look.marker}
+    return {"color": _shade(look.hue, _position(name, family, strength)), "marker": look.marker}
 
 
-def line_style(defense: str, family: str, strength: float) -> dict[str, Any]:
+def line_style(name: str, family: str, strength: float) -> dict[str, Any]:
     """Colour and dashes of a defense's curve."""
-    if defense == BASELINE:
+    if name == BASELINE:
         return {"color": "black", "linestyle": (0, (1, 1))}
-    dashes = LINES[round(10 * _position(defense, family, strength)) % len(LINES)]
-    return {"color": marker_style(defense, family, strength)["color"], "linestyle": dashes}
+    dashes = LINES[round(10 * _position(name, family, strength)) % len(LINES)]
+    return {"color": marker_style(name, family, strength)["color"], "linestyle": dashes}
 
 
 def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
@@ -65,14 +65,15 @@ def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
 
     Of a family that is not ours and tells no strength, each has its place in the order of the rows.
     """
-    known = best[["defense", "family", "strength"]].drop_duplicates("defense").astype({"strength": float})
+    columns = ["defense", "defense_name", "family", "strength"]
+    known = best[columns].drop_duplicates("defense").astype({"strength": float})
     unknown = known["strength"].isna() & ~known["family"].isin(FAMILIES.keys())
     places = known.groupby("family").cumcount() + 0.5
     counts = known.groupby("family")["defense"].transform("size")
     known["strength"] = known["strength"].mask(unknown, places / counts)
     return {
-        str(defense): (str(defense), str(family), float(strength))
-        for defense, family, strength in known.itertuples(index=False)
+        str(defense): (str(name), str(family), float(strength))
+        for defense, name, family, strength in known.itertuples(index=False)
     }
 
 
@@ -80,11 +81,10 @@ def _look(family: str) -> Look:
     return FAMILIES.get(family) or OTHERS[_number(family) % len(OTHERS)]
 
 
-def _position(defense: str, family: str, strength: float) -> float:
+def _position(name: str, family: str, strength: float) -> float:
     """Of a defense between the weakest (0) and the strongest (1) of its family that one may meet."""
     if isnan(strength):
         kin = [each.name for each in DEFENSES if (each.family or each.name) == family]
-        name = defense.partition("(")[0]
         return (kin.index(name) + 0.5) / len(kin) if name in kin else 0.5
     if _look(family).is_log:
         return min(max((log10(strength) + 8) / 8, 0.0), 1.0) if strength > 0 else 0.0

@@ -68,7 +68,7 @@ def summary(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame, scale: S
     for values in ((*setting, defense) for setting, defense in product(settings, order)):
         if values in parts[0][0]:
             own, *mine = [part.get(values, nothing) for part, nothing in parts]
-            about = own.iloc[0][["family", "strength"]].to_dict()
+            about = own.iloc[0][["defense_name", "family", "strength"]].to_dict()
             line = _line(own, mine[0], mine[1], mine[2], scale)
             lines.append(dict(zip(place, values, strict=True)) | about | line)
     return pd.DataFrame(lines)

@@ -34,7 +34,7 @@ def terminal_tables(settings: Sequence[Setting]) -> Iterator[Table]:
 
 
 def _attack_table(setting: Setting, names: Mapping[str, str]) -> Table:
-    attacks = short_attacks(setting.rows["attack"])
+    attacks = short_attacks(setting.rows)
     cells = setting.alone.rename(index=names, columns=attacks)
     heads = [name.replace("(", "(\n").replace("=", "\n=") for name in cells.columns]
     table = plain_table(title(setting.rows, attacks), heads)
@@ -57,7 +57,7 @@ def _terminal_table(setting: Setting, names: Mapping[str, str]) -> Table:
     told = ["docs/FLAGS.md tells what these mean"] if raised else []
     below = [_caption(lines, setting.scale, several), *flag_lines(raised, len(lines)), *told]
     put_below(table, "\n".join(below))
-    by = _strongest(setting.best, short_attacks(setting.rows["attack"]))
+    by = _strongest(setting.best, short_attacks(setting.rows))
     thirds = setting.lines["defense"].map(by) if several else lines["single"].map(_share)
     for line, third in zip(lines.to_dict("records"), thirds, strict=True):
         table.add_row(line["defense"], *_cells(line, third))

@@ -18,7 +18,7 @@ from leakbench.bench.attacks import NotApplicableError
 from leakbench.bench.datasets import Dataset
 from leakbench.bench.index import LayerIndex, ModelIndex, index_of
 from leakbench.bench.models import Model
-from leakbench.bench.trial import key_of
+from leakbench.bench.trial import described, key_of
 from leakbench.bench.victim import Exposed, Victim, find_victim
 from leakbench.defenses import Defense, NoDefense, Point
 from leakbench.sweeps.parts import Parts
@@ -36,6 +36,12 @@ class IndexRow:
     model: str
     model_seed: int
     defense: str
+    dataset_name: str
+    model_name: str
+    defense_name: str
+    dataset_settings: str
+    model_settings: str
+    defense_settings: str
     equations: str  # a hash of which there are: defenses that keep the same have the same index
     layer: int  # from the image on
     name: str
@@ -114,7 +120,8 @@ class Indices:
         alike = self._parts.find("equations", [equations])
         if alike:
             first = [each for each in alike if each["key"] == alike[0]["key"]]
-            rows = [{**row, "key": probe.key, "defense": str(probe.defense)} for row in first]
+            own = {"key": probe.key, "defense": str(probe.defense), **described(defense=probe.defense)}
+            rows = [{**row, **own} for row in first]
         else:
             rows = _measured(probe, victim, exposed, equations)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +174,7 @@ def _measured(probe: Probe, victim: Victim, exposed: Exposed, equations: str) ->
             model=str(probe.model),
             model_seed=probe.model_seed,
             defense=str(probe.defense),
+            **described(dataset=probe.dataset, model=probe.model, defense=probe.defense),
             equations=equations,
             layer=number,
             **asdict(layer),

@@ -12,6 +12,7 @@ from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TRIALS
 
+KINDS = ("dataset", "model", "protocol", "attack", "defense")
 PART = 256  # rows, as many as a part of a long run has in a group
 
 
@@ -28,6 +29,9 @@ def table(*cells):
                 "key": str(number), "dataset": "cifar10-sample", "index": index, "model": "lenet",
                 "model_seed": 0, "protocol": "fedsgd", "attack": "dlg", "defense": defense, "family": name,
                 "strength": float(setting.partition("=")[2]) if setting else None, "start": start,
+                "dataset_name": "cifar10-sample", "model_name": "lenet", "protocol_name": "fedsgd",
+                "attack_name": "dlg", "defense_name": name,
+                **dict.fromkeys((f"{kind}_settings" for kind in KINDS), "{}"),
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
                 "score": None if failed else min(max(ssim, 0.0), 1.0),

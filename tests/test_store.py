@@ -46,6 +46,9 @@ def plain_result(key="a", **changes):
     row = Row(
         key=key, dataset="cifar10-sample", index=0, model="lenet", model_seed=0, protocol="fedsgd",
         attack="dlg", defense="gaussian(variance=0.1)", family="gaussian", strength=0.1, start=0,
+        dataset_name="cifar10-sample", model_name="lenet", protocol_name="fedsgd", attack_name="dlg",
+        defense_name="gaussian", dataset_settings="{}", model_settings="{}", protocol_settings="{}",
+        attack_settings="{}", defense_settings='{"variance": 0.1}',
         status="budget", reason="stopped at the limit of 2 steps", iterations=2, match_loss=1 / 3,
         objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, signal_to_noise=0.5, sent_bytes=9,
@@ -310,7 +313,7 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"format": 9}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 8, got"):
+    with pytest.raises(UserError, match="expected format 9, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -326,7 +329,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 8, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 9, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

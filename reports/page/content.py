@@ -51,7 +51,7 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
     room = max(1, MOST_FILMS // (len(run.settings) * run.rows["defense"].nunique() or 1))
     for number, setting in enumerate(run.settings):
         lines, trained = setting.board, setting.trainings
-        new = [defense for defense in lines["defense"] if is_new(defense)]
+        new = list(lines["defense"][lines["defense_name"].map(is_new)])
         found = list(standings(setting.rows, setting.best, trained, setting.scale, new))
         yield Section(
             title(setting.rows),
@@ -66,9 +66,9 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
         )
 
 
-def is_new(defense: str) -> bool:
+def is_new(name: str) -> bool:
     """Whether it comes from a user's file or another package: what a comparison is about."""
-    return defense.partition("(")[0] not in DEFENSES.members
+    return name not in DEFENSES.members
 
 
 def sentences(

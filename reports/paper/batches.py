@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.names import setting
 from leakbench.reports.paper.reference import reference
 from leakbench.reports.statistics import ends, median_interval, wilson
 from leakbench.sweeps.store import Store
@@ -22,7 +22,7 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     curves = store.curves(rows["key"])
     known = {batch.size: batch for batch in reference().batches}
     lines = []
-    for size, own in rows.groupby(rows["protocol"].map(batch_size), sort=True):
+    for size, own in rows.groupby(setting(rows, "protocol", "batch_size"), sort=True):
         steps = [until(curves[key].image_mse) for key in own["key"] if key in curves]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
@@ -36,11 +36,6 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             | {"recalled": size in known and known[size].recalled}
         )
     return pd.DataFrame(lines)
-
-
-def batch_size(protocol: str) -> int:
-    """The images of one gradient."""
-    return PROTOCOLS.parse(protocol).batch_size
 
 
 def until(image_mse: np.ndarray) -> int | None:

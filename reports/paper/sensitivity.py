@@ -1,16 +1,16 @@
 """How the verdicts move with what a defense does not decide: data, weights, activation, training, budget."""
 
-import re
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.models import MODELS
 from leakbench.bench.verdicts import Scale
+from leakbench.reports.names import setting
 from leakbench.reports.selection import BASELINE, SETTING
 from leakbench.reports.style import marker_style, styles
 from leakbench.reports.summary import summarize
@@ -26,7 +26,7 @@ class Factor:
 
     name: str
     column: str
-    label: Callable[[Any], str]
+    label: Callable[[pd.DataFrame], pd.Series]  # of rows; empty where one does not belong
     dataset: str = DATASET
     ordered: bool = False  # whether what lies between two values means something
 
@@ -38,30 +38,38 @@ class Factor:
         }  # fmt: skip
         others = [rows[name] == value for name, value in common.items() if name != self.column]
         own = rows[np.logical_and.reduce(others)]
-        labels = own[self.column].map(self.label)
+        labels = self.label(own).astype(str)
         order = sorted(labels.unique(), key=lambda label: (int(label) if label.isdigit() else 0, label))
         return {label: own[labels == label] for label in order if label}
 
 
-# by name: a checkpoint need not be there any more
+def _dataset(rows: pd.DataFrame) -> pd.Series:
+    return rows["dataset"].str.removesuffix("-sample").str.removesuffix("-subset")
 
 
-def _activation(model: str) -> str:
-    match = re.fullmatch(rf"{MODEL}(?:\(activation=(\w+)\))?", model)
-    return (match[1] or "sigmoid") if match else ""
+def _changed(rows: pd.DataFrame, name: str) -> pd.Series:
+    """A setting of models that differ from the common one in nothing else."""
+    common = MODELS.parse(MODEL).settings()
+
+    def value(text: str) -> str:
+        settings = json.loads(text)
+        return str(settings[name]) if {**settings, name: common[name]} == common else ""
+
+    return rows["model_settings"].map(value)
 
 
-def _epoch(model: str) -> str:
-    match = re.fullmatch(rf"{MODEL}(?:\(weights=.*epoch(\d+)\.pt\W*)?", model)
-    return (match[1] or "0") if match else ""
+def _epoch(rows: pd.DataFrame) -> pd.Series:
+    """By the name of the checkpoint, which need not be there any more."""
+    weights = _changed(rows, "weights")
+    return weights.str.extract(r"epoch(\d+)\.pt$", expand=False).fillna("0").where(weights != "", "")
 
 
 FACTORS = (
-    Factor("data set", "dataset", lambda name: name.removesuffix("-sample").removesuffix("-subset")),
-    Factor("draw of the weights", "model_seed", str),
-    Factor("activation", "model", _activation),
+    Factor("dataset", "dataset", _dataset),
+    Factor("draw of the weights", "model_seed", lambda rows: rows["model_seed"]),
+    Factor("activation", "model", lambda rows: _changed(rows, "activation")),
     Factor("epochs of training (MNIST)", "model", _epoch, TRAINED_ON, ordered=True),
-    Factor("outer steps", "attack", lambda attack: str(ATTACKS.parse(attack).budget), ordered=True),
+    Factor("outer steps", "attack", lambda rows: setting(rows, "attack", "steps"), ordered=True),
 )
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, and how it behaves in a browser."""
+"""The page of a run: what it shows, and how it behaves in a browser."""
 
 import base64
 import io
@@ -50,7 +50,7 @@ def text(path):
     return path.read_text()
 
 
-def test_the_numbers_of_the_board_are_those_of_the_rows(run):
+def test_the_numbers_of_the_table_are_those_of_the_rows(run):
     lines = leaderboard(run.rows(), run.trainings(), run.scale).set_index("defense")
     rows = run.rows()
     usable = set(rows[(rows["defense"] == "none") & (rows["ssim"] >= 0.9)]["index"])
@@ -62,7 +62,7 @@ def test_the_numbers_of_the_board_are_those_of_the_rows(run):
     assert list(lines.index) == ["none", "gaussian(std=0.1)", MINE, "prune(ratio=0.5)", "int8"]
 
 
-def test_the_page_holds_the_numbers_of_the_board(run, text):
+def test_the_page_holds_the_numbers_of_the_table(run, text):
     lines = leaderboard(run.rows(), run.trainings(), run.scale)
     for line in lines.to_dict("records"):
         assert f'title="{line["defense"]}"' in text
@@ -71,28 +71,28 @@ def test_the_page_holds_the_numbers_of_the_board(run, text):
             assert f"{line['leaked']}/{line['images']}" in text
 
 
-def test_the_verdict_stands_at_the_top(text):
-    assert "Without a defense 10 of 12 images leak (55% to 95%)." in text
-    assert "Mine(size=2): hides less than a known defense that is as accurate." in text
+def test_the_verdict_is_at_the_top(text):
+    assert "Without a defense, 10 of 12 images leak (55% to 95%)." in text
+    assert "Mine(size=2): hides less than a known defense of similar accuracy." in text
 
 
 @pytest.mark.parametrize(
     ("ssims", "sentences"),
     [
-        ({"prune(ratio=0.5)": 0.1, "int8": 0.95}, ["Of 2 defenses 1 hide them: prune(ratio=0.5)."]),
-        ({"int8": 0.95}, ["None of 1 defenses hides them."]),
+        ({"prune(ratio=0.5)": 0.1, "int8": 0.95}, ["Defenses that hide them (1 of 2): prune(ratio=0.5)."]),
+        ({"int8": 0.95}, ["No defense hides them."]),
     ],
 )
-def test_without_a_new_defense_it_tells_which_hide(tmp_path, ssims, sentences):
+def test_without_a_new_defense_it_says_which_hide(tmp_path, ssims, sentences):
     cells = [(name, i, 0, 0.1, ssim) for name, ssim in ({"none": 0.95} | ssims).items() for i in range(3)]
     text = write_page(Run(store(tmp_path / "run", table(*cells))), []).read_text()
     for sentence in sentences:
         assert sentence in text
 
 
-def test_where_nothing_leaks_nothing_is_said_of_a_defense(tmp_path):
+def test_where_nothing_leaks_nothing_is_said_about_a_defense(tmp_path):
     made = store(tmp_path / "run", table(("none", 0, 0, 0.1, 0.2), ("int8", 0, 0, 0.1, 0.1)))
-    assert "So nothing can be said of a defense here." in write_page(Run(made), []).read_text()
+    assert "So nothing can be said about any defense." in write_page(Run(made), []).read_text()
 
 
 def test_a_run_without_a_single_result_has_a_page(tmp_path):
@@ -118,7 +118,7 @@ def test_pictures_come_with_the_worst_for_the_victim_first(run):
     films = [film for film in found.films if film.defense == MINE]
     assert [film.index for film in films] == list(own["index"][:4])
     assert found.steps == ["step 0", "step 5", "step 10", "end"]
-    assert found.left_out == len(best) - 8
+    assert found.not_shown == len(best) - 8
 
 
 def test_a_film_shows_the_way_and_ends_with_what_the_attacker_keeps(run):
@@ -182,7 +182,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, path):
-    """The page, opened; in the end nothing may have gone wrong, and nothing been asked for elsewhere."""
+    """The open page; afterwards there must be no error, and no request for anything else."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     problems, requests = [], []
     opened.on("console", lambda message: problems.append(message.text))
@@ -199,21 +199,21 @@ def names(page):
     return page.locator(".leaderboard tbody tr:visible th").all_inner_texts()
 
 
-def test_a_head_sorts_and_sorts_back(page):
-    head = page.get_by_role("columnheader", name="SSIM")
-    head.get_by_role("button").click()
+def test_a_column_heading_sorts_and_sorts_back(page):
+    heading = page.get_by_role("columnheader", name="SSIM")
+    heading.get_by_role("button").click()
     ascending = ["gaussian(std=0.1)", "Mine(size=2)", "prune(ratio=0.5)", "none"]
     assert names(page) == [*ascending, "int8"]  # which has no value
-    assert head.get_attribute("aria-sort") == "ascending"
-    head.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    heading.get_by_role("button").click()
     assert names(page) == [*ascending[::-1], "int8"]
-    assert head.get_attribute("aria-sort") == "descending"
+    assert heading.get_attribute("aria-sort") == "descending"
     page.get_by_role("columnheader", name="Defense").get_by_role("button").press("Enter")
     assert names(page)[0] == "none"  # as it was
-    assert head.get_attribute("aria-sort") is None
+    assert heading.get_attribute("aria-sort") is None
 
 
-def test_words_show_some_in_the_table_and_among_the_pictures(page):
+def test_the_filter_shows_some_in_the_table_and_in_the_gallery(page):
     page.get_by_role("searchbox").fill("LEAK prune")
     assert names(page) == []  # pruning leaves artifacts
     page.get_by_role("searchbox").fill("prune")

@@ -46,6 +46,6 @@ def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
 KIND = Kind(
     30,
     "distances",
-    "How each layer's gradient nears the shared one, without a defense",
+    "Distance of each layer's gradient from the shared one over the steps, without a defense",
     each_attack(draw_distances),
 )

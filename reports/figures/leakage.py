@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from leakbench.reports.index import correlations
 from leakbench.reports.style import HUES
 
-CAPTION = "What the strongest attack got over the security index, a point a network of this run"
+CAPTION = "SSIM of the strongest attack against the security index, one point per network of this run"
 
 
 def draw_against(lines: pd.DataFrame) -> Figure:

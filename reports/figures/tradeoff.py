@@ -73,6 +73,6 @@ def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, 
 KIND = Kind(
     0,
     "tradeoff",
-    "Median SSIM of the reconstructions over the accuracy in training, a point a defense",
+    "Median SSIM of the reconstructions against the accuracy in training, one point per defense",
     _draw,
 )

@@ -1,4 +1,4 @@
-"""RUN/report.html: one file with everything that a run tells, for who was not there."""
+"""RUN/report.html: one file with all results of a run, for readers without access to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from leakbench.reports.selection import with_result
 
 
 def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
-    """Write the page of a run; it needs nothing beside itself.
+    """Write the page of a run, a single file that needs no other.
 
     Args:
-        run: that it is of.
-        drawn: its figures, as `write_figures` gives them.
+        run: the run to show.
+        drawn: its figures, as `write_figures` returns them.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     names = short_names(run.rows["defense"])
     environment = Environment(

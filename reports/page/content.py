@@ -1,4 +1,4 @@
-"""What stands on the page, worked out from the stored rows."""
+"""What the page shows, computed from the stored rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,36 +18,34 @@ from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
 from leakbench.reports.run import Run
 from leakbench.reports.selection import BASELINE
 
-TOLD = {  # the verdict on new defenses, the best first
-    Outcome.AHEAD: "hides more than any known defense that is as accurate",
-    Outcome.BOTH_HIDE: "nothing leaks, and neither does it under a known defense that is as accurate, but for"
-    " chance",
+OUTCOME_TEXTS = {  # the verdict on new defenses, the best first
+    Outcome.AHEAD: "hides more than any known defense of similar accuracy",
+    Outcome.BOTH_HIDE: "nothing leaks, but a known defense of similar accuracy also leaks nothing",
     Outcome.ALONE: "no known defense is as accurate",
-    Outcome.EQUAL: "hides as much as the best known defense that is as accurate, but for chance",
-    Outcome.COSTS_MORE: "nothing leaks, and neither does it under a known defense that is more accurate,"
-    " beyond chance",
-    Outcome.BEHIND: "hides less than a known defense that is as accurate",
+    Outcome.EQUAL: "the difference from the best known defense of similar accuracy may be chance",
+    Outcome.COSTS_MORE: "nothing leaks, but a known defense that also leaks nothing is more accurate",
+    Outcome.BEHIND: "hides less than a known defense of similar accuracy",
     Outcome.TOO_FEW: "too few images leak without a defense to tell",
 }
 
 
 @dataclass(frozen=True)
 class Section:
-    """All of one data set, model and protocol."""
+    """Everything about one dataset, model and protocol."""
 
     title: str
     verdict: list[str]  # sentences
-    standings: list[str]  # of new defenses, a line each
-    trained: str  # what its accuracies are of; empty where nothing was trained
+    standings: list[str]  # one line per new defense
+    trained: str  # how the accuracies were measured; empty if nothing was trained
     lines: list[dict[str, Any]]  # see `leaderboard`
-    alone: pd.DataFrame  # see `attacks_alone`: by defense, a column an attack; none where there is only one
+    alone: pd.DataFrame  # see `attacks_alone`: row per defense, column per attack; empty for one attack
     raised: list[Raised]
     gallery: Gallery
     figures: dict[str, str]  # {what it shows: data URI}
 
 
 def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iterator[Section]:
-    """Of a run with its figures, in the order of its table in the terminal."""
+    """The sections of a run with its figures, in the order of its tables in the terminal."""
     room = max(1, MOST_FILMS // (len(run.settings) * run.rows["defense"].nunique() or 1))
     for number, setting in enumerate(run.settings):
         lines, trained = setting.board, setting.trainings
@@ -67,26 +65,26 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
 
 
 def is_new(name: str) -> bool:
-    """Whether it comes from a user's file or another package: what a comparison is about."""
+    """Whether a defense comes from a user's file or another package."""
     return name not in DEFENSES.members
 
 
 def sentences(
     lines: pd.DataFrame, found: Sequence[Standing], accuracies: Accuracies, names: Mapping[str, str]
 ) -> Iterator[str]:
-    """The verdict in words: without a defense; who is ahead, or what hides everything; the labels."""
+    """The verdict in words: how much leaks undefended, which defenses hide the images, which labels leak."""
     if BASELINE not in set(lines["defense"]):
-        yield "No attack on an undefended gradient has ended yet, so nothing can be said of a defense here."
+        yield "No attack on an undefended gradient has ended yet, so nothing can be said about any defense."
         return
     baseline = lines.set_index("defense").loc[BASELINE].to_dict()
     yield (
-        f"Without a defense {baseline['leaked']} of {baseline['images']} images leak"
+        f"Without a defense, {baseline['leaked']} of {baseline['images']} images leak"
         f" ({baseline['low']:.0%} to {baseline['high']:.0%})."
     )
     if not baseline["leaked"]:
-        yield "So nothing can be said of a defense here."
+        yield "So nothing can be said about any defense."
     elif found:
-        for outcome, text in TOLD.items():
+        for outcome, text in OUTCOME_TEXTS.items():
             alike = [names[each.defense] for each in found if each.outcome == outcome]
             if alike:
                 yield f"{', '.join(alike)}: {text}."
@@ -101,16 +99,16 @@ def _who_hides(lines: pd.DataFrame, accuracies: Accuracies, names: Mapping[str, 
     others = lines[lines["defense"] != BASELINE]
     hiding = others[others["verdict"] == Verdict.NONE]
     if hiding.empty:
-        yield f"None of {len(others)} defenses hides them."
+        yield "No defense hides them."
         return
     who = ", ".join(names[each] for each in hiding["defense"])
-    yield f"Of {len(others)} defenses {len(hiding)} hide them: {who}."
+    yield f"Defenses that hide them ({len(hiding)} of {len(others)}): {who}."
     trained = hiding.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
     if len(trained):
         best, *rest = map(str, trained["defense"])
-        text = f"Of these {names[best]} keeps most: {accuracies.of(best)}"
+        text = f"The most accurate of these is {names[best]}, {accuracies.of(best)}"
         near = [names[each] for each in rest if not accuracies.lead(best, each).interval.low > 0]
-        yield text + (f", but for chance as much as {', '.join(near)}." if near else ".")
+        yield text + (f"; its lead over {', '.join(near)} may be chance." if near else ".")
 
 
 def _figures(drawn: Sequence[Drawn], number: int) -> Iterator[tuple[str, str]]:

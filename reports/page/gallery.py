@@ -1,4 +1,4 @@
-"""Pictures of the page: what leaked worst under each defense, and how it came about."""
+"""Pictures of the page: the images that leaked most under each defense, at several steps of the attack."""
 
 import base64
 import io
@@ -13,9 +13,9 @@ from leakbench.reports.selection import VICTIM
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
 
-MOST_FILMS = 240  # of the whole page: with them it stays small enough for a mail
-MOST_FRAMES = 8  # of a film
-LARGEST = 64  # pixels of a side; of larger pictures only some are kept
+MOST_FILMS = 240  # on the whole page, so that it stays small enough for a mail
+MOST_FRAMES = 8  # per film
+LARGEST = 64  # pixels per side; larger pictures are subsampled
 
 
 @dataclass(frozen=True)
@@ -27,29 +27,29 @@ class Film:
     ssim: float
     leaked: bool
     original: str  # data URI of a picture
-    frames: str  # data URI of pictures side by side, one for each step of the gallery
-    attack: str  # that got most
-    others: list[tuple[str, float, str]]  # other attacks, their SSIM, data URI of what they got
+    frames: str  # data URI of pictures side by side, one per step of the gallery
+    attack: str  # the strongest one
+    others: list[tuple[str, float, str]]  # other attacks, their SSIM, data URI of their reconstruction
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The films of one data set, model and protocol, the worst for the victim first."""
+    """The films of one dataset, model and protocol, the worst for the victim first."""
 
-    steps: list[str]  # what the frames show: `step 30`, and in the end what the attacker keeps
+    steps: list[str]  # labels of the frames: `step 30`, and last `end`, what the attacker keeps
     films: list[Film]
-    left_out: int  # images that there was no room for
+    not_shown: int  # images without room on the page
 
 
 def gallery(store: Store, best: pd.DataFrame, kept: pd.DataFrame, defenses: list[str], room: int) -> Gallery:
     """The images that leaked most under each defense.
 
     Args:
-        store: of the run.
-        best: its rows of one setting, as `strongest` gives them.
-        kept: likewise, as `kept_starts` does: every attack's.
-        defenses: in the order in which they are shown.
-        room: how many images of each are shown at most.
+        store: the run's store.
+        best: the rows of one setting, as `strongest` returns them.
+        kept: the rows of the same setting for every attack, as `kept_starts` returns them.
+        defenses: names, in the order in which they are shown.
+        room: the largest number of images to show per defense.
     """
     chosen = pd.concat([best[best["defense"] == each].nlargest(room, "ssim") for each in defenses])
     rivals = kept.merge(chosen[[*VICTIM, "defense"]], on=[*VICTIM, "defense"])
@@ -71,7 +71,7 @@ def _films(
     for row in chosen.to_dict("records"):
         trace, original = traces.get(row["key"]), originals.get((row["dataset"], row["index"]))
         if trace is not None and original is not None:
-            # a trial that ended early stays as it was
+            # a trial that ended early keeps its last picture
             frames = [trace.snapshots.get(step, trace.reconstruction)[0] for step in steps]
             strip = data_uri([*frames, trace.reconstruction[0]])
             own = by_place[tuple(row[name] for name in (*VICTIM, "defense"))]
@@ -87,18 +87,18 @@ def _films(
 
 
 def data_uri(pictures: list[np.ndarray]) -> str:
-    """Pictures (C, H, W) in [0, 1], side by side, as a PNG that the page holds in itself."""
+    """Pictures (C, H, W) in [0, 1], side by side, as a PNG in a data URI."""
     content = io.BytesIO()
     side_by_side([_smaller(picture) for picture in pictures]).save(content, "PNG", optimize=True)
     return png_uri(content.getvalue())
 
 
 def png_uri(content: bytes) -> str:
-    """A PNG as the address of itself."""
+    """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _smaller(picture: np.ndarray) -> np.ndarray:
-    """Every so many pixels of a large picture."""
+    """A large picture subsampled to at most LARGEST pixels per side."""
     stride = -(-max(picture.shape[1:]) // LARGEST)
     return picture[:, ::stride, ::stride]

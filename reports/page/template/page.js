@@ -3,17 +3,17 @@ for (const section of document.querySelectorAll("section.setting")) {
   const body = section.querySelector("tbody");
   const rows = Array.from(body.rows);
 
-  // a head sorts by its column; once more, the other way round; what has no value stays below
-  const heads = Array.from(section.querySelectorAll(".leaderboard thead th"));
+  // click a column heading to sort, and again to reverse; rows without a value stay last
+  const headings = Array.from(section.querySelectorAll(".leaderboard thead th"));
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
   };
   const isNothing = (each) => each === "" || each === "–" || each === "0/0" || Number.isNaN(each);
-  heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") === "ascending";
-    heads.forEach((each) => each.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => {
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    headings.forEach((each) => each.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const compare = (a, b) => {
       const [one, other] = [value(a, column), value(b, column)];
       if (isNothing(one) || isNothing(other)) return isNothing(one) - isNothing(other);
@@ -23,7 +23,7 @@ for (const section of document.querySelectorAll("section.setting")) {
     body.append(...rows.toSorted(compare));
   }));
 
-  // words show the defenses that hold all of them, in the table and among the pictures
+  // the filter shows only defenses that contain every word, in the table and in the gallery
   const words = section.querySelector(".words");
   const found = section.querySelector(".found");
   const films = Array.from(section.querySelectorAll(".films"));

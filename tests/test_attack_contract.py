@@ -257,7 +257,7 @@ def test_a_start_has_draws_of_its_own():
 def test_a_class_that_attacks_nothing_is_refused(write):
     path = write("idle.py", "from leakbench.bench.attacks import Attack\nclass Idle(Attack): pass\n")
     with pytest.raises(
-        SettingError, match="expected a class with one of invert, invert_many, got one without"
+        SettingError, match="expected one of invert, invert_many to be overridden, found none"
     ):
         ATTACKS.parse(f"{path}:Idle")
 

@@ -258,7 +258,7 @@ def test_our_own_attacks_pass(capsys, attack):
         ("import nothing_there", "mine.py", "mine.py: could not be imported: ModuleNotFoundError"),
         ("def broken(:", "mine.py", "mine.py: could not be imported: SyntaxError"),
         ("x = 1", "mine.py", "mine.py: expected a subclass of Defense, Attack, Dataset, Model or Protocol"),
-        ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
+        ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' defined in mine.py, found none"),
         (
             "class Mine: pass", "mine.py:Mine",
             "mine.py:Mine: expected a complete subclass of leakbench.Defense",
@@ -272,7 +272,7 @@ def test_our_own_attacks_pass(capsys, attack):
             (
                 f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    {taken}: float = 1.0\n"
                 f"    {gives('g')}",
-                "mine.py", f"expected another name for the setting '{taken}': every defense has one",
+                "mine.py", f"expected another name for setting '{taken}', a member of every defense",
             )
             for taken in ("share", "points", "name", "address")
         ),

@@ -69,7 +69,7 @@ def test_one_that_acts_nowhere_is_refused(define):
     with pytest.raises(SettingError) as caught:
         DEFENSES.parse(name := define())
     assert str(caught.value) == (
-        f"{name}: expected a class with one of change_model, change_batch, apply, got one without"
+        f"{name}: expected one of change_model, change_batch, apply to be overridden, found none"
     )
 
 

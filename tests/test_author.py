@@ -156,7 +156,7 @@ def test_a_file_may_hold_both_kinds(here, capsys):
 def test_nothing_is_written_over(here, capsys):
     (here / "mine.py").write_text("precious")
     assert leakbench.main(["new-defense", "mine"]) == commands.USER_ERROR
-    text = "mine.py: expected no such file, found one; choose another name, or remove it\n"
+    text = "mine.py: the file exists already; choose another name or remove it\n"
     assert capsys.readouterr().err == text
     assert (here / "mine.py").read_text() == "precious"
 
@@ -164,7 +164,7 @@ def test_nothing_is_written_over(here, capsys):
 @pytest.mark.parametrize("name", ["3x", "a b", "../up", "-", "größe/x"])
 def test_a_name_that_is_none_is_refused(here, capsys, name):
     assert leakbench.main(["new-defense", "--", name]) == commands.USER_ERROR
-    assert capsys.readouterr().err.startswith(f"{name}: expected letters, digits and _ for a name")
+    assert capsys.readouterr().err.startswith(f"{name}: expected a name of letters, digits and _")
     assert not list(here.iterdir())
 
 
@@ -195,7 +195,7 @@ SETTINGS = "settings that make a name, and a name that makes the settings"
         ),
         (
             gives("g.clone()") + "\n    def sent_bytes(self, shared): return 'many'", PLAIN,
-            "expected a whole number >= 0 of sent_bytes, got 'many'",
+            "sent_bytes: expected a whole number >= 0, got 'many'",
         ),
         (
             gives("g.clone()") + "\n    @property\n    def strength(self): return 'strong'", SETTINGS,

@@ -1,7 +1,7 @@
 """PerTensor: gradient matching in which every tensor of the gradient has the same weight.
 
 A plausible idea that does not help: with one scale for all tensors, the last layer, which makes up most of
-a LeNet's gradient, keeps its weight (docs/LOG.md). The file shows how little code an optimisation attack needs.
+a LeNet's gradient, keeps its weight (docs/LOG.md). The file shows how little code such an attack needs.
 """
 
 from dataclasses import dataclass

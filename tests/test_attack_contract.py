@@ -275,7 +275,7 @@ def test_the_checks_hold_without_the_harness():
 
 
 def test_nan_is_no_verdict():
-    with pytest.raises(ValueError, match="expected an SSIM to judge by, got NaN"):
+    with pytest.raises(ValueError, match="expected a number for the SSIM, got NaN"):
         Scale().verdict(math.nan)
 
 

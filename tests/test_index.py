@@ -271,7 +271,7 @@ class Unknown(nn.Module):
     ("built", "message"),
     [
         (NotLinear(), "expected a model whose class scores come from an nn.Linear"),
-        (Unknown(), "expected layers that can be told apart: inner.* is used in two layers"),
+        (Unknown(), "expected layers that can be separated: inner.* is used in two layers"),
     ],
 )
 def test_networks_without_an_index(built, message):

@@ -453,9 +453,9 @@ class OtherLoss(nn.Linear):
         ("Learns", "a batch, got RuntimeError: .* attempted to call in-place operation"),
         (
             "OtherLoss",
-            "gives the same in a batch, got a match loss of .* in it and of .* alone",
+            "gives the same results in a batch, got a match loss of .* in a batch and of .* alone",
         ),
-        ("OtherSlope", "gives the same in a batch, got a match loss whose gradient is .*% off what it"),
+        ("OtherSlope", "gives the same results in a batch, got a match loss whose gradient differs by .*%"),
     ],
 )
 def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write, name, problem):

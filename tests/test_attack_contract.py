@@ -159,9 +159,12 @@ def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):
 @pytest.mark.parametrize(
     ("deed", "problem"),
     [
-        ("wrong number", "expected the number of a case that it took and did not answer yet, got 7"),
-        ("twice", "expected the number of a case that it took and did not answer yet, got 0"),
-        ("observes another", "observe: expected numbers of cases that it took and did not answer yet, got 7"),
+        ("wrong number", "expected the number of a case that was taken and not yet answered, got 7"),
+        ("twice", "expected the number of a case that was taken and not yet answered, got 0"),
+        (
+            "observes another",
+            "observe: expected numbers of cases that were taken and not yet answered, got 7",
+        ),
         (
             "observes one image",
             "observe: expected 1 steps and dummy images of shape (1, 1, 1, 28, 28), got 1 and (1, 1, 28, 28)",

@@ -32,7 +32,7 @@ def model_problems(
         return
     except ForeignError as error:
         size = "x".join(map(str, images.shape))
-        yield f"expected to take an image of {size}, got {error.short}"
+        yield f"expected a model that takes images of {size}, got {error.short}"
         return
     if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

@@ -68,7 +68,7 @@ class Registry(Generic[T]):
             return self.adopt(name, cls, Path(inspect.getfile(cls)))
         if USER_CLASS.fullmatch(name):
             return self.adopt(name, load_user_class(name), Path(name.rpartition(":")[0]))
-        hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
+        hint = "; to use your own file, write file.py:ClassName" if ".py" in name else ""
         raise SettingError([("", unknown_text(self.kind, name, self.known()) + hint)])
 
     def takes(self, cls: type) -> bool:

@@ -208,7 +208,7 @@ SETTINGS = "settings that make a name, and a name that makes the settings"
         (
             "def change_model(self, network): return torch.nn.Sequential(network, torch.nn.Linear(3, 3))",
             "the model lenet, trained and attacked",
-            "expected to take an image of 3x32x32, got RuntimeError:",
+            "expected a model that takes images of 3x32x32, got RuntimeError:",
         ),
         ("def apply(self, gradients, generator): raise SystemExit('no')", PLAIN, "SystemExit: no"),
     ],

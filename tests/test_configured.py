@@ -92,7 +92,7 @@ def test_short_form_of_a_folder(tmp_path):
         ("thing)", "expected name(setting=value, ...), got 'thing)'"),
         ("mine.py:Thing", "no file 'mine.py'"),
         (300 * "a" + ".py:Thing", "no file 'aaa"),
-        ("mine.py", "a file of your own is named file.py:ClassName"),
+        ("mine.py", "to use your own file, write file.py:ClassName"),
     ],
 )
 def test_bad_text_is_answered_with_what_was_expected(text, problem):

@@ -247,7 +247,7 @@ def test_layers_that_do_not_fit_the_model_are_said_before_the_start(write, capsy
     assert inside(file.parent, "sweep", sweep) == 2
     place = f"{sweep}: defenses[0]: {BOTTLENECK} in {file}:Net on cifar10-sample"
     assert capsys.readouterr().err == (
-        f"{place}: expected to take an image of 3x32x32, got IndexError: list index out of range\n"
+        f"{place}: expected a model that takes images of 3x32x32, got IndexError: list index out of range\n"
     )
 
 

@@ -380,7 +380,7 @@ class Blind(nn.Module):
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        ("Fixed", "expected to take an image of 3x32x32, got RuntimeError: mat1 and mat2"),
+        ("Fixed", "expected a model that takes images of 3x32x32, got RuntimeError: mat1 and mat2"),
         ("WrongScores", "expected class scores of shape (1, 10), got (1, 3)"),
         ("NoParameters", "expected parameters that require a gradient, got none"),
         ("Unused", "expected a model that can be differentiated twice, got RuntimeError: "),

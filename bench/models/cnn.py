@@ -34,7 +34,7 @@ class CNN(Model):
             if not values or min(values) < least:
                 yield setting, f"expected whole numbers >= {least}, got {list(values)}"
             elif setting != "channels" and len(values) not in (1, len(self.channels)):
-                yield setting, f"expected 1 number, or {len(self.channels)} as of channels, got {len(values)}"
+                yield setting, f"expected 1 or {len(self.channels)} numbers, like channels, got {len(values)}"
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`.

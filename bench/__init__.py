@@ -1,1 +1,1 @@
-"""What happens inside a trial: data sets, models, gradients, attacks, metrics."""
+"""The parts of a trial: datasets, models, gradients, attacks, metrics."""

@@ -1,4 +1,4 @@
-"""Whether a network can be attacked through its gradients: it is tried, before any attack starts."""
+"""Tests, before any attack starts, whether a network can be attacked through its gradients."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -15,24 +15,24 @@ from leakbench.core.configured import SettingError
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 
-STRIDE = 1e-6  # of the finite difference, in float64 and in pixels
-WORST_SLOPE_ERROR = 0.05  # a few ReLUs may change sides within a stride
+STRIDE = 1e-6  # step of the finite difference, in float64, in units of pixel values
+WORST_SLOPE_ERROR = 0.05  # relative; a few ReLUs may switch within a stride
 
 
 def model_problems(
     build: Callable[[], nn.Module], images: Images, batch: Tensor, labels: Tensor, batched: bool
 ) -> Iterator[str]:
-    """Why a network cannot be attacked through its gradients of such a batch of images."""
+    """Yield why a network cannot be attacked through its gradients for such a batch of images."""
     try:
         with foreign(SettingError, SystemExit):
             network = build()
-            scores = deepcopy(network)(batch)  # a model may keep what passed through it
+            scores = deepcopy(network)(batch)  # a model may store its inputs
     except SettingError as error:
         yield error.problems[0][1]
         return
     except ForeignError as error:
         size = "x".join(map(str, images.shape))
-        yield f"expected to take an image of {size}, got {error.short}"
+        yield f"expected a model that takes images of {size}, got {error.short}"
         return
     if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
@@ -50,14 +50,14 @@ def model_problems(
 def differentiation_problems(
     network: nn.Module, images: Images, batch: Tensor, labels: Tensor
 ) -> Iterator[str]:
-    """Why the match loss has no gradient in the dummy image, or not the right one."""
+    """Yield why the match loss has no gradient, or a wrong one, with respect to the dummy image."""
     if not trained_parameters(network):
         yield "expected parameters that require a gradient, got none"
         return
     try:
         with foreign(SystemExit):
             off = slope_error(network, images, batch, labels, torch.float64)
-    except ForeignError:  # it may be made for float32
+    except ForeignError:  # the model may only accept float32
         try:
             with foreign(SystemExit):
                 off = slope_error(network, images, batch, labels, torch.float32)
@@ -68,18 +68,18 @@ def differentiation_problems(
         yield "expected a model that can be differentiated twice, got a second derivative of zero"
     elif not off <= WORST_SLOPE_ERROR:
         text = "expected a model that can be differentiated twice, got a gradient of the match loss that is"
-        yield f"{text} {off:.1%} off its finite difference"
+        yield f"{text} {off:.1%} away from its finite difference"
 
 
 def slope_error(
     network: nn.Module, images: Images, batch: Tensor, labels: Tensor, dtype: torch.dtype
 ) -> float | None:
-    """How far the gradient of the match loss is off its finite difference; None where it is zero.
+    """The relative error of the gradient of the match loss against finite differences; None if it is zero.
 
-    A layer that is differentiable only once is dropped by autograd without an error: that shows
-    here. In float32 differences are too coarse, and only that the gradient exists is found out.
-    What rounding may add to a difference does not count: the slope of a deep sigmoid network can be
-    smaller than that, and then nothing can be said.
+    Autograd silently drops a layer that is differentiable only once; this test detects that. In float32
+    differences are too coarse, so only the existence of the gradient is tested. The possible rounding
+    error of a difference is subtracted: the slope of a deep sigmoid network can be smaller than that
+    error, and then nothing can be concluded.
     """
     copy = deepcopy(network).to(dtype)
     shared = shared_gradient(copy, batch.to(dtype), labels)
@@ -103,11 +103,11 @@ def slope_error(
 
 
 def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Tensor) -> Iterator[str]:
-    """Why the batched engine cannot take the network, though one at a time it can be attacked."""
+    """Yield why the batched engine cannot run a network that can be attacked one image at a time."""
     spec = Spec(images.shape, images.classes, len(batch))
     start = Start.draw(spec, "check")
     case = Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec, start=start)
-    hint = "or set `engine: reference` on the attack"
+    hint = "change the model, or set `engine: reference` on the attack"
     try:
         with foreign(SystemExit):
             attack = DLG()
@@ -118,12 +118,12 @@ def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Te
         yield f"expected a model that torch.func can run in a batch, got {error.short}; {hint}"
         return
     alone, slope = match_loss_slope(network, case.shared, start.images, start.label_logits)
-    text = "expected a model that gives the same in a batch, got a match loss"
+    text = "expected a model that gives the same results in a batch, got a match loss"
     if not torch.allclose(loss, alone, rtol=1e-3):
-        yield f"{text} of {loss:g} in it and of {alone:g} alone; {hint}"
+        yield f"{text} of {loss:g} in a batch and of {alone:g} alone; {hint}"
     elif not (gradient - slope).norm() <= WORST_SLOPE_ERROR * slope.norm():
         off = float((gradient - slope).norm() / slope.norm())
-        yield f"{text} whose gradient is {off:.1%} off what it is alone; {hint}"
+        yield f"{text} whose gradient differs by {off:.1%} from the one alone; {hint}"
 
 
 def _finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, way: Tensor) -> float:

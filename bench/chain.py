@@ -1,4 +1,4 @@
-"""A network as a chain: blocks of linear operations, each followed by an activation that can be inverted."""
+"""A network as a chain: blocks of linear operations, each followed by an invertible activation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -18,8 +18,8 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 
 aten = torch.ops.aten
-EDGE = 1e-7  # how near to its bound an output of an activation is taken to be, at most
-LINEAR = 1e-6  # of its size: so far an operation that counts as linear may be off, by rounding
+EDGE = 1e-7  # the least distance of an activation's output from its bound; closer ones are clamped
+LINEAR = 1e-6  # relative deviation up to which an operation counts as linear, for rounding
 NAMES = "sigmoid, tanh, ReLU, leaky ReLU, ELU"
 
 
@@ -39,27 +39,27 @@ INVERSES: dict[Any, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of each number by itself, which can be inverted where it is not flat."""
+    """An elementwise function that can be inverted where it is not flat."""
 
     operation: Any
     settings: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
-        """Such as `sigmoid`."""
+        """The name of the operation, such as `sigmoid`."""
         return name_of(self.operation)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Its outputs."""
+        """The outputs, of the same shape as the inputs."""
         outputs: Tensor = self.operation(inputs, *self.settings)
         return outputs
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Inputs that give those outputs; near its bounds, or where it is flat, one of them."""
+        """Inputs that give these outputs; near a bound or where the function is flat, one of many."""
         return INVERSES[self.operation](outputs, *self.settings)
 
     def slope(self, inputs: Tensor) -> Tensor:
-        """Its derivative there."""
+        """The derivative at these inputs, of their shape."""
         at = inputs.detach().clone().requires_grad_()
         with torch.enable_grad():
             (slope,) = torch.autograd.grad(self(at).sum(), at)
@@ -68,41 +68,41 @@ class Activation:
 
 @dataclass(frozen=True)
 class Block:
-    """Operations in a row with one input, and the activation that follows.
+    """A sequence of operations with one input, and the activation that follows.
 
-    Of a `chain_of` they are together linear in their input, but for a constant.
+    In a chain made by `chain_of` with `linear=True`, the operations together are affine in the input.
     """
 
-    entry: Node  # whose value is the input
-    nodes: Sequence[Node]  # in their order
+    entry: Node  # its value is the input
+    nodes: Sequence[Node]  # in order of execution
     constants: Mapping[Node, Tensor]
-    parameters: Mapping[Node, str]  # those that are trained, by name
+    parameters: Mapping[Node, str]  # the trained ones, by name
     shape: torch.Size  # of the input, with a batch of one
-    activation: Activation | None  # None: its outputs are the class scores
+    activation: Activation | None  # None: the outputs are the class scores
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its trained parameters."""
+        """The names of its trained parameters."""
         return tuple(self.parameters.values())
 
     @property
     def name(self) -> str:
-        """Of the first of those, without the last part; of the first operation where there are none."""
+        """The name of the layer of the first trained parameter or, without any, of the first operation."""
         return self.names[0].rpartition(".")[0] or self.names[0] if self.names else str(self.nodes[0])
 
     def __call__(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """The outputs, before the activation, of one input.
+        """The outputs for one input, before the activation.
 
         Args:
-            inputs: of its shape, float64.
-            weights: {name: tensor} of its trained parameters at least.
+            inputs: of shape `shape`, float64.
+            weights: {name: tensor}, including all its trained parameters.
         """
         outputs: Tensor
         *_, outputs = self.values(inputs, weights)
         return outputs
 
     def values(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Iterator[Any]:
-        """The input, and then what each operation gives."""
+        """Yield the input, then the result of each operation."""
         given = {node: weights[name] for node, name in self.parameters.items()}
         values: dict[Node, Any] = {self.entry: inputs, **self.constants, **given}
         yield inputs
@@ -114,14 +114,14 @@ class Block:
 
 @dataclass
 class Chain:
-    """The blocks of a network from the image on, as far as it is a chain."""
+    """The blocks of a network, beginning at the image, up to where it stops being a chain."""
 
-    weights: dict[str, Tensor]  # of what is trained, float64
+    weights: dict[str, Tensor]  # the trained parameters, float64
     blocks: list[Block] = field(default_factory=list)
-    problem: str = ""  # why it is none from there on
+    problem: str = ""  # why the rest is not a chain; empty if the whole network is one
 
     def inputs_of(self, image: Tensor) -> Iterator[Tensor]:
-        """Of each block, where the network is given that image (1, C, H, W)."""
+        """Yield the input of each block for an image (1, C, H, W)."""
         for block in self.blocks:
             yield image
             if block.activation:
@@ -129,15 +129,15 @@ class Chain:
 
 
 def chain_of(model: nn.Module, shape: tuple[int, int, int], linear: bool = True) -> Chain:
-    """A network as a chain, for one image of that shape (C, H, W); see `Chain.problem`.
+    """A network as a chain, for one image; if it is not a chain, `Chain.problem` says why.
 
     Args:
         model: maps (N, C, H, W) to class scores.
-        shape: of the image.
-        linear: whether blocks have to be; else each goes on to the next activation that everything
-            passes, so that a residual unit is one block.
+        shape: (C, H, W) of the image.
+        linear: whether blocks must be linear; if not, each block extends to the next activation that all
+            paths pass through, so that a residual unit is one block.
     """
-    own = deepcopy(model).double()  # a model may keep what passed through it
+    own = deepcopy(model).double()  # a model may store its inputs
     weights = {name: parameter.detach() for name, parameter in trained_parameters(own)}
 
     def scores(image: Tensor, weights: dict[str, Tensor]) -> Any:
@@ -153,14 +153,14 @@ def chain_of(model: nn.Module, shape: tuple[int, int, int], linear: bool = True)
 
 
 class _Reader:
-    """Cuts recorded operations where an activation can be inverted."""
+    """Splits recorded operations into blocks at invertible activations."""
 
     def __init__(self, operations: GraphModule, weights: dict[str, Tensor], image: Tensor, linear: bool):
         self.operations, self.image, self.linear = operations, image, linear
         self.entry, *parameters = operations.graph.find_nodes(op="placeholder")
         self.names = dict(zip(parameters, weights, strict=True))
         self.moving = {self.entry}  # nodes whose values depend on the image
-        self.nodes: list[Node] = []  # since the entry, of those that do
+        self.nodes: list[Node] = []  # those since the entry
         self.chain = Chain(weights)
 
     def read(self) -> Chain:
@@ -174,11 +174,11 @@ class _Reader:
         return self.chain
 
     def _take(self, node: Node) -> str:
-        """One more operation; what is wrong with it, if something is."""
+        """Add an operation; return what is wrong with it, or an empty string."""
         here = {self.entry, *self.nodes}
         self.moving.add(node)
         if not here.issuperset(self.moving.intersection(node.all_input_nodes)):
-            return f"{name_of(node.target)} takes what has not passed the activation before it, too"
+            return f"{name_of(node.target)} also takes a value from before the last activation"
         if node.target not in INVERSES or not (self.linear or self._all_pass(node)):
             self.nodes.append(node)
             return ""
@@ -187,12 +187,12 @@ class _Reader:
         return problem
 
     def _all_pass(self, node: Node) -> bool:
-        """Whether nothing after it takes what comes before it."""
+        """Whether no later operation takes a value from before this one."""
         before = {self.entry, *self.nodes}
         return all(user in self.moving for each in before for user in each.users)
 
     def _close(self, activation: Activation | None) -> str:
-        """End a block; what is wrong with it, if something is."""
+        """End a block; return what is wrong with it, or an empty string."""
         needed = _with_what_they_need(self.nodes, {self.entry})
         block = Block(
             self.entry,
@@ -216,7 +216,7 @@ class _Reader:
 
 
 def _with_what_they_need(nodes: Sequence[Node], entries: set[Node]) -> list[Node]:
-    """The nodes and all that their values come from, but for the entries, in order."""
+    """The nodes and everything their values depend on, except the entries, in order."""
     found: set[Node] = set()
     waiting = list(nodes)
     while waiting:
@@ -228,7 +228,7 @@ def _with_what_they_need(nodes: Sequence[Node], entries: set[Node]) -> list[Node
 
 
 def _not_linear(block: Block, weights: Mapping[str, Tensor]) -> str:
-    """The name of the first operation that is not linear in the block's input; empty where all are."""
+    """The name of the first operation that is not linear in the block's input; empty if all are."""
     generator = generator_for("is it linear")
     a, b = (torch.randn(block.shape, generator=generator, dtype=torch.float64) for _ in range(2))
     points = [a, b, a + b, torch.zeros_like(a)]
@@ -243,5 +243,5 @@ def _not_linear(block: Block, weights: Mapping[str, Tensor]) -> str:
 
 
 def name_of(operation: Any) -> str:
-    """Of one of PyTorch's: `max_pool2d`."""
+    """The name of a PyTorch operation, such as `max_pool2d`."""
     return str(operation.__name__).split(".")[0].removesuffix("_with_indices")

@@ -1,7 +1,7 @@
-"""Convolutions of many slots at once, each with kernels of its own, in the way that is fastest on a device.
+"""Convolutions of many slots at once, each with its own kernels, in the way that is fastest on a device.
 
-torch.func makes of them one convolution with a group a slot. On the CPU oneDNN is good at that. On a GPU
-cuDNN is not: it takes four times what a product of matrices takes for each slot (docs/LOG.md).
+torch.func turns them into one convolution with one group per slot. oneDNN is fast at this on the CPU. cuDNN
+is not: on a GPU it takes four times as long as one matrix product per slot (docs/LOG.md).
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ aten = torch.ops.aten
 
 
 def uses_onednn(example: Tensor, kind: str) -> bool:
-    """Whether convolutions are oneDNN's, which is fastest where channels lie side by side.
+    """Whether oneDNN computes the convolutions; it is fastest if channels are contiguous (channels last).
 
-    PyTorch's own ones, such as those in float64, give wrong gradients of the weights there.
+    PyTorch's own convolutions, used for float64 for example, give wrong weight gradients in that format.
     """
     return kind == "cpu" and example.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def convolution_rules(example: Tensor, kind: str) -> Rules:
-    """How convolutions are to be done, for tensors such as this one on that kind of device."""
+    """How to compute convolutions for tensors such as `example` on a device of that kind."""
     if kind == "cuda":
         return {aten.convolution.default: _by_matrices, aten.convolution_backward.default: _slopes}
     return {aten.convolution.default: _turned} if uses_onednn(example, kind) else {}
@@ -40,8 +40,8 @@ def _turned(  # the arguments of aten::convolution
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Any:  # the tensor, or NotImplemented where it is not one of these
-    """A transposed convolution as the gradient that it is: oneDNN takes half the time for it."""
+) -> Any:  # the tensor, or NotImplemented for other convolutions
+    """A transposed convolution, computed as the gradient of a convolution: half the time with oneDNN."""
     if not transposed or bias is not None:
         return NotImplemented
     size = _size_before(image, weight, stride, padding, dilation, output_padding)
@@ -59,7 +59,7 @@ def _size_before(
     dilation: list[int],
     output_padding: list[int],
 ) -> list[int]:
-    """The height and width of what a transposed convolution gives."""
+    """The height and width of the result of a transposed convolution."""
     steps = zip(image.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
     return [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, d, more in steps]
 
@@ -74,8 +74,8 @@ def _by_matrices(  # the arguments of aten::convolution
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Any:  # the tensor, or NotImplemented where it is not one of these
-    """A convolution of images (N, groups x C, H, W) as a product of matrices for each group."""
+) -> Any:  # the tensor, or NotImplemented for other convolutions
+    """A convolution of images (N, groups x C, H, W) as one matrix product per group."""
     if not _has_matrices(weight, dilation, groups) or (transposed and bias is not None):
         return NotImplemented
     if transposed:
@@ -102,7 +102,7 @@ def _slopes(  # the arguments of aten::convolution_backward
     groups: int,
     wanted: list[bool],
 ) -> Any:  # a tensor or None for image, weight and bias; or NotImplemented
-    """What the slope (N, groups x C', h, w) of the result makes of image, kernels and bias."""
+    """The gradients of image, kernels and bias, given the slope (N, groups x C', h, w) of the result."""
     if transposed or not _has_matrices(weight, dilation, groups):
         return NotImplemented
     of_image = of_weight = of_bias = None
@@ -123,7 +123,7 @@ def _has_matrices(weight: Tensor, dilation: list[int], groups: int) -> bool:
 def _patches(
     image: Tensor, kernel: Sequence[int], stride: list[int], padding: list[int], groups: int
 ) -> tuple[Tensor, list[int]]:
-    """What the kernel sees, (groups, C x kernel, N x h x w), and at how many places (h, w)."""
+    """The patches under the kernel, (groups, C x kernel, N x h x w), and the size (h, w) of the result."""
     high, wide = padding
     if high or wide:
         image = torch.constant_pad_nd(image, [wide, wide, high, high])
@@ -143,12 +143,12 @@ def _columns(slope: Tensor, groups: int) -> Tensor:
 def _input_slope(
     slope: Tensor, weight: Tensor, size: Sequence[int], stride: list[int], padding: list[int], groups: int
 ) -> Tensor:
-    """(N, groups x C, H, W) of that size, from (N, groups x C', h, w): each place adds to all it saw."""
+    """The slope (N, groups x C, H, W) in the image: each place (h, w) adds to all pixels it saw."""
     count, places = len(slope), slope.shape[2] * slope.shape[3]
     patches = torch.bmm(weight.reshape(groups, len(weight) // groups, -1).mT, _columns(slope, groups))
     patches = (
         patches.reshape(groups, -1, count, places).permute(2, 0, 1, 3).reshape(count * groups, -1, places)
     )
-    # not scattered: a GPU adds what it scatters in an order of its own
+    # no scatter: a GPU adds scattered values in no fixed order
     found: Tensor = aten.col2im(patches, list(size), list(weight.shape[2:]), [1, 1], padding, stride)
     return found.reshape(count, -1, *size)

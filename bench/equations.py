@@ -1,8 +1,8 @@
-"""What a gradient says of a block's input: linear equations, by Zhu and Blaschko 2021 (R-GAP), section 3.
+"""The linear equations that a gradient gives for a block's input: Zhu and Blaschko 2021 (R-GAP), section 3.
 
-With u the input of a block S, z its output, g the gradient of the loss in z, and D the gradient of
-the loss in its weights W, there are two kinds: S(u) = z (weight equations, where z is known) and
-d<g, S(u)>/dW = D (gradient equations). Both are linear in u. No matrix is built.
+Let u be the input of a block S, z its output, and g and D the gradients of the loss with respect to z and
+to the block's weights W. There are two kinds of equations: S(u) = z (weight equations, where z is known)
+and d<g, S(u)>/dW = D (gradient equations). Both are linear in u. No matrix is built.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,30 +18,30 @@ from torch import Tensor
 from leakbench.bench.chain import Block
 from leakbench.core.randomness import generator_for
 
-PROBES = 4  # random inputs by which the size of equations is estimated
+PROBES = 4  # random inputs for estimating the size of the equations
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is known of a block's output."""
+    """The known part of a block's output."""
 
     values: Tensor
-    trust: Tensor  # of the same shape, >= 0: what each equation is multiplied with; 0 where it is not known
+    trust: Tensor  # of the same shape, >= 0: the weight of each equation; 0 where the value is not known
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What solves equations best."""
+    """A least-squares solution."""
 
     inputs: Tensor
     steps: int
-    settled: bool  # whether further steps would change it
-    residual: float  # the norm of what is left of the right-hand sides, over theirs
+    settled: bool  # whether it converged before the limit of steps
+    residual: float  # relative: the norm of the residual over that of the right-hand sides
 
 
 class Equations:
-    """Those of one block. All tensors are float64."""
+    """The equations of one block. All tensors are float64."""
 
     def __init__(
         self,
@@ -53,16 +53,16 @@ class Equations:
         output: Output | None = None,
         at: Tensor | None = None,
     ):
-        """Set them up, each kind with a mean square of 1, as they are for random inputs of variance 1.
+        """Set up the equations, scaling each kind to a mean square of 1 for random inputs of variance 1.
 
         Args:
-            block: whose input is unknown.
-            weights: of the network.
-            slope: the gradient of the loss in the block's output, of its shape.
+            block: the block whose input is unknown.
+            weights: {parameter name: tensor} of the network.
+            slope: the gradient of the loss with respect to the block's output, of its shape.
             shared: {parameter name: gradient of the loss}.
-            kept: 1 for each entry of it that tells something, else 0.
-            output: what is known of the block's output; None: nothing.
-            at: the input that they are taken apart at; None: zero, which is as good where they are linear.
+            kept: {parameter name: 1 for each entry of `shared` that carries information, else 0}.
+            output: the known part of the block's output; None: nothing is known.
+            at: the input to linearise at; None: zero, which is equivalent for linear blocks.
         """
         self.block, self.slope, self.output = block, slope, output
         self.weights = {name: weights[name].detach().clone().requires_grad_() for name in block.names}
@@ -86,17 +86,17 @@ class Equations:
 
     @property
     def rows_left(self) -> tuple[int, int]:
-        """How many weight and gradient equations say something."""
+        """The number of weight equations and of gradient equations that carry information."""
         known = int((self.output.trust > 0).sum()) if self.output else 0
         return known, int(sum(each.count_nonzero() for each in self.kept.values()))
 
     def times(self, inputs: Vector) -> Vector:
-        """The left-hand sides (equations,) for inputs (unknowns,)."""
+        """The left-hand sides (equations,) at inputs (unknowns,)."""
         at = torch.from_numpy(np.array(inputs)).view(self.block.shape).requires_grad_()
         return self._rows(*self._apply(at))
 
     def transposed_times(self, rows: Vector) -> Vector:
-        """The adjoint: (unknowns,) of (equations,)."""
+        """The adjoint: maps (equations,) to (unknowns,)."""
         weight_rows, *others = torch.from_numpy(np.array(rows).ravel()).split(self.sizes)
         ends, ways = [], []
         if self.output:
@@ -109,12 +109,12 @@ class Equations:
         return back.flatten().numpy()
 
     def solve(self, steps: int, start: float = 0.0, tolerance: float = 1e-12) -> Solution:
-        """Their least squares by LSMR (Fong and Saunders 2011), from a constant input.
+        """Solve the equations by least squares with LSMR (Fong and Saunders 2011), from a constant input.
 
         Args:
-            steps: at most.
-            start: every number of the input there; what no equation tells of stays at it.
-            tolerance: relative error of the equations at which it stops.
+            steps: the limit of LSMR steps.
+            start: the constant; unknowns that no equation determines keep this value.
+            tolerance: the relative error of the equations at which LSMR stops.
         """
         operator = LinearOperator(
             self.shape, matvec=self.times, rmatvec=self.transposed_times, dtype=np.float64
@@ -128,7 +128,7 @@ class Equations:
         return Solution(inputs, int(taken), why != _OUT_OF_STEPS, left / whole if whole else 0.0)
 
     def _untied(self) -> set[str]:
-        """The weights whose gradient does not depend on the input: what is added, such as a bias."""
+        """The names of weights whose gradient does not depend on the input, such as a bias."""
         generator = generator_for("is it tied")
         slope, *inputs = (
             torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -139,7 +139,7 @@ class Equations:
         return {name for name, a, b in zip(self.weights, here, there, strict=True) if torch.allclose(a, b)}
 
     def _apply(self, inputs: Tensor, create_graph: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """The block's output, and the gradient of <slope, output> in its weights."""
+        """The block's output, and the gradient of <slope, output> with respect to its weights."""
         outputs = self.block(inputs, self.weights)
         gradients = torch.autograd.grad(
             (self.slope * outputs).sum(), list(self.weights.values()), create_graph=create_graph
@@ -147,7 +147,7 @@ class Equations:
         return outputs, dict(zip(self.weights, gradients, strict=True))
 
     def _rows(self, outputs: Tensor, gradients: Mapping[str, Tensor]) -> Vector:
-        """Less what they are at the point, weighted."""
+        """The weighted rows, less their values at the point of linearisation."""
         rows = []
         if self.output:
             rows.append(self.scales[0] * self.output.trust * (outputs - self.outputs))
@@ -157,7 +157,7 @@ class Equations:
         return torch.cat([each.detach().flatten() for each in rows]).numpy()
 
     def _mean_sizes(self) -> tuple[float, float]:
-        """What gives each kind of equations a mean square of 1."""
+        """The scales that give each kind of equations a mean square of 1."""
         generator = generator_for("size of equations")
         squares = np.zeros(2)
         for _ in range(PROBES):
@@ -170,7 +170,7 @@ class Equations:
 
 
 class Slopes(Equations):
-    """The same of a block that need not be linear in its input: how the left-hand sides change with it."""
+    """Equations linearised at an input, for blocks that may be nonlinear: changes of the left-hand sides."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class Slopes(Equations):
         output: Output | None,
         at: Tensor,
     ):
-        """As `Equations`, around the input `at`; what the right-hand sides are does not matter."""
+        """As `Equations`, linearised at the input `at`; the right-hand sides do not matter."""
         super().__init__(block, weights, slope, kept, kept, output, at)
 
     def times(self, inputs: Vector) -> Vector:
@@ -190,7 +190,7 @@ class Slopes(Equations):
         return rows
 
     def times_each(self, inputs: Tensor) -> Tensor:
-        """Of several changes of the input: (k, equations) of (k, unknowns)."""
+        """`times` for k changes of the input: maps (k, unknowns) to (k, equations)."""
         ways, back = self._adjoint
         changes = torch.autograd.grad(
             back, ways, inputs, retain_graph=True, is_grads_batched=True, materialize_grads=True
@@ -199,7 +199,7 @@ class Slopes(Equations):
         return torch.cat([(each * weight).flatten(1) for each, weight in weighed], 1)
 
     def transposed_times_each(self, rows: Tensor) -> Tensor:
-        """Of several: (k, unknowns) of (k, equations)."""
+        """`transposed_times` for k rows: maps (k, equations) to (k, unknowns)."""
         parts = zip(rows.split([each.numel() for each in self._ends], 1), self._weights(), strict=True)
         ways = [weight * part.view(-1, *weight.shape) for part, weight in parts]
         (back,) = torch.autograd.grad(self._ends, self.point, ways, retain_graph=True, is_grads_batched=True)
@@ -211,16 +211,16 @@ class Slopes(Equations):
 
     @cached_property
     def _adjoint(self) -> tuple[list[Tensor], Tensor]:
-        """Rows, and what the adjoint makes of them: it is linear in them, and its own adjoint is `times`."""
+        """Zero rows, and their adjoint; as the adjoint is linear in the rows, its adjoint is `times`."""
         ways = [torch.zeros_like(each, requires_grad=True) for each in self._ends]
         (back,) = torch.autograd.grad(self._ends, self.point, ways, create_graph=True)
         return ways, back.flatten()
 
     def _weights(self) -> Iterator[Tensor]:
-        """What each equation is multiplied with."""
+        """Yield the weights of the equations, one tensor per end."""
         if self.output:
             yield self.scales[0] * self.output.trust
         yield from (self.scales[1] * each for each in self.kept.values())
 
 
-_OUT_OF_STEPS = 7  # of LSMR's reasons to stop
+_OUT_OF_STEPS = 7  # LSMR's code for stopping at the limit of steps

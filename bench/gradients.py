@@ -1,4 +1,4 @@
-"""The gradient that a client shares, and how far a dummy's gradient is from it."""
+"""The gradient that a client shares, and the distance of a dummy's gradient from it."""
 
 import math
 from copy import deepcopy
@@ -11,7 +11,7 @@ from leakbench.defenses import Gradients
 
 
 def shared_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:
-    """The gradient of the mean cross entropy of labelled images: what a client would share.
+    """The gradient of the mean cross entropy of labelled images, which a client would share.
 
     Args:
         model: maps (N, C, H, W) to class scores (N, K).
@@ -28,7 +28,7 @@ def match_loss(
 ) -> Tensor:
     """The squared distance of the dummy's gradient from the shared one: Zhu et al. 2019, eq. 4.
 
-    A plain sum over all entries of all parameters: no mean, no normalisation.
+    It is a plain sum over all entries of all parameters, neither averaged nor normalised.
 
     Args:
         model: the victim's model.
@@ -45,7 +45,7 @@ def match_loss(
 
 
 def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor) -> float:
-    """The match loss as a number, at what any attack may have made: infinite where it is NaN.
+    """The match loss as a number, for the result of any attack; infinite if it is NaN.
 
     Args:
         model: the victim's model.
@@ -61,9 +61,9 @@ def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels
 def distance_by_layer(
     model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor
 ) -> dict[str, float]:
-    """The squared distance of a dummy's gradient from the shared one, parameter by parameter.
+    """The squared distance of a dummy's gradient from the shared one, for each parameter.
 
-    What Zhu et al. 2019 draw in their figure of the layers. The sum is the match loss.
+    Zhu et al. 2019 plot it layer by layer. The sum is the match loss.
 
     Args:
         model: the victim's model.
@@ -77,7 +77,7 @@ def distance_by_layer(
 
 def gradient_at(model: nn.Module, images: Tensor, labels: Tensor) -> Gradients:
     """The gradient of images (N, C, H, W) whose labels are logits (N, K) or classes (N,)."""
-    own = deepcopy(model)  # a model may keep what passed through it
+    own = deepcopy(model)  # a model may store its inputs
     if not labels.is_floating_point():
         return shared_gradient(own, images, labels)
     names, parameters = zip(*trained_parameters(own), strict=True)
@@ -93,7 +93,7 @@ def soft_cross_entropy(scores: Tensor, label_logits: Tensor) -> Tensor:
 def match_loss_slope(
     model: nn.Module, shared: Gradients, images: Tensor, label_logits: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The match loss and its gradient (N*C*H*W + N*K,) in the dummy images and labels, in that order."""
+    """The match loss, and its gradient (N*C*H*W + N*K,) with respect to the dummy images and labels."""
     pixels, labels = (each.clone().requires_grad_() for each in (images, label_logits))
     loss = match_loss(model, shared, pixels, labels, create_graph=True)
     slopes = torch.autograd.grad(loss, [pixels, labels])
@@ -101,7 +101,7 @@ def match_loss_slope(
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The (name, parameter) pairs that a gradient is shared for."""
+    """The (name, parameter) pairs whose gradients are shared."""
     return [pair for pair in model.named_parameters() if pair[1].requires_grad]
 
 

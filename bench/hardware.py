@@ -1,10 +1,10 @@
-"""What a device is, as far as its rounding goes: rows are equal to the bit on equal hardware only."""
+"""Names the hardware that determines rounding: rows are equal to the bit only on equal hardware."""
 
 import os
 
 import torch
 
-LIMITS = {  # variables that keep a library from instructions that the processor has, and their usual values
+LIMITS = {  # variables that keep a library from using some instructions, and their usual values
     "ONEDNN_MAX_CPU_ISA": "",
     "DNNL_MAX_CPU_ISA": "",
     "MKL_ENABLE_INSTRUCTIONS": "",
@@ -15,10 +15,10 @@ LIMITS = {  # variables that keep a library from instructions that the processor
 def hardware_of(device: str) -> str:
     """The instruction set that PyTorch uses on the CPU, such as `AVX2`, or the name of a GPU.
 
-    Each adds up in another order, and the last digits of a row follow from that.
+    Each of them sums in a different order, which affects the last digits of a row.
 
     Args:
-        device: such as `cpu` or `cuda:0`, of this machine.
+        device: of this machine, such as `cpu` or `cuda:0`.
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)

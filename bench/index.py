@@ -1,8 +1,8 @@
-"""How open a network is before anybody attacks it: the rank of the equations that its gradient is made of.
+"""The security index: how much a network's gradient reveals, by the rank of its equations, without attacks.
 
 Chen and Campbell 2021, "Understanding Training-Data Leakage from Gradients in Neural Networks for Image
-Classification", section 4, after Zhu and Blaschko 2021. Layer i tells of its input by equations A_i, which
-are those that `recursive` solves (`bench.equations`), here at the true image.
+Classification", section 4, after Zhu and Blaschko 2021. The equations A_i for the input of layer i are those
+that the attack `recursive` solves (`bench.equations`), here taken at the true image.
 """
 
 import math
@@ -24,32 +24,32 @@ from leakbench.defenses import Account, Gradients
 
 @dataclass(frozen=True)
 class LayerIndex:
-    """What is known of a layer's input, if all that follows is known."""
+    """How well a layer's input is determined if the inputs of all later layers are known."""
 
     name: str  # see `Block.name`
-    unknowns: int  # numbers of its input
-    weight_rows: int  # equations by its output that say something: where the activation is not flat
-    gradient_rows: int  # equations by the gradient of its weights, likewise: which the defense left
-    all_rows: int  # equations that there would be
-    rank: float  # independent ones among them
-    error: float | None  # two standard errors of it, where it is estimated
-    condition: float  # largest over smallest singular value that counts; of an estimate at least
+    unknowns: int  # size of the input
+    weight_rows: int  # weight equations that carry information: where the activation is not flat
+    gradient_rows: int  # gradient equations that carry information: those that the defense kept
+    all_rows: int  # equations, including those that carry none
+    rank: float  # number of independent equations
+    error: float | None  # two standard errors of the rank; None: it is exact
+    condition: float  # largest over smallest counted singular value; for an estimated rank, a lower bound
 
     @property
     def missing(self) -> float:
-        """Numbers of the input that nothing determines."""
+        """The number of unknowns that the equations do not determine."""
         return self.unknowns - self.rank
 
 
 @dataclass(frozen=True)
 class ModelIndex:
-    """What is known of a network, from the image on."""
+    """The security index of a network: its layers, beginning at the image."""
 
     layers: tuple[LayerIndex, ...]
 
     @property
     def value(self) -> float:
-        """c(M), Chen and Campbell 2021: <= 0, and 0 where every layer determines its input.
+        """c(M) of Chen and Campbell 2021: <= 0, and 0 if the input of every layer is determined.
 
         The sum over the layers i = 1..d of (d - (i - 1)) / d x (rank(A_i) - n_i).
         """
@@ -59,13 +59,13 @@ class ModelIndex:
 
     @property
     def error(self) -> float:
-        """Of the value, where ranks were estimated: two standard errors."""
+        """Two standard errors of the value; 0 if no rank was estimated."""
         errors = (share * (layer.error or 0) for share, layer in zip(self._shares, self.layers, strict=True))
         return math.hypot(*errors)
 
     @property
     def _shares(self) -> list[float]:
-        """What a number counts that a layer lacks."""
+        """The weight of a missing rank in each layer."""
         depth = len(self.layers)
         return [(depth - place) / depth for place in range(depth)]
 
@@ -76,21 +76,21 @@ class ModelIndex:
 
     @property
     def condition(self) -> float:
-        """The product of the layers': by how much an error may grow on its way to the image."""
+        """The product of the layers' condition numbers: how much an error may grow up to the image."""
         return math.prod(layer.condition for layer in self.layers)
 
 
 def index_of(network: nn.Module, image: Tensor, label: Tensor, account: Account | None) -> ModelIndex:
-    """The index of a network at one image.
+    """The security index of a network at one image.
 
     Args:
-        network: with its weights, in evaluation mode.
+        network: in evaluation mode.
         image: (1, C, H, W).
-        label: its class (1,).
-        account: what the defense says of the shared gradient; None: nothing was done to it.
+        label: the class of the image, (1,).
+        account: the defense's account of the shared gradient; None: the gradient is undefended.
 
     Raises:
-        NotApplicableError: what its layers are cannot be told.
+        NotApplicableError: the network cannot be separated into layers.
     """
     chain = known_chain(network, tuple(image.shape[1:]))  # type: ignore[arg-type]  # three numbers
     shapes = {name: torch.empty_like(each) for name, each in chain.weights.items()}
@@ -107,22 +107,22 @@ def index_of(network: nn.Module, image: Tensor, label: Tensor, account: Account 
 
 
 def known_chain(network: nn.Module, shape: tuple[int, int, int]) -> Chain:
-    """Its layers, one after the other, each up to an activation that everything passes.
+    """The layers of a network as a chain, each ending at an activation that all paths pass through.
 
     Raises:
-        NotApplicableError: it has none that can be told apart, or the last one is not linear.
+        NotApplicableError: the network cannot be separated into layers, or the last one is not linear.
     """
     with torch.no_grad():
         classes = deepcopy(network)(torch.zeros(1, *shape)).shape[1]
     output_layer(network, Spec(shape, classes))
     chain = chain_of(network, shape, linear=False)
     if chain.problem:
-        raise NotApplicableError(f"expected layers that can be told apart: {chain.problem}")
+        raise NotApplicableError(f"expected layers that can be separated: {chain.problem}")
     return chain
 
 
 def _outputs(chain: Chain, image: Tensor, label: Tensor) -> tuple[list[Tensor], Sequence[Tensor]]:
-    """Of each block before its activation, and the gradient of the loss in it."""
+    """The output of each block before its activation, and the gradient of the loss with respect to it."""
     outputs: list[Tensor] = []
     inputs = image.clone().requires_grad_()
     for block in chain.blocks:

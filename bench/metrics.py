@@ -1,4 +1,4 @@
-"""What leaked: how near a reconstruction is to the image. Per image, never over a batch."""
+"""How similar a reconstruction is to the image: computed per image, never over a batch."""
 
 import math
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma
+SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, truncated at 3.5 sigma
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How near reconstructions are to the images that they were made from: means over the images."""
+    """How similar reconstructions are to the true images: means over the images."""
 
     mse: float  # on pixels clipped to [0, 1]
-    mse_raw: float  # on the pixels as they came
+    mse_raw: float  # on unclipped pixels
     psnr: float  # dB, peak 1.0, of each image's mse; inf for identical images
-    ssim: float  # of the clipped pixels
-    ssim_least: float  # of all images
-    score: float  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
+    ssim: float  # on clipped pixels
+    ssim_least: float  # the minimum over the images
+    score: float  # how much leaked, in [0, 1]: the SSIM, or 0 if it is negative
 
 
 def mse(image: Tensor, other: Tensor) -> float:
@@ -34,17 +34,17 @@ def psnr(mean_squared_error: float) -> float:
 
 
 def ssim(image: Tensor, other: Tensor) -> float:
-    """Structural similarity of two (C, H, W) images in [0, 1], mean over the channels.
+    """Structural similarity of two (C, H, W) images in [0, 1], averaged over the channels.
 
-    As Wang et al. 2004: an 11x11 Gaussian window of sigma 1.5, population covariances, peak 1.0.
+    As in Wang et al. 2004: an 11x11 Gaussian window of sigma 1.5, population covariances, peak 1.0.
 
     Raises:
-        ValueError: an image smaller than the window.
+        ValueError: the image is smaller than the window.
     """
     if min(image.shape[1:]) < SSIM_WINDOW:
         size = "x".join(map(str, image.shape[1:]))
         raise ValueError(f"SSIM needs an image of {SSIM_WINDOW}x{SSIM_WINDOW} pixels or more, got {size}")
-    from skimage.metrics import structural_similarity  # half a second, which only those who score shall wait
+    from skimage.metrics import structural_similarity  # takes half a second, so only when something is scored
 
     _, similarity = structural_similarity(
         _side_by_side(image),
@@ -55,26 +55,26 @@ def ssim(image: Tensor, other: Tensor) -> float:
         sigma=1.5,
         use_sample_covariance=False,
     )
-    edge = SSIM_WINDOW // 2  # there the window would reach beyond the image, or into the next channel
+    edge = SSIM_WINDOW // 2  # where the window would reach beyond the image, or into the next channel
     channels = similarity.reshape(image.shape[1], image.shape[0], image.shape[2])
     return float(channels[edge:-edge, :, edge:-edge].mean())
 
 
 def score(images: Tensor, reconstructions: Tensor) -> Scores:
-    """All scores of reconstructions (N, C, H, W) against the images, in [0, 1], that they should show.
+    """All scores of reconstructions (N, C, H, W) compared with the true images in [0, 1], in the same order.
 
-    Each is scored by itself, and the mean is taken. An attacker would look at the reconstruction
-    clipped to [0, 1], and so do all scores but `mse_raw`, which is what the DLG authors' code prints.
+    Each image is scored separately, then the mean is taken. Reconstructions are clipped to [0, 1], as an
+    attacker would view them, for all scores except `mse_raw`, which is what the DLG authors' code prints.
 
     Raises:
-        ValueError: a score that is not a number: NaN would pass for a picture that did not leak.
+        ValueError: a score is NaN, which could be mistaken for an image that did not leak.
     """
     seen = reconstructions.clamp(0, 1)
     clipped = list(map(mse, images, seen))
     similar = list(map(ssim, images, seen))
     if any(map(math.isnan, (*clipped, *similar))):
         raise ValueError(
-            "expected scores that are numbers, got NaN: the image or the reconstruction holds it"
+            "expected scores that are numbers, got NaN: the image or the reconstruction contains NaN"
         )
     return Scores(
         mean(clipped),
@@ -87,9 +87,9 @@ def score(images: Tensor, reconstructions: Tensor) -> Scores:
 
 
 def match(reconstructions: Tensor, images: Tensor) -> list[int]:
-    """Which of the reconstructions (N, C, H, W) belongs to each image: the least sum of clipped MSE.
+    """The index of the reconstruction (N, C, H, W) for each image, with the least sum of clipped MSE.
 
-    A mean of gradients says nothing of an order. Solved by scipy's linear_sum_assignment.
+    A mean of gradients contains no order of the images. Solved by scipy's linear_sum_assignment.
     """
     if len(images) == 1:
         return [0]
@@ -102,7 +102,7 @@ def match(reconstructions: Tensor, images: Tensor) -> list[int]:
 
 
 def matched_mse(reconstructions: Tensor, images: Tensor) -> list[float]:
-    """The MSE of raw pixels of each of k sets of reconstructions (k, N, C, H, W) to its images."""
+    """The MSE of raw pixels for each of k sets of reconstructions (k, N, C, H, W) and their images."""
     if images.shape[1] > 1:
         pairs = zip(reconstructions, images, strict=True)
         reconstructions = torch.stack([found[match(found, truth)] for found, truth in pairs])
@@ -111,5 +111,5 @@ def matched_mse(reconstructions: Tensor, images: Tensor) -> list[float]:
 
 
 def _side_by_side(image: Tensor) -> np.ndarray:
-    """(C, H, W) as (H, C * W): scikit-image takes all channels for the time of one."""
+    """(C, H, W) as (H, C * W), so that scikit-image processes all channels in the time of one."""
     return image.detach().cpu().double().permute(1, 0, 2).flatten(1).numpy()

@@ -1,4 +1,4 @@
-"""How likely images are, given what was shared: one measure for all attacks, worked out without the truth."""
+"""How likely images are, given the shared gradient: one measure for all attacks, without the true image."""
 
 import math
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from leakbench.bench.gradients import gradient_at
 from leakbench.defenses import Account, Gradients
 
-PRIOR = 0.1  # scale of a Laplacian prior of pixel differences, of which total variation is the logarithm
-TRUST = 0.3  # in that prior: at 1 pictures are too smooth, at 0.1 too rough (docs/LOG.md)
-SMOOTHING = 1e-6  # of total variation, so that it has a slope where pixels are equal
+PRIOR = 0.1  # scale of a Laplacian prior on pixel differences; its negative logarithm is total variation
+TRUST = 0.3  # exponent of that prior: with 1 images are too smooth, with 0.1 too rough (docs/LOG.md)
+SMOOTHING = 1e-6  # of total variation, so that it is differentiable where pixels are equal
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Of images (N, C, H, W): the mean length of a pixel's difference from those below and beside it.
+    """The mean length, over images (N, C, H, W), of a pixel's difference from those below and to its right.
 
-    Isotropic, as in Rudin, Osher and Fatemi 1992, and smooth; a mean, so that its unit is a pixel's.
+    Isotropic, as in Rudin, Osher and Fatemi 1992, and smoothed; a mean, so that its unit is a pixel value.
     """
     here = images[..., :-1, :-1]
     down, right = images[..., 1:, :-1] - here, images[..., :-1, 1:] - here
@@ -24,7 +24,7 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def kept_of(account: Account | None, shared: Gradients) -> Gradients:
-    """1 for every entry that tells of the gradient's, else 0."""
+    """{parameter name: 1 for every entry that carries information on the gradient, else 0}."""
     kept = account.kept if account else None
     return {
         name: torch.ones_like(each) if kept is None else kept[name].to(each.dtype)
@@ -33,16 +33,16 @@ def kept_of(account: Account | None, shared: Gradients) -> Gradients:
 
 
 def variance_of(account: Account | None) -> float:
-    """Of what was done to a kept entry, at the mean over all of them: noise, and errors of rounding."""
+    """The mean variance of noise and rounding errors over the kept entries."""
     account = account or Account()
     if account.rounding is None:
         return account.variance
     square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
-    return account.variance + float(square) / 3  # uniform within what it was rounded by at most
+    return account.variance + float(square) / 3  # rounding errors are uniform within their bounds
 
 
 def square_of(shared: Gradients, kept: Gradients) -> float:
-    """The squared norm of what was kept, and never 0."""
+    """The squared norm of the kept entries, but at least the smallest float32."""
     total = sum(float((each.double() * kept[name]).square().sum()) for name, each in shared.items())
     return max(total, torch.finfo(torch.float32).tiny)
 
@@ -50,20 +50,20 @@ def square_of(shared: Gradients, kept: Gradients) -> float:
 def neg_log_posterior(
     model: nn.Module, shared: Gradients, account: Account | None, images: Tensor, labels: Tensor
 ) -> float:
-    """The squared distance of the kept entries over twice their variance, and the prior's total variation.
+    """The squared distance of the kept entries over twice their variance, plus the weighted total variation.
 
-    An attacker who has the results of several attacks would believe the one of lowest value. Without
-    noise the variance is that of the arithmetic's own rounding, and the distance decides.
+    An attacker with the results of several attacks would trust the one with the lowest value. Without
+    noise, the variance is that of floating-point rounding, and the distance dominates.
 
     Args:
         model: the victim's model.
-        shared: {parameter name: tensor}, as the attacker has it.
-        account: what the defense says of itself; None: nothing.
+        shared: {parameter name: tensor}, as the attacker received it.
+        account: the defense's account; None if it gives none.
         images: (N, C, H, W); they are clipped to [0, 1].
         labels: their logits (N, K), or classes (N,).
 
     Returns:
-        A number without unit, up to a constant of the case; infinite where it is NaN.
+        A dimensionless number, up to a constant of the case; infinite if it is NaN.
     """
     clipped = images.clamp(0, 1)
     dummy, kept = gradient_at(model, clipped, labels), kept_of(account, shared)
@@ -76,11 +76,11 @@ def neg_log_posterior(
 
 
 def signal_to_noise(gradient: Gradients, account: Account | None) -> float | None:
-    """|g|^2 / (entries x variance of the noise on each); None where no noise is known of.
+    """|g|^2 / (entries x variance of the noise on each); None if there is no noise, or no account of it.
 
     Args:
         gradient: before the defense.
-        account: what the defense says of itself.
+        account: the defense's account; None if it gives none.
     """
     if account is None or not account.variance:
         return None

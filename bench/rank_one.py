@@ -1,4 +1,4 @@
-"""The best outer product for a matrix of which some entries may be missing."""
+"""The best rank-one fit to a matrix, some of whose entries may be missing."""
 
 import torch
 from torch import Tensor
@@ -10,14 +10,14 @@ TINY = 1e-300
 
 
 def rank_one(matrix: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors a (m,) and b (n,) whose outer product is nearest to a matrix (m, n) in what was kept.
+    """The vectors a (m,) and b (n,) whose outer product is closest to a matrix (m, n) in its kept entries.
 
-    Nearest in the sum of squares: for a whole matrix by its singular vectors, else each vector in turn by
-    least squares, from there on.
+    Closest in the sum of squares. A complete matrix is solved by its first singular vectors; otherwise
+    alternating least squares starts from these.
 
     Args:
-        matrix: float64.
-        kept: 1 for each entry that counts, else 0.
+        matrix: (m, n), float64.
+        kept: (m, n), 1 for each entry that counts, else 0.
     """
     known = kept * matrix
     left, sizes, right = torch.linalg.svd(known, full_matrices=False)
@@ -31,13 +31,13 @@ def rank_one(matrix: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def layer_of_rank_one(shared: Gradients, kept: Gradients, weight: str, bias: str) -> tuple[Tensor, Tensor]:
-    """Of one image: the slope of the loss in a linear layer's outputs (m,), and the layer's inputs (n,).
+    """The slope of the loss in a linear layer's outputs (m,), and the layer's inputs (n,), for one image.
 
-    The gradient of its weights and its bias together is the outer product of the slope and (inputs, 1).
+    The gradient of the layer's weights and bias together is the outer product of the slope and (inputs, 1).
 
     Args:
         shared: {parameter name: gradient}.
-        kept: 1 for each entry of it that counts, else 0.
+        kept: {parameter name: 1 for each entry that counts, else 0}.
         weight: the name of the layer's weights.
         bias: the name of its bias.
     """

@@ -1,4 +1,4 @@
-"""How many independent equations there are, and how well they determine what is unknown."""
+"""The number of independent equations, and how well they determine the unknowns."""
 
 import math
 from collections.abc import Callable
@@ -12,32 +12,32 @@ from torch import Tensor
 from leakbench.bench.equations import Slopes, Vector
 from leakbench.core.randomness import generator_for
 
-DENSE = 2**26  # entries of a matrix that is built: 512 MiB
-SIDE = 4096  # of its shorter side: half a minute
-TOGETHER = 64  # columns worked out at once
-RESOLVED = 1e-10  # of the largest eigenvalue of A'A: below it rounding takes the digits of the small ones
-PROBES = 4  # random vectors of an estimate
-STEPS = 80  # of Lanczos for each
-SEEN = 0.02  # of the largest singular value: what an estimate does not count as lost
+DENSE = 2**26  # most entries of a matrix that is built: 512 MiB
+SIDE = 4096  # the longest shorter side of such a matrix: half a minute
+TOGETHER = 64  # columns computed at once
+RESOLVED = 1e-10  # relative to the largest eigenvalue of A'A; smaller ones are lost in rounding errors
+PROBES = 4  # random vectors per estimate
+STEPS = 80  # of Lanczos per vector
+SEEN = 0.02  # relative to the largest singular value; an estimate counts the larger ones
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What the singular values of a matrix say of it."""
+    """The rank and the extreme singular values of a matrix."""
 
-    rank: float  # a whole number where it is exact
+    rank: float  # a whole number if it is exact
     largest: float  # singular value
-    smallest: float  # of those that count
+    smallest: float  # singular value that counts for the rank
     error: float | None = None  # two standard errors of the rank; None: it is exact
 
     @property
     def condition(self) -> float:
-        """Largest over smallest: by how much a relative error may grow; of an estimate at least."""
+        """Largest over smallest: the most that a relative error may grow; for an estimate, a lower bound."""
         return self.largest / self.smallest if self.smallest else math.inf
 
 
 def spectrum_of(equations: Slopes) -> Spectrum:
-    """Of a block's equations, by the cheapest way that there is."""
+    """The spectrum of a block's equations, by the cheapest method that applies."""
     layer = _linear_layer(equations)
     if layer and layer.weights is None:
         return _counted(layer.columns.sort(descending=True).values, len(layer.columns))
@@ -49,7 +49,7 @@ def spectrum_of(equations: Slopes) -> Spectrum:
 
 
 def matrix_of(equations: Slopes) -> Tensor:
-    """The equations (equations, unknowns) as a matrix."""
+    """The equations as a matrix (equations, unknowns)."""
     rows, unknowns = equations.shape
     each = equations.transposed_times_each if rows < unknowns else equations.times_each
     one = torch.eye(min(rows, unknowns), dtype=torch.float64)
@@ -58,9 +58,9 @@ def matrix_of(equations: Slopes) -> Tensor:
 
 
 def dense(matrix: Tensor) -> Spectrum:
-    """Of a matrix (m, n) of float64; what counts for its rank is what numpy's `matrix_rank` counts.
+    """The exact spectrum of a matrix (m, n), float64, with the rank as numpy's `matrix_rank` defines it.
 
-    By the eigenvalues of its product with itself, a quarter of the time, where they show that none is near 0.
+    Uses the eigenvalues of the Gram matrix, in a quarter of the time, if none of them is close to 0.
     """
     told = matrix[matrix.any(1)]
     if not len(told):
@@ -72,7 +72,7 @@ def dense(matrix: Tensor) -> Spectrum:
 
 
 def _counted(values: Tensor, longer: int) -> Spectrum:
-    """Of singular values in falling order; `longer` is the longer side of their matrix."""
+    """The spectrum for singular values in descending order; `longer` is the longer side of the matrix."""
     counted = values[values > longer * torch.finfo(torch.float64).eps * values[0]]
     return Spectrum(len(counted), float(values[0]), float(counted[-1]) if len(counted) else 0.0)
 
@@ -80,15 +80,15 @@ def _counted(values: Tensor, longer: int) -> Spectrum:
 def estimated(
     times: Callable[[Vector], Vector], transposed_times: Callable[[Vector], Vector], unknowns: int
 ) -> Spectrum:
-    """The share of the singular values above SEEN of the largest, by Lanczos quadrature.
+    """The number of singular values above SEEN times the largest, estimated by Lanczos quadrature.
 
     Ubaru and Saad 2016, "Fast methods for estimating the numerical rank of large matrices", section 4:
-    the weights of the Ritz values of A'A from a random vector are those of the eigenvalues in it.
+    the weights of the Ritz values of A'A from a random vector estimate the density of its eigenvalues.
 
     Args:
-        times: A x of x (unknowns,).
-        transposed_times: A' y of y.
-        unknowns: how many.
+        times: maps x (unknowns,) to A x.
+        transposed_times: maps y to A' y.
+        unknowns: the number of columns of A.
     """
     generator = generator_for("probes of a rank")
     ritz = [
@@ -108,14 +108,14 @@ def estimated(
 def _lanczos(
     times: Callable[[Vector], Vector], transposed_times: Callable[[Vector], Vector], start: Tensor
 ) -> tuple[Vector, Vector]:
-    """The Ritz values of A'A from a start, ascending, and their weights, which add up to 1."""
+    """The Ritz values of A'A for a start vector, ascending, and their weights, which sum to 1."""
     basis = [(start / start.norm()).numpy()]
     diagonal: list[float] = []
     beside: list[float] = []
     for _ in range(min(STEPS, len(start))):
         step = transposed_times(times(basis[-1]))
         diagonal.append(float(step @ basis[-1]))
-        for _ in range(2):  # once loses orthogonality
+        for _ in range(2):  # a single pass loses orthogonality
             for each in basis:
                 step = step - (step @ each) * each
         size = float(np.linalg.norm(step))
@@ -129,10 +129,10 @@ def _lanczos(
 
 @dataclass(frozen=True)
 class _LinearLayer:
-    """A block where every unknown goes into every output: far fewer rows with the same A'A."""
+    """A fully connected block: a matrix with far fewer rows has the same A'A."""
 
-    weights: Tensor | None  # (outputs, unknowns) of the weight equations; None: there are none
-    columns: Tensor  # (unknowns,), the norm of each column of the gradient equations, which share no row
+    weights: Tensor | None  # (outputs, unknowns), the weight equations; None: there are none
+    columns: Tensor  # (unknowns,), the norms of the columns of the gradient equations, which share no rows
 
     def matrix(self) -> Tensor:
         assert self.weights is not None
@@ -140,9 +140,9 @@ class _LinearLayer:
 
 
 def _linear_layer(equations: Slopes) -> _LinearLayer | None:
-    """The block as one; None where it is none.
+    """A block as a fully connected layer; None if it is something else.
 
-    Each row of its weights' gradient holds every unknown once, times the slope of its output.
+    Each row of its weight gradient contains every unknown once, times the slope of the row's output.
     """
     unknowns, outputs = equations.shape[1], equations.slope.numel()
     if len(equations.tied) != 1 or equations.kept[equations.tied[0]].shape != (outputs, unknowns):

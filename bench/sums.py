@@ -1,7 +1,7 @@
-"""Sums that do not depend on where in memory their terms lie.
+"""Sums that do not depend on the memory alignment of their terms.
 
-A GPU reads numbers by fours. PyTorch adds up a row that begins between two fours in another order than one
-that begins with a four; so what came of a slot would depend, in its last digits, on the slot's place.
+A GPU reads numbers in groups of four. PyTorch sums a row that begins inside a group in another order than a
+row that begins with one, so the last digits of a slot's results would depend on the slot's place.
 """
 
 import math
@@ -19,27 +19,27 @@ Dims = list[int] | None  # None: all
 
 
 def row_sums(x: Tensor) -> Tensor:
-    """(B,) of the rows of x (B, size)."""
+    """The sum (B,) of each row of x (B, size)."""
     return _in_fours(x).sum(1) if x.is_cuda else x.sum(1)
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
-    """(B,): the product of each row of a (B, size) with that of b (B, size)."""
+    """The dot product (B,) of each row of a (B, size) with the same row of b (B, size)."""
     return row_sums(a * b) if a.is_cuda else vecdot(a, b)
 
 
 def sum_rules(kind: str) -> Rules:
-    """How sums and means are to be done on that kind of device."""
+    """How to compute sums and means on that kind of device."""
     return {aten.sum.dim_IntList: _sum, aten.mean.dim: _mean} if kind == "cuda" else {}
 
 
 def _in_fours(x: Tensor) -> Tensor:
-    """With zeros at the end of the last dimension."""
+    """Pad the last dimension with zeros to a multiple of four."""
     return torch.constant_pad_nd(x, [0, -x.shape[-1] % FOUR])
 
 
 def _sum(x: Tensor, dims: Dims, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
-    """As aten::sum, where that would read rows that do not all begin with a four."""
+    """As aten::sum, for rows that do not all begin with a group of four."""
     gone = sorted(dim % x.ndim for dim in dims or range(x.ndim))
     kept = [dim for dim in range(x.ndim) if dim not in gone]
     count = math.prod(x.shape[dim] for dim in gone)
@@ -51,6 +51,6 @@ def _sum(x: Tensor, dims: Dims, keepdim: bool = False, *, dtype: torch.dtype | N
 
 
 def _mean(x: Tensor, dims: Dims, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
-    """As aten::mean, likewise."""
+    """As aten::mean, for the same rows."""
     total = _sum(x, dims, keepdim, dtype=dtype)
     return total if total is NotImplemented else total * (total.numel() / x.numel())

@@ -1,4 +1,4 @@
-"""Tensors in files of other programs: read as data, never as code."""
+"""Reads tensors from files of other programs, as data, never as code."""
 
 import pickle
 import warnings
@@ -14,13 +14,13 @@ from leakbench.core.errors import UserError
 
 
 def read_tensors(path: Path) -> Any:
-    """What is stored in a file: {name: tensor}, as a rule; of torch.save anything that holds no code.
+    """The content of a file: usually {name: tensor}; a file of `torch.save` may hold other data, but no code.
 
     Args:
-        path: `.npz` of numpy, `.safetensors`, or a file of `torch.save`, whatever its name.
+        path: `.npz` of numpy, `.safetensors`, or a file of `torch.save` with any other suffix.
 
     Raises:
-        UserError: no such file, or none of these.
+        UserError: there is no such file, or it is in none of these formats.
     """
     read = READERS.get(path.suffix, _read_torch)
     try:
@@ -28,13 +28,13 @@ def read_tensors(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ERRORS as error:
-        text = f"expected tensors that {WRITERS.get(path.suffix, 'torch.save')} has written"
+        text = f"expected tensors written by {WRITERS.get(path.suffix, 'torch.save')}"
         raise UserError(f"{path}: {text}, got {type(error).__name__}") from error
 
 
 def _read_torch(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of pickles that torch.save did not write
+        warnings.simplefilter("ignore", UserWarning)  # for pickles not written by torch.save
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -48,7 +48,7 @@ def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load
     except ImportError:
-        text = "expected the package safetensors to read it with, found none"
+        text = "expected the package safetensors, which reads such files, found none"
         raise UserError(f"{path}: {text}; pip install safetensors") from None
     try:
         return load(path.read_bytes())

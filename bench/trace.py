@@ -1,4 +1,4 @@
-"""The trace: what an attack did on its way, measured where the attack does not see it."""
+"""The trace: the progress of an attack, recorded outside the attack."""
 
 from dataclasses import dataclass, field
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 @dataclass
 class Trace:
-    """What happened on the way, as seen beside the true images; the attack never sees it."""
+    """The progress of an attack, compared with the true images; the attack never sees it."""
 
     truth: Tensor  # (N, C, H, W)
-    image_mse: list[float] = field(default_factory=list)  # raw pixels, at the start and after each step
+    image_mse: list[float] = field(default_factory=list)  # of raw pixels, at the start and after each step
     snapshots: dict[int, Tensor] = field(default_factory=dict)  # {outer step: (N, C, H, W)}
     objective: list[float] = field(default_factory=list)  # at the start and after each step
     reconstruction: Tensor | None = None  # (N, C, H, W), not clipped, in the order of the true images

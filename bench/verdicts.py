@@ -1,4 +1,4 @@
-"""What counts as a leak: defined once, for every table and figure."""
+"""The definition of a leak, used by every table and figure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from leakbench.core.configured import Configured
 
 
 class Verdict(StrEnum):
-    """How much of a picture leaked: the bands of the DLG paper's Figure 7."""
+    """How much of an image leaked: the bands of Figure 7 in the DLG paper."""
 
     LEAK = "leak"  # "Deep Leakage"
     ARTIFACTS = "artifacts"  # "Leak with artifacts"
@@ -19,9 +19,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Scale(Configured):
-    """The SSIM from which on a reconstruction is the picture, and below which it shows nothing of it.
+    """The thresholds of SSIM: at `leak` or above the image leaked; below `artifacts` nothing of it did.
 
-    The defaults were set by looking at pictures on both sides: docs/STATISTICS.md shows them.
+    The defaults were chosen by looking at images on both sides of them, which docs/STATISTICS.md shows.
     """
 
     name: ClassVar[str] = "verdicts"
@@ -30,20 +30,20 @@ class Scale(Configured):
     artifacts: float = 0.2
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Both in order, and values that SSIM can take."""
+        """Thresholds must be in order, and values that SSIM can take."""
         if not self.leak <= 1:
             yield "leak", f"expected a number <= 1, got {self.leak:g}"
         if not -1 <= self.artifacts <= self.leak:
             yield "artifacts", f"expected a number in [-1, {self.leak:g}], got {self.artifacts:g}"
 
     def verdict(self, ssim: float) -> Verdict:
-        """Of a picture, or of the median of several.
+        """The verdict for the SSIM of an image, or for the median of several.
 
         Raises:
-            ValueError: NaN, which is no score: that nothing was measured does not mean that nothing leaked.
+            ValueError: the SSIM is NaN: if nothing was measured, that does not mean that nothing leaked.
         """
         if isnan(ssim):
-            raise ValueError("expected an SSIM to judge by, got NaN")
+            raise ValueError("expected a number for the SSIM, got NaN")
         if ssim >= self.leak:
             return Verdict.LEAK
         return Verdict.ARTIFACTS if ssim >= self.artifacts else Verdict.NONE

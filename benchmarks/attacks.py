@@ -1,8 +1,9 @@
-"""Each attack in the engine against the loop that one would write by hand, side by side in one process.
+"""Compares each attack in the engine with a loop written by hand, in one process.
 
-The loop takes one gradient at a time: the objective by plain autograd, and PyTorch's L-BFGS or Adam, or
-L-BFGS with halving by its two-loop recursion. Both are on one thread; rounds of the two alternate. Speed is
-counted in evaluations of the objective, and given as trials an hour at the most evaluations of a trial.
+The loop attacks one gradient at a time: it computes the objective with plain autograd and minimises it with
+PyTorch's L-BFGS or Adam, or with L-BFGS with halving in its two-loop recursion. Both use one thread, and
+their rounds alternate. Speed is measured in evaluations of the objective, and reported as trials per hour
+with the most evaluations that a trial takes.
 """
 
 import argparse
@@ -30,16 +31,16 @@ from leakbench.bench.trial import Trial, prepare
 from leakbench.core.process import prepare_worker
 
 ATTACKERS = ("dlg", "idlg", "cosine", "cosine(optimizer=adam)", "adaptive")
-Objective = Callable[[], Tensor]  # evaluates, and leaves the slope in the variable
+Objective = Callable[[], Tensor]  # evaluates, and stores the gradient in the variable
 
 
 def main() -> int:
     """Measure, print, and write RUN/attacks.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--evaluations", type=int, default=200, help="of each gradient, in a round")
+    parser.add_argument("--evaluations", type=int, default=200, help="of each gradient, per round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="few evaluations, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="few evaluations, to check that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
     if arguments.small:
@@ -59,7 +60,7 @@ def main() -> int:
 
 
 def compare(name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Trials an hour both ways, and how many times as many the engine does."""
+    """Trials per hour of both, and the speed-up of the engine."""
     attack = ATTACKS.parse(name)
     assert isinstance(attack, Optimised)
     cases = [case_of(name, number) for number in range(arguments.slots)]
@@ -84,14 +85,14 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def case_of(attack: str, number: int) -> Case:
-    """What an attack gets of a CIFAR-10 sample, half pruned."""
+    """The case of a CIFAR-10 sample whose gradient is half pruned."""
     names = {"dataset": "cifar10-sample", "model": "lenet", "model_seed": 0, "defense": "prune(ratio=0.5)"}
     place = {"index": number % 20, "start": number // 20}
     return prepare(Trial.from_names(names | place | {"attack": attack}), number, Path("data"))[0]
 
 
 def filled(attack: Optimised, cases: list[Case], slots: int) -> Batch:
-    """A batch with a run in each slot; no stage of theirs is over while it is measured."""
+    """A batch with a run in each slot; no stage ends during the measurement."""
     runs = list(islice(Feed(attack, iter(cases)), slots))
     batch = Batch(attack, runs[0], Resources(slots=slots))
     for slot, run in enumerate(runs):
@@ -100,7 +101,7 @@ def filled(attack: Optimised, cases: list[Case], slots: int) -> Batch:
 
 
 def parts(batch: Batch) -> Callable[[], None]:
-    """One iteration of the engine, without the ends of stages."""
+    """A function that runs one iteration of the engine, without checking whether stages end."""
 
     def step() -> None:
         loss, gradient = batch.closure(batch.stepper.x)
@@ -114,7 +115,7 @@ def parts(batch: Batch) -> Callable[[], None]:
 
 
 def break_down(batch: Batch, arguments: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds an evaluation and slot: the closure, the stepper, the rest."""
+    """Milliseconds per evaluation and slot in the closure, the stepper and the rest."""
     spent = {"closure": 0.0, "stepper": 0.0}
     began = time.perf_counter()
     for _ in range(arguments.evaluations):
@@ -132,7 +133,7 @@ def break_down(batch: Batch, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def by_hand(attack: Optimised, case: Case, evaluations: int) -> float:
-    """Evaluations a second of a plain loop over one gradient."""
+    """Evaluations per second of a plain loop over one gradient."""
     dummy = Dummy(attack, case, next(iter(attack.candidates(case))), "cpu")
     began = time.perf_counter()
     count = sum(1 for _ in islice(loop(attack, dummy), evaluations))
@@ -140,7 +141,7 @@ def by_hand(attack: Optimised, case: Case, evaluations: int) -> float:
 
 
 def loop(attack: Optimised, dummy: Dummy) -> Iterator[None]:
-    """Goes on for ever, and comes by after every evaluation."""
+    """Optimise for ever; yield after every evaluation."""
     if isinstance(attack, DLG):
         yield from _pytorch(torch.optim.LBFGS(dummy.variables, **asdict(attack.lbfgs)), dummy)
     elif isinstance(attack, Regularised) and attack.settings().get("optimizer") != "adam":

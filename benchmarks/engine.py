@@ -1,9 +1,9 @@
-"""Reference engine against batched engine: the same trials, side by side, in one process tree.
+"""Compares the reference engine with the batched engine, on the same trials.
 
-`make bench` runs this. Each worker is a process of its own on one thread, as in a sweep. Rounds of
-the two engines alternate, so that a machine that gets slower does so for both. The reference takes a
-part of the trials; speed is counted in outer steps, and given as trials of 300 of them an hour. What a
-trial takes outside the attack is in it, and weighs more the faster the device and the fewer the steps.
+`make bench` runs this. Each worker is a process with one thread, as in a sweep. Rounds of the two engines
+alternate, so that a slowdown of the machine affects both. The reference engine runs only some of the trials;
+speed is measured in outer steps, and reported as trials of 300 outer steps per hour. It includes the time
+that a trial takes outside the attack, which matters more for faster devices and fewer steps.
 """
 
 import argparse
@@ -42,7 +42,7 @@ DEFENSES = [
 
 
 def trials(count: int, steps: int, engine: str, first: int = 0) -> list[Trial]:
-    """Trials on CIFAR-10 samples through Figure 7's defenses, every defense before the next image."""
+    """Trials on CIFAR-10 samples with the defenses of Figure 7, all defenses of an image in a row."""
     cells = islice(product(range(20), DEFENSES), first, first + count)
     return [
         Trial.from_names(
@@ -57,7 +57,7 @@ def trials(count: int, steps: int, engine: str, first: int = 0) -> list[Trial]:
 
 
 def run(engine: str, resources: Resources, count: int, steps: int, first: int) -> tuple[int, float]:
-    """In a worker: (outer steps taken, seconds) over some trials, what comes before them included."""
+    """In a worker: (outer steps taken, seconds) of some trials, including their preparation."""
     prepare_worker()
     own = trials(count, steps, engine, first)
     began = time.perf_counter()
@@ -69,7 +69,7 @@ def run(engine: str, resources: Resources, count: int, steps: int, first: int) -
 
 
 def compare(pool: ProcessPoolExecutor, workers: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of both engines in turn; medians over the rounds."""
+    """Run both engines in alternating rounds; return medians over the rounds."""
     batched = Resources(arguments.device, arguments.slots, compiled=arguments.compiled)
     work = {
         "reference": (Resources(arguments.device), 4 if arguments.device == "cpu" else 1),
@@ -93,16 +93,16 @@ def compare(pool: ProcessPoolExecutor, workers: int, arguments: argparse.Namespa
 def _together(
     pool: ProcessPoolExecutor, workers: int, engine: str, resources: Resources, count: int, steps: int
 ) -> float:
-    """Outer steps a second of all workers, each with trials of its own."""
+    """Outer steps per second of all workers together, each with its own trials."""
     jobs = [pool.submit(run, engine, resources, count, steps, worker * count) for worker in range(workers)]
     done = [job.result() for job in jobs]
     return sum(taken for taken, _ in done) / max(seconds for _, seconds in done)
 
 
 def break_down(resources: Resources, steps: int, ticks: int) -> dict[str, float]:
-    """Milliseconds an iteration and trial: closure, recursion, and the rest of the batched engine.
+    """Milliseconds per iteration and trial in the closure, the recursion and the rest of the batched engine.
 
-    Of TIMED iterations, after so many ticks: the history is full after 110.
+    Averages TIMED iterations after `ticks` others; the history is full after 110.
     """
     prepare_worker()
     cases = [
@@ -143,12 +143,12 @@ def break_down(resources: Resources, steps: int, ticks: int) -> dict[str, float]
 
 
 def memory_limit(resources: Resources, milliseconds: float) -> dict[str, float]:
-    """How near an iteration of `milliseconds` comes to what reading the history twice takes at least."""
+    """How close an iteration of `milliseconds` is to the least time for reading the history twice."""
     prepare_worker()
     attack = trials(1, 1, "batched")[0].attack
     variables = 3 * 32 * 32 + 10
     traffic = 2 * 2 * attack.lbfgs.history_size * variables * 4  # type: ignore[attr-defined]  # bytes, S and Y twice
-    room = torch.ones(2**28 // 4, device=resources.device)  # 256 MiB: in no cache
+    room = torch.ones(2**28 // 4, device=resources.device)  # 256 MiB, larger than any cache
     seconds = []
     for _ in range(7):
         _wait(resources.device)
@@ -167,10 +167,10 @@ def _wait(device: str) -> None:
 
 
 def growth(pool: ProcessPoolExecutor, resources: Resources, counts: Sequence[int]) -> dict[str, Any]:
-    """Of so many trials of one outer step on one worker: seconds, and what is not the attack's.
+    """The seconds for `counts` trials of one outer step on one worker, and the time outside attacks.
 
-    What every batch costs once, such as recording its operations, is in the seconds of all three, and
-    not in the milliseconds outside the attack that each further trial costs.
+    One-time costs of a batch, such as recording its operations, are in all of these seconds, but not in
+    the milliseconds outside the attack, which are those of each further trial.
     """
     *_, some, many = counts
     measured = {count: pool.submit(run_many, resources, count).result() for count in counts}
@@ -182,7 +182,7 @@ def growth(pool: ProcessPoolExecutor, resources: Resources, counts: Sequence[int
 
 
 def run_many(resources: Resources, count: int) -> tuple[float, float]:
-    """In a worker: seconds for `count` trials of one step, and those of them outside the attack.
+    """In a worker: the seconds for `count` trials of one step, and the part of them outside the attack.
 
     Images and defenses repeat with new starts.
     """
@@ -199,7 +199,7 @@ def run_many(resources: Resources, count: int) -> tuple[float, float]:
 
 
 def draw(found: dict[str, Any]) -> Figure:
-    """Trials an hour of both engines, and where an iteration of the batched one goes."""
+    """Draw the trials per hour of both engines, and the parts of an iteration of the batched engine."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     for place, cell in enumerate(found["workers"].values()):
@@ -211,14 +211,14 @@ def draw(found: dict[str, Any]) -> Figure:
             left.annotate(f" {value:.0f}", (value, place + 0.38 * shift), va="center", fontsize=8)
     labels = [f"{workers} worker(s)\n{cell['ratio']:.1f}x" for workers, cell in found["workers"].items()]
     left.set_yticks([place + 0.19 for place in range(len(labels))], labels)
-    left.set_xlabel("trials of 300 steps an hour")
+    left.set_xlabel("trials of 300 steps per hour")
     left.margins(x=0.15)
     left.legend(fontsize=8, frameon=False, loc="lower right")
     bottom = 0.0
     for (name, value), grey in zip(found["milliseconds"].items(), ("0.3", "0.6", "0.85"), strict=True):
         right.bar(0, value, bottom=bottom, color=grey, label=f"{name} {value:.2g}")
         bottom += value
-    right.set(xticks=[], ylabel="ms an iteration and trial, batched", xlim=(-0.6, 2.6))
+    right.set(xticks=[], ylabel="ms per iteration and trial, batched", xlim=(-0.6, 2.6))
     right.legend(fontsize=8, frameon=False, loc="center right")
     return figure
 
@@ -228,10 +228,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--slots", type=int, default=None)
-    parser.add_argument("--steps", type=int, default=40, help="outer steps a trial (20 iterations each)")
+    parser.add_argument("--steps", type=int, default=40, help="outer steps per trial (20 iterations each)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="without torch.compile")
-    parser.add_argument("--small", action="store_true", help="few trials, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="few trials, to check that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
     if arguments.small:
@@ -266,7 +266,7 @@ def main() -> int:
 
 
 def report(found: dict[str, Any], out: Path) -> None:
-    """What a reader wants to know, in the terminal."""
+    """Print the results."""
     compiled = ", compiled" if found["compiled"] else ""
     print(f"{found['machine']}, torch {found['versions']['torch']}, {found['slots']} slots{compiled}")
     for workers, cell in found["workers"].items():
@@ -274,21 +274,21 @@ def report(found: dict[str, Any], out: Path) -> None:
         low, high = cell["ratio_range"]
         print(
             f"{workers} worker(s): reference {speeds['reference']:.0f}, batched {speeds['batched']:.0f}"
-            f" trials of 300 steps an hour: {cell['ratio']:.2f}x ({low:.2f}-{high:.2f})"
+            f" trials of 300 steps per hour: {cell['ratio']:.2f}x ({low:.2f}-{high:.2f})"
         )
     if len(found["workers"]) == 2:
         one, two = (cell["trials_per_hour"]["batched"] for cell in found["workers"].values())
-        print(f"2 workers are {two / one:.2f}x of 1")
+        print(f"2 workers are {two / one:.2f} times as fast as 1")
     parts = ", ".join(f"{name} {value:.3g}" for name, value in found["milliseconds"].items())
     limit = found["memory_limit"]
-    print(f"ms an iteration and trial: {parts}")
+    print(f"ms per iteration and trial: {parts}")
     print(
         f"reading the history twice takes {limit['milliseconds']:.3g} ms"
-        f" at {limit['gigabytes_per_second']:.0f} GB/s: {limit['fraction']:.0%} of the limit are reached"
+        f" at {limit['gigabytes_per_second']:.0f} GB/s: {limit['fraction']:.0%} of the limit is reached"
     )
     seconds = ", ".join(f"{count}: {value:.1f}" for count, value in found["seconds_for_trials"].items())
-    print(f"seconds for so many trials of one step: {seconds}")
-    print(f"ms a trial outside the attack: {found['milliseconds_outside_the_attack']:.2f}")
+    print(f"seconds by number of trials of one step: {seconds}")
+    print(f"ms per trial outside the attack: {found['milliseconds_outside_the_attack']:.2f}")
     print(f"wrote {out / 'engine.json'} and {out / 'engine.png'}")
 
 

@@ -1,6 +1,6 @@
-"""How long the page of a run takes to open, to sort and to filter, in a headless Chromium.
+"""Measures how long the page of a run takes to open, sort and filter, in a headless Chromium.
 
-`python benchmarks/page.py runs/NAME/report.html`; each figure ends with the frame in which it is seen.
+`python benchmarks/page.py runs/NAME/report.html`; each time ends with the frame that shows the result.
 """
 
 import argparse
@@ -29,17 +29,17 @@ FILTERED = """() => {
 
 
 def times(page: Page, file: Path) -> dict[str, float]:
-    """Milliseconds of each, in one visit."""
+    """The milliseconds for opening, sorting and filtering in one visit."""
     page.goto(file.resolve().as_uri())
     return {
-        "open": page.evaluate(SHOWN),  # since the visit began
+        "open": page.evaluate(SHOWN),  # since the start of the visit
         "sort": page.evaluate(SORTED),
         "filter": page.evaluate(FILTERED),
     }
 
 
 def main() -> int:
-    """Print the medians as a line of JSON."""
+    """Print the medians as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("--browser", default="chromium-headless-shell")

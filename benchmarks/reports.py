@@ -1,7 +1,7 @@
-"""What the tables, the figures and the page of a run cost on one core, and how much memory.
+"""Measures the time on one core, and the memory, for the tables, the figures and the page of a run.
 
-`make bench` runs this, on made-up runs: an image or more through several defenses, each with the history
-and the pictures that an attack of 300 steps leaves.
+`make bench` runs this on synthetic runs: images with several defenses, each with the history and the
+pictures of an attack of 300 steps.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from leakbench.reports.run import Run
 from leakbench.reports.tables import terminal_tables
 from leakbench.sweeps.store import Store
 
-SIZES = {  # trials: images, defenses; two starts each
+SIZES = {  # {trials: (images, defenses)}, with two starts each
     400: (20, 10),
     5_000: (100, 25),
 }
@@ -39,7 +39,7 @@ MIB = 2**20
 
 
 def make(folder: Path, images: int, defenses: int) -> None:
-    """A run in which noise and pruning hide the more the stronger they are."""
+    """Write a run in which stronger noise and pruning hide more."""
     random = np.random.default_rng(0)
     half = defenses // 2
     noise = {f"gaussian(variance={10.0**-k:g})": k / half for k in range(1, half + 1)}
@@ -53,7 +53,7 @@ def make(folder: Path, images: int, defenses: int) -> None:
 
 
 def measured(folder: Path) -> dict[str, float]:
-    """Seconds of one core for each with the imports that it takes, and the most memory of the process."""
+    """The seconds on one core for each output, including its imports, and the peak memory of the process."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     moments = [time.process_time()]
     run = Run(Store.existing(folder))
@@ -82,9 +82,9 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print a line of JSON for each size."""
+    """Print one line of JSON per size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="few trials: to see that it runs")
+    parser.add_argument("--small", action="store_true", help="few trials, to check that it runs")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     for trials, (images, defenses) in (SMALL if options.small else SIZES).items():

@@ -1,7 +1,7 @@
-"""What a sweep costs besides its attacks: a trial's way through the runner, and a million rows read.
+"""Measures the cost of a sweep without its attacks: running a trial, and reading a million rows.
 
-`make bench` runs this. The trials are those of a sweep file, their attack is left out: each worker
-answers at once with a row and a trace of the usual size.
+`make bench` runs this. The trials come from a sweep file, but are not attacked: each worker returns a
+row and a trace of the usual size immediately.
 """
 
 import argparse
@@ -48,7 +48,7 @@ ROWS_A_PART = 10_000
 
 
 def answer(trials: Iterator[Trial], device: str, watcher: Watcher) -> Iterator[Record]:
-    """In a worker: what comes of each trial, but for the attack."""
+    """In a worker: yield the record of each trial, without attacking it."""
     for trial in trials:
         watcher.preparing(trial)
         watcher.preparing(None)
@@ -57,7 +57,7 @@ def answer(trials: Iterator[Trial], device: str, watcher: Watcher) -> Iterator[R
 
 
 def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
-    """A trial as it ends after 300 steps, with the pictures that are kept of it."""
+    """The result of a trial after 300 steps, with the usual snapshots."""
     measured: dict[str, Any] = dict.fromkeys(MEASURED, 0.1)
     measured |= {"iterations": 300, "finite": True, "label_correct": True}
     measured |= dict.fromkeys(("sent_bytes", "label_true", "label_recovered", "classes"), 10)
@@ -77,7 +77,7 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
 
 
 def through_the_runner(count: int, workers: int) -> dict[str, float]:
-    """Of `count` trials, from the plan to the last part on disk, at two workers that have nothing to do."""
+    """Time and memory for `count` trials, from the plan to the last part on disk, with idle workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "short.yaml"
@@ -105,7 +105,7 @@ def through_the_runner(count: int, workers: int) -> dict[str, float]:
 
 
 class Watched(Lines):
-    """Notes the memory of this process whenever a trial ends."""
+    """Records the memory of this process whenever a trial ends."""
 
     def __init__(self, console: Console, todo: Any):
         super().__init__(console, todo)
@@ -118,7 +118,7 @@ class Watched(Lines):
 
 
 def many_rows(count: int) -> dict[str, float]:
-    """Seconds and memory to read so many rows into pandas, in a process of its own."""
+    """Seconds and memory for reading `count` rows into pandas, in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "short.yaml").write_text(SWEEP % 4)
@@ -134,7 +134,7 @@ def many_rows(count: int) -> dict[str, float]:
 
 
 def read(folder: Path) -> dict[str, float]:
-    """In a process of its own: all rows, and those of a resumed sweep's plan."""
+    """In a separate process: read all rows, and the keys that the plan of a resumed sweep needs."""
     before = getrusage(RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     rows = Store(folder).rows()
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="few trials, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="few trials, to check that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
     if arguments.small:
@@ -176,11 +176,11 @@ def main() -> int:
     runner, table = found["runner"], found["table"]
     kib = runner["bytes_a_trial"] / 1024
     print(
-        f"{runner['trials']} trials without an attack: {runner['milliseconds_a_trial']:.2f} ms a trial, the"
-        f" runner grew by {runner['growth_mib']:.0f} MiB; {kib:.0f} KiB each on disk"
+        f"{runner['trials']} trials without an attack: {runner['milliseconds_a_trial']:.2f} ms per trial, the"
+        f" runner grew by {runner['growth_mib']:.0f} MiB; {kib:.0f} KiB per trial on disk"
     )
     print(
-        f"{table['rows']} rows: read in {table['seconds']:.1f} s, {table['peak_mib']:.0f} MiB at most,"
+        f"{table['rows']} rows: read in {table['seconds']:.1f} s, at most {table['peak_mib']:.0f} MiB,"
         f" {table['table_mib']:.0f} MiB as a table; the keys alone in {table['seconds_for_the_keys']:.1f} s"
     )
     return 0

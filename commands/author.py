@@ -1,4 +1,4 @@
-"""For authors of defenses and attacks: `leakbench new-defense`, `new-attack`, `check`."""
+"""Commands for authors of defenses and attacks: `leakbench new-defense`, `new-attack`, `check`."""
 
 import argparse
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leakbench.core.configured import Configured
     from leakbench.sweeps.conformance import Finding
 
-DEFENSE = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
+DEFENSE = '''"""{cls}: what it does and where it comes from (paper, equation)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,17 +26,17 @@ from leakbench import Defense
 
 @dataclass(frozen=True)
 class {cls}(Defense):
-    """Every entry cut to [-limit, limit]."""
+    """Every entry is clipped to [-limit, limit]."""
 
-    limit: float = 0.01  # a setting; several may follow
+    limit: float = 0.01  # a setting; add more if you need them
     grid: ClassVar = {{"limit": [0.1, 0.01, 0.001]}}  # the values that `leakbench compare` tries
 
-    def apply(self, gradients, generator):  # {{parameter name: tensor}}; draw only from the generator
+    def apply(self, gradients, generator):  # {{parameter name: tensor}}; draw from `generator` only
         return {{name: gradient.clamp(-self.limit, self.limit) for name, gradient in gradients.items()}}
 '''
 
 
-ATTACK = '''"""{cls}: what it does, and where it comes from (paper, equation)."""
+ATTACK = '''"""{cls}: what it does and where it comes from (paper, equation)."""
 
 from dataclasses import dataclass
 
@@ -46,9 +46,9 @@ from leakbench import Attack, Found
 
 @dataclass(frozen=True)
 class {cls}(Attack):
-    """Says grey, whatever the gradient."""
+    """Returns grey images, whatever the gradient."""
 
-    shade: float = 0.5  # a setting; several may follow
+    shade: float = 0.5  # a setting; add more if you need them
 
     def invert(self, case):  # case.model, case.shared {{parameter name: tensor}}, case.spec
         return Found(torch.full(case.spec.batch_shape, self.shade))
@@ -56,16 +56,16 @@ class {cls}(Attack):
 
 
 def add(verbs: Verbs) -> None:
-    """The verbs and their options."""
+    """Add the verbs and their options."""
     for kind, command in (("defense", write_defense), ("attack", write_attack)):
         article = "an" if kind == "attack" else "a"
         new = verbs.add_parser(
-            f"new-{kind}", help=f"write a file with {article} {kind} that works, to be changed"
+            f"new-{kind}", help=f"write a file with {article} {kind} that works, as a starting point"
         )
-        new.add_argument("name", metavar="NAME", help=f"such as my_{kind}: writes my_{kind}.py")
+        new.add_argument("name", metavar="NAME", help=f"for example my_{kind}, which writes my_{kind}.py")
         new.set_defaults(command=command)
-    check = verbs.add_parser("check", help="try whether a plug-in of any kind keeps its contract")
-    check.add_argument("plugin", metavar="PLUGIN", help="file.py, file.py:Class or the name of a known one")
+    check = verbs.add_parser("check", help="test whether a plug-in of any kind keeps its contract")
+    check.add_argument("plugin", metavar="PLUGIN", help="file.py, file.py:Class or a known name")
     add_data_root(check)
     check.set_defaults(command=check_plugins)
 
@@ -73,7 +73,7 @@ def add(verbs: Verbs) -> None:
 def write_defense(options: argparse.Namespace, console: Console) -> int:
     """`leakbench new-defense`."""
     file, cls = _write(options.name, DEFENSE, "my_defense")
-    console.print(f"{file}: a defense that works; change it into yours, then:")
+    console.print(f"wrote {file}, a defense that works. Change it into yours, then run:")
     console.print(f"  leakbench check {file}")
     console.print(f"  leakbench compare {file}:{cls}")
     return 0
@@ -82,28 +82,35 @@ def write_defense(options: argparse.Namespace, console: Console) -> int:
 def write_attack(options: argparse.Namespace, console: Console) -> int:
     """`leakbench new-attack`."""
     file, cls = _write(options.name, ATTACK, "my_attack")
-    console.print(f"{file}: an attack that works; change it into yours, then:")
+    console.print(f"wrote {file}, an attack that works. Change it into yours, then run:")
     console.print(f"  leakbench check {file}")
-    console.print(f"and name it in a sweep file, beside another one: attacks: [dlg, '{file}:{cls}']")
+    console.print(f"and name it in a sweep file, next to another attack: attacks: [dlg, '{file}:{cls}']")
     return 0
 
 
 def _write(name: str, template: str, example: str) -> tuple[Path, str]:
-    """Write a file for a class of that name; the file and the class."""
+    """Write a file for a class of that name.
+
+    Returns:
+        The file and the name of the class.
+
+    Raises:
+        UserError: the name cannot be used, or the file exists.
+    """
     from leakbench.core.errors import UserError
 
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.removesuffix(".py"))
     cls, file = "".join(word[0].upper() + word[1:] for word in words), Path("_".join(words).lower() + ".py")
     if not re.fullmatch(r"[A-Za-z][\w-]*(\.py)?", name) or not words:
-        raise UserError(f"{name}: expected letters, digits and _ for a name, such as {example}")
+        raise UserError(f"{name}: expected a name of letters, digits and _, such as {example}")
     if file.exists():
-        raise UserError(f"{file}: expected no such file, found one; choose another name, or remove it")
+        raise UserError(f"{file}: the file exists already; choose another name or remove it")
     file.write_text(template.format(cls=cls))
     return file, cls
 
 
 def check_plugins(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench check`: a line for each thing that was tried with all settings of a class."""
+    """`leakbench check`: one line per requirement, tested with all settings of a class."""
     from leakbench.core.process import prepare_worker
     from leakbench.defenses import Defense
     from leakbench.sweeps.conformance import findings_of, plugins_in
@@ -124,13 +131,13 @@ def check_plugins(options: argparse.Namespace, console: Console) -> int:
         problems = sum(bool(finding.problem) and finding.applies for _, finding in tried)
         if defends and not problems:
             slowest = max(map(seconds_a_megabyte, plugins))
-            console.print(f"  takes {1000 * slowest:.2g} ms at most for a MB of gradients")
+            console.print(f"  takes at most {1000 * slowest:.2g} ms per MB of gradients")
         wrong += problems
     return TRIALS_FAILED if wrong else 0
 
 
 def _lines(tried: "list[tuple[Configured, Finding]]") -> Iterator[str]:
-    """One for each thing that was tried, with the first plug-in of which it does not hold."""
+    """One line per requirement, with the first plug-in that does not meet it."""
     for what in dict.fromkeys(finding.what for _, finding in tried):
         own = [(plugin, found) for plugin, found in tried if found.what == what and found.problem]
         plugin, found = next((each for each in own if each[1].applies), own[0] if own else (None, None))

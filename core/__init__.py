@@ -1,1 +1,1 @@
-"""What every other folder stands on: settings, registries, errors, words, addressed randomness."""
+"""The base of every other folder: settings, registries, errors, durations in words, addressed randomness."""

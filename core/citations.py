@@ -1,4 +1,4 @@
-"""BibTeX entries of the papers that things are from."""
+"""BibTeX entries of the papers that defenses, attacks and protocols come from."""
 
 DLG = """@inproceedings{zhu2019deep,
   title = {Deep Leakage from Gradients},

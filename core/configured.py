@@ -1,7 +1,7 @@
-"""Objects that are their settings: they print as their own constructor, and are built from that text.
+"""Objects defined by their settings: they print as their own constructor and are built from that text.
 
 `gaussian(variance=0.001)` is the name of a defense in sweep files, tables and figures. Models,
-attacks and data sets are named in the same way.
+attacks and datasets are named in the same way.
 """
 
 import json
@@ -18,7 +18,7 @@ PLAIN_TEXT = re.compile(r"[\w./:+-]+")
 class SettingError(ValueError):
     """Settings that cannot be used.
 
-    `problems` holds a (setting, sentence) pair for each; the setting is "" where the sentence is
+    `problems` holds one (setting, sentence) pair per problem; the setting is "" if the sentence is
     about the whole object.
     """
 
@@ -31,21 +31,21 @@ class SettingError(ValueError):
 class Configured:
     """Base of everything that a sweep file can name. A subclass is a frozen dataclass.
 
-    A setting that does not decide how the object behaves is a field with `compare=False`: it is not
-    part of the text.
+    A setting that does not affect how the object behaves is a field with `compare=False`; it is left
+    out of the text.
 
-    A subclass may yield from `problems()` what its types cannot say (ranges, either-or). Types and
-    `problems()` are checked when the object is made.
+    A subclass overrides `problems()` for constraints that types cannot express (ranges, either-or).
+    Types and `problems()` are checked when the object is created.
 
     Raises:
         SettingError: with every problem of the settings, not just the first.
     """
 
     name: ClassVar[str] = ""
-    origin: ClassVar[str] = ""  # digest of the user's file that the class comes from
-    citation: ClassVar[str] = ""  # BibTeX entry of the paper that it is from
-    grid: ClassVar[dict[str, list[Any]]] = {}  # {setting: values} that it is tried with, in all combinations
-    one_of: ClassVar[tuple[str, ...]] = ()  # methods of which a class of the kind overrides one or more
+    origin: ClassVar[str] = ""  # digest of the user's file that defines the class
+    citation: ClassVar[str] = ""  # BibTeX entry of the paper
+    grid: ClassVar[dict[str, list[Any]]] = {}  # {setting: values} to try, in all combinations
+    one_of: ClassVar[tuple[str, ...]] = ()  # methods of which a class of this kind must override at least one
 
     def __post_init__(self) -> None:
         found = list(self._coerce_types()) or list(self.problems())
@@ -53,7 +53,7 @@ class Configured:
             raise SettingError(found)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a (setting, "expected ..., got ...") pair for each value out of its range."""
+        """Yield a (setting, "expected ..., got ...") pair for each value outside its range."""
         return iter(())
 
     def _coerce_types(self) -> Iterator[tuple[str, str]]:
@@ -69,7 +69,7 @@ class Configured:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def canonical(self) -> dict[str, Any]:
-        """All that decides how the object behaves: what a trial's key is a hash of."""
+        """Everything that affects how the object behaves; a trial's key is a hash of it."""
         decisive = {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
         return {"name": self.name, "origin": self.origin, **decisive}
 
@@ -78,16 +78,16 @@ class Configured:
 
     @property
     def own_name(self) -> str:
-        """The name without the file of the user's that it is from.
+        """The name without the path of the user's file.
 
         Random draws are addressed by this and by `address`, so that a file gives the same numbers
-        in whatever folder it lies.
+        in any folder.
         """
         return self.name.rpartition(":")[2]
 
     @property
     def address(self) -> str:
-        """The text without the folders of the files that it names: see `own_name`."""
+        """The text without the folders of the files it names; see `own_name`."""
         values = {setting: _without_folder(value) for setting, value in self.settings().items()}
         return self._text(self.own_name, values)
 
@@ -105,21 +105,21 @@ def _without_folder(value: Any) -> Any:
 
 
 def setting_types(cls: type) -> dict[str, Any]:
-    """{setting: its annotated type} of a Configured class, in order."""
+    """{setting: annotated type} of a Configured class, in order."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def default_of(field: "Field[Any]") -> Any:
-    """The default of a dataclass field, or MISSING where a value must be given."""
+    """The default of a dataclass field, or MISSING if a value must be given."""
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """`value` as the annotated type `kind`; lists become tuples, and whole numbers floats.
+    """`value` as the annotated type `kind`: lists become tuples, and whole numbers become floats.
 
     Raises:
-        ValueError: whose text says what was expected.
+        ValueError: the value does not fit; the text says what was expected.
     """
     if kind is Any:
         return _plain(value)
@@ -136,7 +136,7 @@ def coerce(value: Any, kind: Any) -> Any:
             raise ValueError(f"a list of {describe(item)}s")
         return tuple(coerce(each, item) for each in value)
     if kind is float and type(value) in (int, float):
-        if not -sys.float_info.max <= value <= sys.float_info.max:  # also of whole numbers, and NaN
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # also rejects huge whole numbers and NaN
             raise ValueError("a finite number")
         return float(value)
     if type(value) is not kind:
@@ -145,7 +145,7 @@ def coerce(value: Any, kind: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value that has a text: what YAML gives, but no mapping; lists become tuples."""
+    """A value that can be written as text: any YAML value except a mapping; lists become tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
     if value is not None and type(value) not in (bool, int, float, str):
@@ -185,7 +185,7 @@ def _with_article(words: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A setting's value as text that `parse_arguments` reads back."""
+    """A setting's value as text that `parse_arguments` can read back."""
     if isinstance(value, tuple):
         return "[" + ", ".join(map(format_value, value)) + "]"
     if value is None:
@@ -205,7 +205,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
     """`variance=0.001, scope=global` as a dict.
 
     Raises:
-        ValueError: where the text is not a list of `setting=value` pairs.
+        ValueError: the text is not a list of `setting=value` pairs.
     """
     arguments: dict[str, Any] = {}
     position = 0
@@ -214,7 +214,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if match is None:
             raise ValueError(f"expected setting=value pairs, got {text[position:].strip()!r}")
         if match["name"] in arguments:
-            raise ValueError(f"setting {match['name']!r} given twice")
+            raise ValueError(f"setting {match['name']!r} is given twice; remove one")
         arguments[match["name"]] = _parse_value(match["value"])
         position = match.end()
     return arguments

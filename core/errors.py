@@ -1,17 +1,17 @@
-"""What is shown to a user as a line, and never as a traceback."""
+"""Errors that are shown to the user as one line, never as a traceback."""
 
 from collections import Counter
 from typing import Any
 
 
 def one_line(error: BaseException) -> str:
-    """An error as `Type: what it says`, whatever line breaks are in it."""
+    """An error as `Type: message`, with its line breaks removed."""
     kind, text = type(error).__name__, " ".join(str(error).split())
     return f"{kind}: {text}" if text else kind
 
 
 class UserError(Exception):
-    """Something that the user has to change. `problems` has a line for each reason."""
+    """Something that the user has to change. `problems` has one line per problem."""
 
     def __init__(self, *problems: str):
         self.problems = list(problems)
@@ -19,15 +19,15 @@ class UserError(Exception):
 
 
 class StoppedError(UserError):
-    """A sweep that ended before its time; what is finished is stored."""
+    """A sweep that ended early; finished trials are stored."""
 
 
 class FailedTrialsError(Exception):
-    """A sweep has ended, and some of its trials have failed.
+    """A sweep has ended, but some of its trials failed.
 
     Args:
-        rows: all rows of the sweep, a DataFrame.
-        reasons: {why trials failed: how many}.
+        rows: a DataFrame of all rows of the sweep.
+        reasons: {why trials failed: number of trials}.
     """
 
     def __init__(self, rows: Any, reasons: Counter[str]):

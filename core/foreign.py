@@ -1,15 +1,15 @@
-"""Foreign code: a user's file, a plug-in, a compiler, another machine. It may raise anything."""
+"""Foreign code (a user's file, a plug-in, a compiler, another machine) may raise anything."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from leakbench.core.errors import one_line
 
-LONGEST = 300  # characters of a reason that is a part of a line
+LONGEST = 300  # characters of a reason that is quoted within a line
 
 
 class ForeignError(Exception):
-    """What foreign code raised, as a line: see `one_line`."""
+    """What foreign code raised, as one line; see `one_line`."""
 
     def __init__(self, cause: BaseException):
         self.cause = cause
@@ -17,19 +17,19 @@ class ForeignError(Exception):
 
     @property
     def short(self) -> str:
-        """The line, cut off where it is long."""
+        """The line, cut off after LONGEST characters."""
         return str(self)[:LONGEST]
 
 
 @contextmanager
 def foreign(*through: type[BaseException]) -> Iterator[None]:
-    """Foreign code runs in here; KeyboardInterrupt always passes.
+    """Run foreign code in this context; KeyboardInterrupt always passes.
 
     Args:
-        through: what passes as it is. Where SystemExit is among them, foreign code may end the process.
+        through: exceptions that pass unchanged. With SystemExit among them, foreign code may end the process.
 
     Raises:
-        ForeignError: in place of whatever else was raised.
+        ForeignError: in place of any other exception.
     """
     try:
         yield

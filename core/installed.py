@@ -1,4 +1,4 @@
-"""What other installed packages bring, by their entry points."""
+"""Classes that other installed packages provide through entry points."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -9,7 +9,7 @@ from leakbench.core.foreign import ForeignError, foreign
 
 @cache
 def installed(kind: str) -> dict[str, EntryPoint]:
-    """{name: entry point} of the group `leakbench.KINDs`, as this environment's packages declare them."""
+    """{name: entry point} of the group `leakbench.KINDs`, from the packages of this environment."""
     return {entry.name: entry for entry in entry_points(group=f"leakbench.{kind}s")}
 
 
@@ -17,7 +17,7 @@ def load(entry: EntryPoint) -> type:
     """The class that an entry point names.
 
     Raises:
-        SettingError: it cannot be imported, or is no class.
+        SettingError: it cannot be imported or is not a class.
     """
     package = entry.dist.name if entry.dist else entry.value
     try:

@@ -1,4 +1,4 @@
-"""What Ctrl-C, or a batch system's SIGTERM, must not cut in two."""
+"""Work that Ctrl-C, or a batch system's SIGTERM, must not interrupt halfway."""
 
 import signal
 import threading
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class InterruptedRunError(KeyboardInterrupt):
-    """Ctrl-C, or SIGTERM, while a run was under way: what is finished is stored."""
+    """Ctrl-C or SIGTERM during a run; finished trials are stored."""
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Both signals wait until this is done: rows are there or not, never twice."""
+    """Delay both signals until this block is done, so that rows are written exactly once or not at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,11 +32,11 @@ def uninterrupted() -> Iterator[None]:
 
 
 def start_quietly(process: Any) -> None:
-    """Start a process of loky's; Ctrl-C, which reaches all processes of a terminal, is not for it.
+    """Start a process of loky that ignores Ctrl-C, which a terminal sends to all its processes.
 
-    Otherwise one that is still loading would print a traceback.
+    Otherwise a process that is still loading would print a traceback.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process inherits it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it
     try:
         process.start()
     finally:

@@ -1,14 +1,14 @@
-"""What prepares a process for work whose numbers can be trusted."""
+"""Prepares a process so that its numbers are reproducible."""
 
 import torch
 
 
 def prepare_worker() -> None:
-    """Settings of a worker's process.
+    """Configure PyTorch in a worker process.
 
-    One thread: workers do not fight for cores, and sums come out the same however many there are.
-    No TF32, which PyTorch uses in convolutions on a GPU: its ten bits are no float32. And no algorithm of
-    cuDNN's that adds up in an order of its own.
+    One thread: workers do not compete for cores, and sums do not depend on the number of workers.
+    No TF32, which PyTorch uses for convolutions on a GPU: its 10-bit mantissa is less precise than float32.
+    No cuDNN algorithm whose order of summation is not fixed.
     """
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Finding a class by its name: a small table for each kind of thing, or the user's own file."""
+"""Finds a class by name: in the table of its kind, in an installed package, or in a user's file."""
 
 import difflib
 import inspect
@@ -20,8 +20,8 @@ _CALL = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?", re.DOTALL)
 class Registry(Generic[T]):
     """The known classes of one kind (`defense`, `model`, ...), by name.
 
-    `name` may also be `file.py:ClassName`, a subclass of `base` in a file of the user's own, or what an
-    installed package declares under the entry point `leakbench.KINDs`; our own names come first.
+    A name may also be `file.py:ClassName`, a subclass of `base` in a user's file, or a name that an
+    installed package declares under the entry point `leakbench.KINDs`; built-in names take precedence.
     """
 
     def __init__(self, kind: str, base: type[T], members: Iterable[type[T]]):
@@ -33,10 +33,10 @@ class Registry(Generic[T]):
         return iter(self.members.values())
 
     def parse(self, text: str) -> T:
-        """The object that `text`, such as `gaussian(variance=0.001)`, names.
+        """The object named by `text`, such as `gaussian(variance=0.001)`.
 
         Raises:
-            SettingError: unknown name (with the nearest known one), or settings that cannot be used.
+            SettingError: an unknown name (the text suggests the nearest one) or settings that cannot be used.
         """
         match = _CALL.fullmatch(text.strip())
         if match is None:
@@ -51,7 +51,7 @@ class Registry(Generic[T]):
         """The object `name` with these settings.
 
         Raises:
-            SettingError: as `parse`.
+            SettingError: as in `parse`.
         """
         return make(self.find(name), settings)
 
@@ -59,7 +59,7 @@ class Registry(Generic[T]):
         """The class of that name.
 
         Raises:
-            SettingError: unknown, or a file of the user's that cannot be used.
+            SettingError: the name is unknown, or the user's file cannot be used.
         """
         if name in self.members:
             return self.members[name]
@@ -68,7 +68,7 @@ class Registry(Generic[T]):
             return self.adopt(name, cls, Path(inspect.getfile(cls)))
         if USER_CLASS.fullmatch(name):
             return self.adopt(name, load_user_class(name), Path(name.rpartition(":")[0]))
-        hint = "; a file of your own is named file.py:ClassName" if ".py" in name else ""
+        hint = "; to use your own file, write file.py:ClassName" if ".py" in name else ""
         raise SettingError([("", unknown_text(self.kind, name, self.known()) + hint)])
 
     def takes(self, cls: type) -> bool:
@@ -76,21 +76,25 @@ class Registry(Generic[T]):
         return issubclass(cls, self.base)
 
     def known(self) -> list[str]:
-        """Every name that needs no file."""
+        """Every name that can be used without a file: built in or from an installed package."""
         return [*self.members, *(name for name in installed(self.kind) if name not in self.members)]
 
     def adopt(self, name: str, cls: type, file: Path) -> type[T]:
-        """A class from a file as a member of this kind, under the name it was asked for by."""
+        """A user's class as a member of this kind, under the name that the user gave.
+
+        Raises:
+            SettingError: it is not a complete subclass of `base`, or one of its settings hides a member.
+        """
         if not issubclass(cls, self.base) or inspect.isabstract(cls):
             expected = f"a complete subclass of leakbench.{self.base.__name__}"
             raise SettingError([("", f"{name}: expected {expected}, got {_nature(cls)}")])
         taken = [each.name for each in fields(cls) if _is_taken(self.base, each.name)]
         if taken:
-            text = f"{name}: expected another name for the setting {taken[0]!r}: every {self.kind} has one"
+            text = f"{name}: expected another name for setting {taken[0]!r}, a member of every {self.kind}"
             raise SettingError([("", text)])
         wanted = self.base.one_of
         if wanted and all(getattr(cls, each) is getattr(self.base, each) for each in wanted):
-            text = f"{name}: expected a class with one of {', '.join(wanted)}, got one without"
+            text = f"{name}: expected one of {', '.join(wanted)} to be overridden, found none"
             raise SettingError([("", text)])
         named: type[T] = _named(cls, name, file_digest(file))  # type: ignore[arg-type]  # it is hashable
         return named
@@ -100,7 +104,7 @@ def make(cls: type[T], settings: dict[str, Any]) -> T:
     """An object of a class with these settings.
 
     Raises:
-        SettingError: settings that it does not have, that are missing, or that cannot be used.
+        SettingError: settings that are unknown, missing or cannot be used.
     """
     known = setting_types(cls)
     missing = [
@@ -113,15 +117,15 @@ def make(cls: type[T], settings: dict[str, Any]) -> T:
     return cls(**settings)
 
 
-@cache  # so that two objects of one name are of one class, and can be equal
+@cache  # so that two objects of the same name have the same class and can be equal
 def _named(cls: type, name: str, origin: str) -> Any:
-    """A subclass of that name; the user's own class, which may go by several names, is left as it is."""
+    """A subclass with that name; the user's class, which may have several names, is not changed."""
     about = {"name": name, "origin": origin, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return type(cls)(cls.__name__, (cls,), about)
 
 
 def _is_taken(base: type, setting: str) -> bool:
-    """Whether a setting of that name would hide a member that is not there to be set."""
+    """Whether a setting of that name would hide a member of the base class that is not a setting."""
     member = getattr(base, setting, None)
     own = setting in ("name", "origin") or callable(member) or isinstance(member, property)
     return own and setting != "strength"
@@ -133,7 +137,7 @@ def _nature(cls: type) -> str:
 
 
 def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for an unknown name: what it may have meant, and what there is."""
+    """The sentence for an unknown name: the nearest known one, and all known ones."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {kind} {name!r}{suggestion} known: {', '.join(known) or 'none'}"

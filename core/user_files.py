@@ -1,4 +1,4 @@
-"""Files of the user's own: `file.py:ClassName` names a class in one."""
+"""Users' files: `file.py:ClassName` names a class in one."""
 
 import ast
 import hashlib
@@ -14,14 +14,14 @@ from leakbench.core.configured import SettingError
 from leakbench.core.foreign import ForeignError, foreign
 
 USER_CLASS = re.compile(r"(?P<file>.+\.py):(?P<cls>[A-Za-z_]\w*)")
-PARTS = ("bench", "commands", "defenses", "reports", "sweeps")  # of leakbench, once packages of their own
+PARTS = ("bench", "commands", "defenses", "reports", "sweeps")  # sub-packages that were once top-level
 
 
 def load_user_class(name: str) -> type:
     """The class that `file.py:ClassName` names; importing the file runs it.
 
     Raises:
-        SettingError: no such file or class, or the file fails on import.
+        SettingError: there is no such file or class, or the file cannot be imported.
     """
     match = USER_CLASS.fullmatch(name)
     assert match is not None
@@ -29,17 +29,17 @@ def load_user_class(name: str) -> type:
     module = load_user_file(path)
     found = getattr(module, match["cls"], None)
     if not isinstance(found, type) or found.__module__ != module.__name__:
-        raise SettingError([("", f"{name}: expected a class {match['cls']!r} written in {path}, found none")])
+        raise SettingError([("", f"{name}: expected a class {match['cls']!r} defined in {path}, found none")])
     return found
 
 
 def load_user_file(path: Path) -> Any:
-    """The module that a user's file is; importing it runs it.
+    """A user's file as a module; importing it runs it.
 
     Raises:
-        SettingError: no such file, or it fails on import.
+        SettingError: there is no such file, or it cannot be imported.
     """
-    if not os.path.isfile(path):  # where pathlib raises: a name too long
+    if not os.path.isfile(path):  # pathlib would raise if the name is too long
         raise SettingError([("", f"no file {str(path)!r} (looked in {Path.cwd()})")])
     return _import_file(path.resolve(), file_digest(path))
 
@@ -64,11 +64,15 @@ def _import_file(path: Path, digest: str) -> Any:
 
 
 def _refuse_old_imports(path: Path) -> None:
-    """Refuse what imports a part of leakbench as a package of its own, unless there is such a package."""
+    """Refuse imports of a sub-package of leakbench as a top-level package, unless there is such a package.
+
+    Raises:
+        SettingError: with the import that works.
+    """
     try:
         nodes = ast.walk(ast.parse(path.read_bytes()))
     except (SyntaxError, ValueError):
-        return  # importing it says more
+        return  # the import will report it in more detail
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and not node.level and _is_part(node.module or ""):
             names = [alias.name for alias in node.names]
@@ -80,7 +84,7 @@ def _refuse_old_imports(path: Path) -> None:
 
 
 def _is_part(module: str) -> bool:
-    """Whether that is a part of leakbench without its first name, and no module of another's."""
+    """Whether this is a sub-package of leakbench without the prefix, and not a module of somebody else."""
     name = module.partition(".")[0]
     if name not in PARTS:
         return False
@@ -91,11 +95,11 @@ def _is_part(module: str) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content: a changed file makes another trial."""
+    """SHA-256 of a file's content, so that a changed file gives another trial."""
     state = path.stat()
     return _digest(path, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache  # every trial asks
+@lru_cache  # computed for every trial
 def _digest(path: Path, _modified: int, _size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Which version of the program runs."""
+"""The version of the running program."""
 
 import tomllib
 from importlib import metadata
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def own_version() -> str:
-    """That of the checkout the files are in, whatever else is installed; else of the installed package."""
+    """The version of the checkout that contains this file, if any; otherwise of the installed package."""
     project = Path(__file__).parents[1] / "pyproject.toml"
     if project.is_file():
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])

@@ -1,4 +1,4 @@
-"""Durations as people say them."""
+"""Durations in words."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*")
 
 
 def in_words(seconds: float) -> str:
-    """`1 h 52 min`, `3 min 20 s`, `45 s`, `0.4 s`."""
+    """A duration as text: `1 h 52 min`, `3 min 20 s`, `45 s`, `0.4 s`."""
     whole = round(seconds)
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:
@@ -29,10 +29,10 @@ def in_words(seconds: float) -> str:
 
 
 def in_seconds(duration: Any) -> float:
-    """Of `1h30m`, `10 min` or `90 s`; a plain number is of seconds.
+    """The seconds of `1h30m`, `10 min` or `90 s`; a plain number counts seconds.
 
     Raises:
-        ValueError: it is none, or negative, or longer than LONGEST; with what was expected.
+        ValueError: it is not a duration, is negative or is longer than LONGEST.
     """
     seconds = _sum(duration.lower()) if isinstance(duration, str) else duration
     if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST:
@@ -41,7 +41,7 @@ def in_seconds(duration: Any) -> float:
 
 
 def _sum(text: str) -> float:
-    """Of all parts of a text, in seconds; NaN where it is something else."""
+    """The sum of all parts of a text, in seconds; NaN if it is not a duration."""
     if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", text):
         return float(text)
     parts = _PART.findall(text)

@@ -1,4 +1,4 @@
-"""Defenses, one family a file, and the registry of them. A new one is a file and a line here."""
+"""Defenses, one file per family, and their registry. To add a defense, add a file and a line here."""
 
 from leakbench.core.registry import Registry
 from leakbench.defenses.base import Account, ContractError, Defense, Gradients, NoDefense, Point

@@ -1,4 +1,4 @@
-"""What a defense is: a change that a client makes so that the gradient it shares tells less."""
+"""The base class of defenses: changes that a client makes so that its shared gradient reveals less."""
 
 import math
 import time
@@ -16,11 +16,11 @@ Gradients = dict[str, Tensor]  # {parameter name: gradient of that parameter's s
 
 
 class ContractError(ValueError):
-    """A defense or an attack broke its contract, or was given what none can work on: one sentence."""
+    """A defense or an attack broke its contract, or its input was unusable; the text is one sentence."""
 
 
 class Point(StrEnum):
-    """Where in the client's work a defense acts, by the method that it overrides there."""
+    """Where in the client's work a defense acts, named by the method to override."""
 
     MODEL = "change_model"
     BATCH = "change_batch"
@@ -29,15 +29,15 @@ class Point(StrEnum):
 
 @dataclass(frozen=True)
 class Account:
-    """How a defense looks from outside: what anybody who knows its settings can tell from what was shared."""
+    """What anybody who knows a defense's settings can infer from the shared gradient."""
 
-    kept: Gradients | None = None  # of bool: which entries tell of the gradient's; None: all of them
-    variance: float = 0.0  # of the independent, centred noise on every entry that was kept
-    rounding: Gradients | None = None  # the most that an entry was moved besides; None: not at all
+    kept: Gradients | None = None  # bool: which entries carry information on the gradient; None: all
+    variance: float = 0.0  # of the independent, zero-mean noise on every kept entry
+    rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
 
 
 class Shared(NamedTuple):
-    """What a client sends, and what that took."""
+    """The gradient that a client sends, and its cost."""
 
     gradients: Gradients
     sent_bytes: int
@@ -46,22 +46,22 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Defense(Configured):
-    """A change to what a client shares: to its gradient, to its batch before, or to the model.
+    """A change to the gradient that a client shares, to the batch it is computed from, or to the model.
 
     An author overrides one method, most often `apply`, on a frozen dataclass whose fields are the
-    settings; this class checks what goes in and what comes out.
+    settings; this class checks inputs and outputs.
     """
 
     one_of: ClassVar[tuple[str, ...]] = tuple(Point)
-    family: ClassVar[str] = ""  # curves of one family share a figure; the name where not given
+    family: ClassVar[str] = ""  # curves of one family share a figure; defaults to the name
 
     @property
     def strength(self) -> float | None:
-        """What orders the members of a family from weak to strong; None where there is no such number."""
+        """A number that orders the members of a family from weak to strong; None if there is none."""
         return None
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
-        """The gradients to share, as new tensors: same names, shapes and dtypes.
+        """The gradients to share, as new tensors with the same names, shapes and dtypes.
 
         Args:
             gradients: {parameter name: tensor}, on the CPU. Must not be changed in place.
@@ -70,34 +70,34 @@ class Defense(Configured):
         return {name: gradient.clone() for name, gradient in gradients.items()}
 
     def account(self, shared: Gradients) -> Account | None:
-        """How the defense looks from outside, in one round; None where it does not say.
+        """What can be inferred from the shared gradient of one round; None if the defense does not say.
 
-        Attacks that know the defense are told this: its settings are public, its draws are not. It must
-        be true: `leakbench check` tries it.
+        Attacks that know the defense receive it: its settings are public, its random draws are not.
+        `leakbench check` tests whether it is true.
 
         Args:
-            shared: what `apply` gave, on the CPU; after several rounds the mean of what it gave.
+            shared: the output of `apply`, on the CPU; after several rounds, the mean of its outputs.
         """
         return None
 
     def change_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The batch to take the gradient of, as new tensors: mixed, augmented, hidden.
+        """The batch to compute the gradient from, as new tensors: mixed, augmented or hidden.
 
         Args:
             images: (N, C, H, W) in [0, 1], on the CPU. Must not be changed in place.
-            labels: the classes (N,). Probabilities (N, K) may be returned for them.
+            labels: the classes (N,). Probabilities (N, K) may be returned instead.
             generator: as for `apply`.
         """
         return images, labels
 
     def change_model(self, network: nn.Module) -> nn.Module:
-        """The network to train, with layers added: client and server, and so the attacker, know it.
+        """The network to train, with layers added; the client and the server, hence the attacker, know it.
 
-        Layers that are added are in training mode while the client computes its gradient, and in
-        evaluation mode everywhere else, as dropout is. PyTorch's global generator has a seed of
-        its own then, and in here.
+        Like dropout, added layers are in training mode while the client computes its gradient, and in
+        evaluation mode everywhere else. Then, and within this method, PyTorch's global generator has
+        a fixed seed.
 
         Args:
             network: a copy, which may be changed; it maps images (N, C, H, W) to scores (N, K).
@@ -105,12 +105,12 @@ class Defense(Configured):
         return network
 
     def sent_bytes(self, shared: Gradients) -> int:
-        """The size of what `apply` gave, as a client would send it: every entry, unless overridden."""
+        """The bytes that a client sends for the output of `apply`: all entries, unless overridden."""
         return sum(gradient.numel() * gradient.element_size() for gradient in shared.values())
 
     @classmethod
     def points(cls) -> frozenset[Point]:
-        """Where it acts; nowhere if it is the undefended baseline."""
+        """Where the defense acts; empty for the undefended baseline."""
         return frozenset(point for point in Point if getattr(cls, point) is not getattr(Defense, point))
 
     def __call__(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
@@ -121,14 +121,13 @@ class Defense(Configured):
         """`apply`, with its contract checked.
 
         Raises:
-            ContractError: a gradient that is not finite, or an `apply` that changed its input or
-                returned other names, shapes, dtypes or values that are not finite; a size that
-                is none.
+            ContractError: a gradient is not finite, `apply` changed its input or returned other names,
+                shapes or dtypes or values that are not finite, or `sent_bytes` is not a size.
         """
         for name, gradient in gradients.items():
             if not is_finite(gradient):
                 raise ContractError(f"gradient {name!r} holds NaN or infinity before any defense")
-        given = {name: gradient.clone() for name, gradient in gradients.items()}  # others need the gradients
+        given = {name: gradient.clone() for name, gradient in gradients.items()}  # the caller needs its own
         began = time.perf_counter()
         shared = self.apply(given, generator)
         seconds = time.perf_counter() - began
@@ -136,15 +135,15 @@ class Defense(Configured):
             raise ContractError(f"defense {self}: {problem}")
         size = self.sent_bytes(shared)
         if type(size) is not int or size < 0:
-            raise ContractError(f"defense {self}: expected a whole number >= 0 of sent_bytes, got {size!r}")
+            raise ContractError(f"defense {self}: sent_bytes: expected a whole number >= 0, got {size!r}")
         return Shared(shared, size, seconds)
 
     def checked_account(self, shared: Gradients, rounds: int = 1) -> Account | None:
         """`account` of the mean of several rounds, with its contract checked.
 
         Raises:
-            ContractError: something else than an account, masks of other names, shapes or types, or
-                a variance that is none.
+            ContractError: it is not an account, its tensors have other names, shapes or types, or its
+                variance is not a finite number >= 0.
         """
         account = self.account(shared)
         if account is None:
@@ -159,8 +158,8 @@ class Defense(Configured):
         """`change_batch`, with its contract checked.
 
         Raises:
-            ContractError: it changed its input, or returned images of another shape or dtype or
-                that are not finite, or labels for another number of images.
+            ContractError: it changed its input, or returned images that are not finite or have another
+                shape or dtype, or labels for another number of images.
         """
         given = images.clone(), labels.clone()
         changed = self.change_batch(*given, generator)
@@ -169,10 +168,10 @@ class Defense(Configured):
         return changed
 
     def checked_model(self, network: nn.Module, seed: int) -> nn.Module:
-        """`change_model`, with its contract checked; whatever it draws is decided by the seed.
+        """`change_model`, with its contract checked; the seed determines its random draws.
 
         Raises:
-            ContractError: it returned something else than a module.
+            ContractError: it did not return a module.
         """
         own = set(network.modules())
         with torch.random.fork_rng(devices=[]):
@@ -180,7 +179,7 @@ class Defense(Configured):
             changed = self.change_model(network)
         if not isinstance(changed, nn.Module):
             got = type(changed).__name__
-            raise ContractError(f"defense {self}: expected a torch.nn.Module of change_model, got {got}")
+            raise ContractError(f"defense {self}: change_model: expected a torch.nn.Module, got {got}")
         for layer in changed.modules():
             layer.training = layer not in own
         return changed
@@ -220,18 +219,18 @@ def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
 
 def _broken_batch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], changed: object) -> list[str]:
     if not isinstance(changed, tuple) or len(changed) != 2:
-        return [f"expected images and labels of change_batch, got {type(changed).__name__}"]
+        return [f"change_batch: expected a pair (images, labels), got {type(changed).__name__}"]
     if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
         return ["changed its batch in place; return new tensors"]
     images, labels = changed
     if not isinstance(labels, Tensor) or len(labels) != len(before[1]):
         found = len(labels) if isinstance(labels, Tensor) else type(labels).__name__
-        return [f"expected labels of {len(before[1])} images of change_batch, got {found}"]
+        return [f"change_batch: expected labels for {len(before[1])} images, got {found}"]
     return [f"images: {problem}" for problem in unlike(before[0], images)]
 
 
 def unlike(original: Tensor, given: object) -> list[str]:
-    """How a tensor differs from what it is made of in more than its values, if it does."""
+    """How a tensor differs from the original in shape, dtype or device, or that it is not finite."""
     if not isinstance(given, Tensor) or given.shape != original.shape:
         found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         return [f"expected shape {tuple(original.shape)}, got {found}"]
@@ -243,16 +242,16 @@ def unlike(original: Tensor, given: object) -> list[str]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether there is neither NaN nor infinity in it; NaN is its own maximum."""
+    """Whether a tensor is free of NaN and infinity; the maximum of a tensor with NaN is NaN."""
     return tensor.numel() == 0 or tensor.dtype == torch.bool or math.isfinite(tensor.detach().abs().max())
 
 
 @dataclass(frozen=True)
 class NoDefense(Defense):
-    """The gradient as it is: the baseline that every defense is judged against."""
+    """No change to the gradient: the baseline that every defense is compared with."""
 
     name: ClassVar[str] = "none"
 
     def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: nothing was done."""
+        """See `Defense.account`: the gradient is unchanged."""
         return Account()

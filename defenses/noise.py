@@ -1,8 +1,8 @@
 """Additive noise: Zhu et al. 2019, section 5.1, "Noisy Gradients".
 
-The paper names its noise by a "variance range from 10^-1 to 10^-4"; others read 10^-k as the
-standard deviation. Either can be given here. Nothing is clipped, so no privacy budget (epsilon)
-follows from this noise.
+The paper specifies its noise by a "variance range from 10^-1 to 10^-4"; others read 10^-k as the
+standard deviation. Either can be given here. Nothing is clipped, so this noise gives no privacy
+budget (epsilon).
 """
 
 import math
@@ -20,7 +20,7 @@ from leakbench.defenses.base import Account, Defense, Gradients
 
 @dataclass(frozen=True)
 class Noise(Defense, ABC):
-    """Independent, centred noise on every entry, by its variance or its standard deviation."""
+    """Independent, zero-mean noise on every entry, given by its variance or its standard deviation."""
 
     citation: ClassVar[str] = DLG
 
@@ -28,7 +28,7 @@ class Noise(Defense, ABC):
     std: float | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Exactly one of the two, and not negative."""
+        """Exactly one of the two must be given, and not negative."""
         if (self.variance is None) == (self.std is None):
             given = "neither" if self.variance is None else "both"
             yield "", f"expected one of variance and std, got {given}"
@@ -38,7 +38,7 @@ class Noise(Defense, ABC):
 
     @property
     def strength(self) -> float:
-        """The variance of the noise, whichever way it was given."""
+        """The variance of the noise, also if the standard deviation was given."""
         return self.variance if self.variance is not None else self.deviation**2
 
     @property
@@ -51,7 +51,7 @@ class Noise(Defense, ABC):
 
     @abstractmethod
     def standard_draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise of variance 1, of `like`'s shape and dtype."""
+        """Noise of variance 1, with the shape and dtype of `like`."""
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradient plus `deviation` times standard noise, entry by entry."""
@@ -61,7 +61,7 @@ class Noise(Defense, ABC):
         }
 
     def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: every entry was kept, under noise of a known law."""
+        """See `Defense.account`: every entry is kept, with noise of known variance."""
         return Account(variance=self.strength)
 
 

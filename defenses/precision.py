@@ -1,4 +1,4 @@
-"""Half precision: Zhu et al. 2019, section 5.1. The gradient's round trip through 16 bits."""
+"""Half precision: Zhu et al. 2019, section 5.1. The gradient is rounded to 16 bits and back."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,11 +18,11 @@ class HalfPrecision(Defense):
     dtype: ClassVar[torch.dtype]
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
-        """Rounded to the nearest 16-bit number, in the gradient's own dtype."""
+        """Each entry rounded to the nearest 16-bit number, in the gradient's dtype."""
         return {name: gradient.to(self.dtype).to(gradient.dtype) for name, gradient in gradients.items()}
 
     def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: rounded to the nearest, so by half the gap between two numbers at most."""
+        """See `Defense.account`: rounding moves an entry by at most half the gap between two numbers."""
         about = torch.finfo(self.dtype)
         least = about.smallest_normal * about.eps  # the gap below the smallest normal number
         return Account(
@@ -30,13 +30,13 @@ class HalfPrecision(Defense):
         )
 
     def sent_bytes(self, shared: Gradients) -> int:
-        """Two bytes an entry."""
+        """Two bytes per entry."""
         return sum(gradient.numel() * self.dtype.itemsize for gradient in shared.values())
 
 
 @dataclass(frozen=True)
 class Float16(HalfPrecision):
-    """IEEE half precision (IEEE-fp16): 10 bits of fraction; beyond 65,504 it overflows."""
+    """IEEE half precision (IEEE-fp16): 10 fraction bits; it overflows above 65,504."""
 
     name: ClassVar[str] = "float16"
     dtype: ClassVar[torch.dtype] = torch.float16
@@ -44,7 +44,7 @@ class Float16(HalfPrecision):
 
 @dataclass(frozen=True)
 class BFloat16(HalfPrecision):
-    """bfloat16 (B-fp16): 7 bits of fraction, the range of float32."""
+    """bfloat16 (B-fp16): 7 fraction bits, the range of float32."""
 
     name: ClassVar[str] = "bfloat16"
     dtype: ClassVar[torch.dtype] = torch.bfloat16

@@ -14,9 +14,9 @@ from leakbench.defenses.traffic import sparse_bytes
 
 @dataclass(frozen=True)
 class Prune(Defense):
-    """floor(ratio * n) entries of smallest magnitude become zero; of equal ones, the first.
+    """The floor(ratio * n) entries of smallest magnitude become zero; among equal ones, the first.
 
-    The paper does not say whether n counts one tensor or the whole gradient: `scope` decides.
+    The paper does not say whether n counts one tensor or the whole gradient; `scope` decides.
     """
 
     citation: ClassVar[str] = DLG
@@ -27,7 +27,7 @@ class Prune(Defense):
     scope: Literal["tensor", "global"] = "tensor"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A ratio of 1 would share nothing."""
+        """The ratio must be below 1: otherwise nothing is shared."""
         if not 0 <= self.ratio < 1:
             yield "ratio", f"expected a number in [0, 1), got {self.ratio:g}"
 
@@ -37,7 +37,7 @@ class Prune(Defense):
         return self.ratio
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
-        """The gradients with their smallest entries zeroed, per tensor or over all of them."""
+        """The gradients with their smallest entries set to zero, per tensor or over all tensors."""
         if self.scope == "tensor":
             return {name: self._prune(gradient) for name, gradient in gradients.items()}
         pruned = self._prune(torch.cat([gradient.flatten() for gradient in gradients.values()]))
@@ -48,10 +48,10 @@ class Prune(Defense):
         }
 
     def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: of the zeros, so many were smaller than everything else.
+        """See `Defense.account`: the zeros are the entries that were pruned.
 
-        Where there are more zeros than entries are pruned, those that were pruned are zeros by themselves,
-        the smallest that there are: then every entry is what it was.
+        If there are more zeros than entries to prune, then the pruned entries were already zero, as these
+        are the smallest, and every entry is unchanged.
         """
         if self.scope == "tensor":
             return Account(kept={name: self._kept(each) for name, each in shared.items()})
@@ -68,7 +68,7 @@ class Prune(Defense):
         return torch.ones_like(zero) if int(zero.sum()) > self._count(shared) else ~zero
 
     def sent_bytes(self, shared: Gradients) -> int:
-        """See `sparse_bytes`."""
+        """The size of a sparse format; see `sparse_bytes`."""
         return sparse_bytes(shared)
 
     def _count(self, gradient: Tensor) -> int:

@@ -14,7 +14,7 @@ LEVELS = 127  # symmetric: -127..127, so that zero stays zero
 
 @dataclass(frozen=True)
 class Int8(Defense):
-    """Each tensor as round(g / s) in -127..127 with s = max|g| / 127, and back.
+    """Each tensor is sent as round(g / s) in -127..127, with s = max|g| / 127, and scaled back.
 
     The paper does not say which 8-bit scheme it used; this is the plain symmetric one.
     """
@@ -23,11 +23,11 @@ class Int8(Defense):
     name: ClassVar[str] = "int8"
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
-        """Each gradient on its own grid of 255 values."""
+        """Each gradient rounded to its own grid of 255 values."""
         return {name: self._quantize(gradient) for name, gradient in gradients.items()}
 
     def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: rounded to the nearest, so by half a step of its tensor's grid at most."""
+        """See `Defense.account`: rounding moves an entry by at most half a step of its tensor's grid."""
         return Account(
             rounding={
                 name: (each.abs().max() / LEVELS / 2).expand_as(each).clone() for name, each in shared.items()
@@ -35,7 +35,7 @@ class Int8(Defense):
         )
 
     def sent_bytes(self, shared: Gradients) -> int:
-        """A byte an entry, and a float32 for the step of each tensor."""
+        """One byte per entry, and one float32 per tensor for the step."""
         return sum(gradient.numel() + 4 for gradient in shared.values())
 
     def _quantize(self, gradient: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
-"""How many bytes a gradient takes when it is sent."""
+"""The size of a gradient when it is sent, in bytes."""
 
 from leakbench.defenses.base import Gradients
 
 INDEX_BYTES = 4
-BITS = 8  # a byte
+BITS = 8  # per byte
 
 
 def sparse_bytes(shared: Gradients) -> int:
-    """Only what is not zero, and where it is: by its index or in a bitmap, whichever is smaller.
+    """The bytes of all nonzero entries and their places, as indices or as a bitmap, whichever is smaller.
 
-    Each tensor by itself; one that hardly holds a zero is sent whole.
+    Each tensor is encoded separately; one with hardly any zeros is sent in full.
     """
     total = 0
     for gradient in shared.values():
@@ -20,5 +20,5 @@ def sparse_bytes(shared: Gradients) -> int:
 
 
 def bitmap_bytes(entries: int) -> int:
-    """A bit for each of so many entries, in whole bytes."""
+    """The bytes of a bitmap with one bit per entry."""
     return -(-entries // BITS)

@@ -1,7 +1,7 @@
 """A stochastic layer in the model: Scheliga et al. 2022, PRECODE, arXiv 2108.04725.
 
-The client draws what comes out of it, and the attacker, who knows the layer, does not know the
-draw. Without the paper's term in the loss, which this defense cannot add.
+The output of the layer is random: the attacker knows the layer, but not the client's draw. The
+paper's additional loss term is omitted, because a defense cannot change the loss.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ CITATION = """@inproceedings{scheliga2022precode,
 
 
 class Stochastic(nn.Module):
-    """Features to features, through a code that is drawn from N(mean, scale^2) in training."""
+    """Encodes features as a code drawn from N(mean, scale^2) in training, and decodes it."""
 
     def __init__(self, features, size):
         super().__init__()
@@ -36,7 +36,7 @@ class Stochastic(nn.Module):
 
 @dataclass(frozen=True)
 class Bottleneck(Defense):
-    """A stochastic layer with a code of `size` numbers before the last linear layer."""
+    """A stochastic layer, with a code of `size` numbers, inserted before the last linear layer."""
 
     citation: ClassVar = CITATION
     size: int = 64

@@ -1,7 +1,7 @@
-"""Clipping and Gaussian noise, which together bound what a gradient tells of one example.
+"""Clipping and Gaussian noise, which together bound what a gradient reveals about one example.
 
-Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133. There each example's
-gradient is clipped, here that of a client's whole batch, which is all that a client shares.
+Abadi et al. 2016, Deep Learning with Differential Privacy, arXiv 1607.00133. The paper clips each
+example's gradient; here the gradient of the whole batch is clipped, as this is all a client shares.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CITATION = """@inproceedings{abadi2016deep,
 
 @dataclass(frozen=True)
 class ClippedNoise(Defense):
-    """Scaled down to an L2 norm of `clip`, then N(0, (noise * clip)^2) on every entry."""
+    """The gradient is scaled down to an L2 norm of `clip`; then N(0, (noise * clip)^2) is added."""
 
     citation: ClassVar = CITATION
     noise: float
@@ -49,10 +49,10 @@ class ClippedNoise(Defense):
         }
 
     def epsilon(self, epochs, delta=1e-5):
-        """What an attacker learns at most of one example that is in a shared gradient once an epoch.
+        """The privacy budget of an example that contributes to one shared gradient per epoch.
 
-        Exchanging it for another one moves the clipped gradient by up to 2 `clip`: that is the
-        accountant's REPLACE_ONE. Needs `pip install 'leakbench[privacy]'`.
+        Replacing the example moves the clipped gradient by up to 2 `clip`, hence the accountant's
+        REPLACE_ONE. Needs `pip install 'leakbench[privacy]'`.
         """
         from dp_accounting import GaussianDpEvent, NeighboringRelation
         from dp_accounting.pld import PLDAccountant

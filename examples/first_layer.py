@@ -1,8 +1,8 @@
-"""FirstLayer: the image read off the first layer, where that is fully connected.
+"""FirstLayer: reads the image off the gradient of the first layer, if that layer is fully connected.
 
-Its weights' gradient is the outer product of the bias' gradient and the image, so any row of the one over
-its entry of the other is the image: Phong et al. 2017, "Privacy-Preserving Deep Learning via Additively
-Homomorphic Encryption", section 3; Zhu and Blaschko 2021 (R-GAP) for what lies deeper.
+The gradient of its weights is the outer product of the bias gradient and the image, so each row divided by
+its entry of the bias gradient is the image: Phong et al. 2017, "Privacy-Preserving Deep Learning via
+Additively Homomorphic Encryption", section 3. For deeper layers see Zhu and Blaschko 2021 (R-GAP).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from leakbench import Attack, Found, NotApplicableError
 
 @dataclass(frozen=True)
 class FirstLayer(Attack):
-    """The best image x for dW = db x, by least squares over all rows; the label from the last bias."""
+    """Solves dW = db x for the image x by least squares over all rows; reads the label off the last bias."""
 
     def invert(self, case):
         layers = [module for module in case.model.modules() if not list(module.children())]
@@ -24,5 +24,5 @@ class FirstLayer(Attack):
         names = {parameter: name for name, parameter in case.model.named_parameters()}
         weight, bias = (case.shared[names[each]] for each in (first.weight, first.bias))
         image = bias @ weight / bias.square().sum().clamp(min=1e-30)  # (C * H * W,)
-        *_, last = case.shared.values()  # p - y: negative at the label alone
+        *_, last = case.shared.values()  # p - y: negative only at the label
         return Found(image.reshape(case.spec.batch_shape), labels=last.argmin()[None])

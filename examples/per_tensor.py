@@ -1,7 +1,7 @@
-"""PerTensor: gradient matching in which every tensor of the gradient weighs the same.
+"""PerTensor: gradient matching in which every tensor of the gradient has the same weight.
 
-A plausible idea that does not help: with one scale for all, the last layer, which is most of a LeNet's
-gradient, keeps its weight (docs/LOG.md). The file shows how little an attack by optimisation takes.
+A plausible idea that does not help: with one scale for all tensors, the last layer, which makes up most of
+a LeNet's gradient, keeps its weight (docs/LOG.md). The file shows how little code such an attack needs.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from leakbench import Regularised
 
 @dataclass(frozen=True)
 class PerTensor(Regularised):
-    """The squared distance of each tensor in its own square, and total variation."""
+    """The squared distance of each tensor, divided by its squared norm, plus total variation."""
 
     def weights(self, case):
-        return [10.0, 3.0, 1.0, 0.3, 0.1, 0.03]  # of total variation, one a stage
+        return [10.0, 3.0, 1.0, 0.3, 0.1, 0.03]  # of total variation, one per stage
 
     def distance(self, dummy, shared, terms):
         parts = [

@@ -1,4 +1,4 @@
-"""Sign compression: a bit an entry. Bernstein et al. 2018, signSGD, arXiv 1802.04434."""
+"""Sign compression, one bit per entry: Bernstein et al. 2018, signSGD, arXiv 1802.04434."""
 
 from dataclasses import dataclass
 from typing import ClassVar

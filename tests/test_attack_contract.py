@@ -159,9 +159,12 @@ def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):
 @pytest.mark.parametrize(
     ("deed", "problem"),
     [
-        ("wrong number", "expected the number of a case that it took and did not answer yet, got 7"),
-        ("twice", "expected the number of a case that it took and did not answer yet, got 0"),
-        ("observes another", "observe: expected numbers of cases that it took and did not answer yet, got 7"),
+        ("wrong number", "expected the number of a case that was taken and not yet answered, got 7"),
+        ("twice", "expected the number of a case that was taken and not yet answered, got 0"),
+        (
+            "observes another",
+            "observe: expected numbers of cases that were taken and not yet answered, got 7",
+        ),
         (
             "observes one image",
             "observe: expected 1 steps and dummy images of shape (1, 1, 1, 28, 28), got 1 and (1, 1, 28, 28)",
@@ -257,7 +260,7 @@ def test_a_start_has_draws_of_its_own():
 def test_a_class_that_attacks_nothing_is_refused(write):
     path = write("idle.py", "from leakbench.bench.attacks import Attack\nclass Idle(Attack): pass\n")
     with pytest.raises(
-        SettingError, match="expected a class with one of invert, invert_many, got one without"
+        SettingError, match="expected one of invert, invert_many to be overridden, found none"
     ):
         ATTACKS.parse(f"{path}:Idle")
 
@@ -275,7 +278,7 @@ def test_the_checks_hold_without_the_harness():
 
 
 def test_nan_is_no_verdict():
-    with pytest.raises(ValueError, match="expected an SSIM to judge by, got NaN"):
+    with pytest.raises(ValueError, match="expected a number for the SSIM, got NaN"):
         Scale().verdict(math.nan)
 
 

@@ -156,7 +156,7 @@ def test_a_file_may_hold_both_kinds(here, capsys):
 def test_nothing_is_written_over(here, capsys):
     (here / "mine.py").write_text("precious")
     assert leakbench.main(["new-defense", "mine"]) == commands.USER_ERROR
-    text = "mine.py: expected no such file, found one; choose another name, or remove it\n"
+    text = "mine.py: the file exists already; choose another name or remove it\n"
     assert capsys.readouterr().err == text
     assert (here / "mine.py").read_text() == "precious"
 
@@ -164,7 +164,7 @@ def test_nothing_is_written_over(here, capsys):
 @pytest.mark.parametrize("name", ["3x", "a b", "../up", "-", "größe/x"])
 def test_a_name_that_is_none_is_refused(here, capsys, name):
     assert leakbench.main(["new-defense", "--", name]) == commands.USER_ERROR
-    assert capsys.readouterr().err.startswith(f"{name}: expected letters, digits and _ for a name")
+    assert capsys.readouterr().err.startswith(f"{name}: expected a name of letters, digits and _")
     assert not list(here.iterdir())
 
 
@@ -195,7 +195,7 @@ SETTINGS = "settings that make a name, and a name that makes the settings"
         ),
         (
             gives("g.clone()") + "\n    def sent_bytes(self, shared): return 'many'", PLAIN,
-            "expected a whole number >= 0 of sent_bytes, got 'many'",
+            "sent_bytes: expected a whole number >= 0, got 'many'",
         ),
         (
             gives("g.clone()") + "\n    @property\n    def strength(self): return 'strong'", SETTINGS,
@@ -208,7 +208,7 @@ SETTINGS = "settings that make a name, and a name that makes the settings"
         (
             "def change_model(self, network): return torch.nn.Sequential(network, torch.nn.Linear(3, 3))",
             "the model lenet, trained and attacked",
-            "expected to take an image of 3x32x32, got RuntimeError:",
+            "expected a model that takes images of 3x32x32, got RuntimeError:",
         ),
         ("def apply(self, gradients, generator): raise SystemExit('no')", PLAIN, "SystemExit: no"),
     ],
@@ -258,7 +258,7 @@ def test_our_own_attacks_pass(capsys, attack):
         ("import nothing_there", "mine.py", "mine.py: could not be imported: ModuleNotFoundError"),
         ("def broken(:", "mine.py", "mine.py: could not be imported: SyntaxError"),
         ("x = 1", "mine.py", "mine.py: expected a subclass of Defense, Attack, Dataset, Model or Protocol"),
-        ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' written in mine.py, found none"),
+        ("x = 1", "mine.py:Mine", "mine.py:Mine: expected a class 'Mine' defined in mine.py, found none"),
         (
             "class Mine: pass", "mine.py:Mine",
             "mine.py:Mine: expected a complete subclass of leakbench.Defense",
@@ -272,7 +272,7 @@ def test_our_own_attacks_pass(capsys, attack):
             (
                 f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    {taken}: float = 1.0\n"
                 f"    {gives('g')}",
-                "mine.py", f"expected another name for the setting '{taken}': every defense has one",
+                "mine.py", f"expected another name for setting '{taken}', a member of every defense",
             )
             for taken in ("share", "points", "name", "address")
         ),

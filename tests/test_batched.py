@@ -187,4 +187,4 @@ def test_without_a_compiler_the_batch_runs_all_the_same(make_trial, monkeypatch,
     monkeypatch.setattr(torch, "compile", no_compiler)
     trials = [make_trial(index=index) for index in range(2)]
     assert rows(trials, 8, compiled=True) == rows(trials, 8)
-    assert "going on without: RuntimeError: InvalidCxxCompiler: none found" in caplog.text
+    assert "continuing without: RuntimeError: InvalidCxxCompiler: none found" in caplog.text

@@ -92,7 +92,7 @@ def test_a_weight_that_is_not_trained_is_a_constant():
         (stack(nn.MaxPool2d(2), nn.Sigmoid()), 0, "max_pool2d is neither linear nor an activation that can"),
         (stack(nn.GELU()), 0, "gelu is neither linear nor an activation that can be inverted .sigmoid, tanh"),
         (stack(nn.Tanh(), nn.GroupNorm(2, 4)), 1, "native_group_norm is neither linear"),
-        (Around(), 1, "add takes what has not passed the activation before it, too"),
+        (Around(), 1, "add also takes a value from before the last activation"),
         (Twice(), 1, "inner.(weight|bias) is used in two layers"),
         (Undecided(), 0, "its operations cannot be recorded: "),
     ],

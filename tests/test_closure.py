@@ -123,7 +123,7 @@ def test_slots_that_depend_on_their_place_are_told_of(monkeypatch, caplog):
     monkeypatch.setattr(BatchClosure, "_evaluate", by_place)
     with caplog.at_level(logging.WARNING):
         batch.check(x)
-    assert "depend, in their last digits, on what shares the batch" in caplog.text
+    assert "the last digits of this model's results depend on the other trials" in caplog.text
 
 
 def test_nothing_is_recorded_in_vain():

@@ -87,12 +87,12 @@ def test_short_form_of_a_folder(tmp_path):
         ("thing(flag=1)", "flag: expected true or false, got 1"),
         ("thing(mode=medium)", "mode: expected one of fast, slow, got 'medium'"),
         ("thing(many=3)", "many: expected a list of whole numbers, got 3"),
-        ("thing(count=1, count=2)", "setting 'count' given twice"),
+        ("thing(count=1, count=2)", "setting 'count' is given twice; remove one"),
         ("thing(3)", "expected setting=value pairs, got '3'"),
         ("thing)", "expected name(setting=value, ...), got 'thing)'"),
         ("mine.py:Thing", "no file 'mine.py'"),
         (300 * "a" + ".py:Thing", "no file 'aaa"),
-        ("mine.py", "a file of your own is named file.py:ClassName"),
+        ("mine.py", "to use your own file, write file.py:ClassName"),
     ],
 )
 def test_bad_text_is_answered_with_what_was_expected(text, problem):
@@ -119,10 +119,10 @@ def test_a_required_setting_that_is_missing():
         ("def broken(:", "could not be imported: SyntaxError"),
         ("raise SystemExit(3)", "could not be imported: SystemExit"),
         ("x = 1", "expected a class 'Mine'"),
-        ("from leakbench.defenses.noise import Gaussian as Mine", "expected a class 'Mine' written in"),
+        ("from leakbench.defenses.noise import Gaussian as Mine", "expected a class 'Mine' defined in"),
         (
             "from leakbench import Defense\nclass Mine(Defense): pass",
-            "with one of change_model, change_batch, apply, got one",
+            "expected one of change_model, change_batch, apply to be overridden, found none",
         ),
         (
             "import torch\nfrom defenses import Account, Defense",

@@ -184,7 +184,7 @@ def test_a_model_of_one_size_is_not_for_others(here, capsys):
 @pytest.mark.parametrize(
     ("change", "what", "problem"),
     [
-        ({"forward": "raise ValueError('no way')"}, CIFAR, "expected to take an image of 3x32x32, got"),
+        ({"forward": "raise ValueError('no way')"}, CIFAR, "expected a model that takes images of 3x32x32"),
         ({"forward": "return x.flatten(1)"}, CIFAR, "expected class scores of shape (2, 10), got (2, 3072)"),
         ({"forward": "return self.last(x.detach().flatten(1)).detach()"}, CIFAR, "expected a model that"),
         (

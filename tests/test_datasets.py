@@ -175,7 +175,7 @@ def test_lfw_is_a_folder_a_person(tmp_path):
         ("cifar10", "cifar10: not found: expected cifar-10-batches-py under"),
         ("cifar100", "cifar100: not found: expected cifar-100-python under"),
         ("svhn", "svhn: not found: expected train_32x32.mat or test_32x32.mat under"),
-        ("lfw", "lfw: not found: expected a folder a person in"),
+        ("lfw", "lfw: not found: expected one folder per person in"),
     ],
 )
 def test_data_that_is_not_there_says_what_to_do(tmp_path, name, problem):

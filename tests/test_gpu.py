@@ -72,7 +72,7 @@ def test_what_no_cuda_graph_can_hold_is_attacked_all_the_same(make_trial, monkey
     plain = outcome(trials, GPU)
     monkeypatch.setattr("leakbench.bench.attacks.closure.Replayed", fail)
     found = outcome(trials, GPU)
-    assert "going on without: RuntimeError: operation not permitted when stream is capturing" in caplog.text
+    assert "continuing without: RuntimeError: operation not permitted when stream is capturing" in caplog.text
     for key, result in found.items():
         assert result.trace.objective == plain[key].trace.objective
 
@@ -108,7 +108,7 @@ def test_out_of_memory_halves_the_batch(make_trial, caplog):
         found = outcome(trials, GPU, slots=64)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert "out of memory with 64 slots, going on with 32" in caplog.text
+    assert "out of memory with 64 slots; continuing with 32" in caplog.text
     for key, result in plain.items():
         assert found[key].row.match_loss == pytest.approx(result.row.match_loss, rel=0.05)
 

@@ -271,7 +271,7 @@ class Unknown(nn.Module):
     ("built", "message"),
     [
         (NotLinear(), "expected a model whose class scores come from an nn.Linear"),
-        (Unknown(), "expected layers that can be told apart: inner.* is used in two layers"),
+        (Unknown(), "expected layers that can be separated: inner.* is used in two layers"),
     ],
 )
 def test_networks_without_an_index(built, message):
@@ -285,7 +285,7 @@ def test_networks_without_an_index(built, message):
         ("channels=[]", "channels: expected whole numbers >= 1, got []"),
         ("channels=[4], stride=[0]", "stride: expected whole numbers >= 1, got [0]"),
         ("channels=[4], stride=[1], padding=[-1]", "padding: expected whole numbers >= 0, got [-1]"),
-        ("channels=[4, 8]", "stride: expected 1 number, or 2 as of channels, got 3"),
+        ("channels=[4, 8]", "stride: expected 1 or 2 numbers, like channels, got 3"),
     ],
 )
 def test_sizes_of_convolutions(settings, message):

@@ -134,7 +134,7 @@ def test_what_has_no_zeros_cannot_be_told_apart_and_is_grey():
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 4)),
             2,
-            "expected a ReLU behind",
+            "expected a ReLU after",
         ),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 4)), 1, ""),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 4)), 2, ""),

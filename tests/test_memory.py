@@ -115,7 +115,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "64"
-    assert "out of memory with 64 slots, going on with 32" in done.stderr
+    assert "out of memory with 64 slots; continuing with 32" in done.stderr
 
 
 def test_out_of_memory_on_the_way_starts_the_unfinished_again(make_trial, monkeypatch, caplog):
@@ -131,7 +131,7 @@ def test_out_of_memory_on_the_way_starts_the_unfinished_again(make_trial, monkey
 
     monkeypatch.setattr(Batch, "step", step_with_a_full_gpu)
     found = list(run_trials(trials, Conditions(Resources(slots=16))))
-    assert "out of memory with 16 slots, going on with 8" in caplog.text
+    assert "out of memory with 16 slots; continuing with 8" in caplog.text
     assert len(found) == 20
     for result in found:
         assert result.row.match_loss == expected[result.row.key].row.match_loss

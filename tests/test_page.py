@@ -20,6 +20,7 @@ from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import data_uri, gallery
 from leakbench.reports.run import Run
 from leakbench.reports.selection import kept_starts, strongest
+from leakbench.sweeps.tables import TRAININGS
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 MINE = "my/path/mine.py:Mine(size=2)"

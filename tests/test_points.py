@@ -69,7 +69,7 @@ def test_one_that_acts_nowhere_is_refused(define):
     with pytest.raises(SettingError) as caught:
         DEFENSES.parse(name := define())
     assert str(caught.value) == (
-        f"{name}: expected a class with one of change_model, change_batch, apply, got one without"
+        f"{name}: expected one of change_model, change_batch, apply to be overridden, found none"
     )
 
 
@@ -144,11 +144,11 @@ def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
     [
         (
             "    def change_model(self, network):\n        return 3",
-            "expected a torch.nn.Module of change_model, got int",
+            "change_model: expected a torch.nn.Module, got int",
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images",
-            "expected images and labels of change_batch, got Tensor",
+            "change_batch: expected a pair (images, labels), got Tensor",
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images[:, :1], labels",
@@ -164,7 +164,7 @@ def test_trials_with_and_without_layers_run_in_one_sweep(make_trial):
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images, labels[:0]",
-            "expected labels of 1 images of change_batch, got 0",
+            "change_batch: expected labels for 1 images, got 0",
         ),
         (
             "    def change_batch(self, images, labels, generator):\n        return images.mul_(2), labels",
@@ -229,7 +229,7 @@ def test_training_on_changed_batches_is_training_on_them(define):
 def test_a_defense_that_breaks_on_a_batch_ends_its_training_with_the_reason(define):
     (trained,) = train_together([training(define(FLIP.replace("images.flip(-1), labels", "3")))], DATA)
     assert (trained.row.status, trained.row.steps) == ("error", None)
-    assert "expected images and labels of change_batch, got int" in trained.row.reason
+    assert "change_batch: expected a pair (images, labels), got int" in trained.row.reason
 
 
 def test_layers_that_do_not_fit_the_model_are_said_before_the_start(write, capsys):
@@ -247,7 +247,7 @@ def test_layers_that_do_not_fit_the_model_are_said_before_the_start(write, capsy
     assert inside(file.parent, "sweep", sweep) == 2
     place = f"{sweep}: defenses[0]: {BOTTLENECK} in {file}:Net on cifar10-sample"
     assert capsys.readouterr().err == (
-        f"{place}: expected to take an image of 3x32x32, got IndexError: list index out of range\n"
+        f"{place}: expected a model that takes images of 3x32x32, got IndexError: list index out of range\n"
     )
 
 

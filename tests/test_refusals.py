@@ -48,8 +48,8 @@ def test_of_listed_attacks_it_is_a_mistake(write, tmp_path):
     one = "expected a gradient of one image, got 2"
     assert set(lines) == {
         f"attacks[1]: linear on lenet and mnist-sample: {FIRST_LAYER}",
-        "attacks[1]: linear on mlp(hidden=[16]) and mnist-sample: expected a ReLU behind the first layer, "
-        "whose zeros tell several images apart",
+        "attacks[1]: linear on mlp(hidden=[16]) and mnist-sample: expected a ReLU after the first layer, "
+        "whose zeros separate several images",
         f"attacks[2]: recursive on lenet and mnist-sample: {one}",
         f"attacks[2]: recursive on mlp(hidden=[16]) and mnist-sample: {one}",
     }

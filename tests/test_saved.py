@@ -169,10 +169,10 @@ def test_a_step_of_sgd_is_a_gradient(step, capsys):
             ["--before", "weights.pt", "--after", "after.pt", "--lr", "1"],
             "weights.pt: 0.weight: expected the weights of this parameter of the model, found none",
         ),
-        (["--gradient", "bad.npz"], "bad.npz: expected tensors that numpy.savez has written, got "),
+        (["--gradient", "bad.npz"], "bad.npz: expected tensors written by numpy.savez, got "),
         (
             ["--gradient", "bad.safetensors"],
-            "bad.safetensors: expected tensors that safetensors has written",
+            "bad.safetensors: expected tensors written by safetensors",
         ),
     ],
 )
@@ -258,7 +258,7 @@ def test_a_file_that_holds_code_is_not_run(here, capsys):
 
     (here / "code.pt").write_bytes(pickle.dumps(Code()))
     assert attack(*KNOWN, gradient="code.pt") == commands.USER_ERROR
-    assert "code.pt: expected tensors that torch.save has written" in capsys.readouterr().err
+    assert "code.pt: expected tensors written by torch.save" in capsys.readouterr().err
     assert not (here / "touched").exists()
 
 

@@ -380,7 +380,7 @@ class Blind(nn.Module):
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        ("Fixed", "expected to take an image of 3x32x32, got RuntimeError: mat1 and mat2"),
+        ("Fixed", "expected a model that takes images of 3x32x32, got RuntimeError: mat1 and mat2"),
         ("WrongScores", "expected class scores of shape (1, 10), got (1, 3)"),
         ("NoParameters", "expected parameters that require a gradient, got none"),
         ("Unused", "expected a model that can be differentiated twice, got RuntimeError: "),
@@ -453,9 +453,9 @@ class OtherLoss(nn.Linear):
         ("Learns", "a batch, got RuntimeError: .* attempted to call in-place operation"),
         (
             "OtherLoss",
-            "gives the same in a batch, got a match loss of .* in it and of .* alone",
+            "gives the same results in a batch, got a match loss of .* in a batch and of .* alone",
         ),
-        ("OtherSlope", "gives the same in a batch, got a match loss whose gradient is .*% off what it"),
+        ("OtherSlope", "gives the same results in a batch, got a match loss whose gradient differs by .*%"),
     ],
 )
 def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write, name, problem):

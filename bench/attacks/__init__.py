@@ -1,4 +1,4 @@
-"""Attacks, one a file, and the registry of them."""
+"""Attacks, one per file, and their registry."""
 
 from leakbench.bench.attacks.adaptive import Adaptive
 from leakbench.bench.attacks.base import (

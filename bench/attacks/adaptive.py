@@ -1,4 +1,4 @@
-"""An attack that knows the defense: what was kept, and how much noise to expect."""
+"""An attack that knows the defense: which entries were kept, and how much noise to expect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from leakbench.bench.gradients import soft_cross_entropy
 from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
 from leakbench.defenses import Gradients
 
-UNIT = 1000.0  # the objective at a dummy gradient of zero
-MOST = 1e9  # weight of total variation
-CLEAR = 10_000  # times its noise: so large the residual must be to be taken as known (docs/LOG.md)
+UNIT = 1000.0  # the objective for a dummy gradient of zero
+MOST = 1e9  # the largest weight of total variation
+CLEAR = 10_000  # the residual counts as known if its square is this many times its noise (docs/LOG.md)
 
 
 @dataclass(frozen=True)
 class Adaptive(Regularised):
-    """Squared distance where entries were kept, and total variation down to a floor that noise sets.
+    """Squared distance over the kept entries, plus total variation with a floor set by the noise.
 
-    The objective is measured in the shared gradient's own square. Of one image the residual p - y,
-    which is the gradient of the last layer's bias, is taken as known where nothing hides it.
+    The objective is relative to the squared norm of the shared gradient. For a single image, the residual
+    p - y, which is the gradient of the last layer's bias, is taken as known if the defense does not hide it.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -44,7 +44,7 @@ class Adaptive(Regularised):
         return {f"weight {name}": scale * each for name, each in kept.items()}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
-        """See `Optimised.candidates`: in place of the label, the residual, where it is known."""
+        """See `Optimised.candidates`: with the residual instead of the label, if it is known."""
         found = super().candidates(case)
         residual = _residual(case)
         none = {"residual": torch.zeros(case.spec.logit_shape), "is known": torch.tensor(0.0)}
@@ -52,12 +52,12 @@ class Adaptive(Regularised):
         if residual is None:
             return labelled
         known = {"residual": residual, "is known": torch.tensor(1.0)}
-        label = residual.argmin(1)  # p - y is below 0 only where y is
+        label = residual.argmin(1)  # p - y is negative only at the label
         labels = certain(label, case.spec.classes).to(residual.dtype)
         return [replace(found[0], labels=labels, terms={**found[0].terms, **known})]
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
-        """See `Optimised.training_loss`; with a known residual one whose slope in the scores it is."""
+        """See `Optimised.training_loss`; if the residual is known, the loss with that slope in the scores."""
         known = terms["is known"]
         return (1 - known) * soft_cross_entropy(scores, labels) + known * (terms["residual"] * scores).sum()
 
@@ -70,14 +70,14 @@ class Adaptive(Regularised):
 
 
 def least_weight(case: Case) -> float:
-    """Of total variation: the one of the most likely picture under the defense's noise, times TRUST."""
+    """The weight of total variation that is optimal under the defense's noise, times TRUST."""
     square = square_of(case.shared, kept_of(case.account, case.shared))
     weight = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
-    return min(weight, MOST)  # of a gradient of nothing
+    return min(weight, MOST)  # a gradient of zero would give infinity
 
 
 def _residual(case: Case) -> Tensor | None:
-    """The residual p - y of the one image (1, K); None where it is not known."""
+    """The residual p - y (1, K) of a single image; None if it is not known."""
     if case.spec.count > 1 or case.account is None:
         return None
     try:

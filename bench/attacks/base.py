@@ -1,4 +1,4 @@
-"""What an attack is given, and what it gives back. The image it is after is not among it."""
+"""The base class of attacks, with its inputs and outputs. The true image is not among the inputs."""
 
 import math
 import time
@@ -18,81 +18,81 @@ from leakbench.defenses.base import unlike
 
 
 class Observer(Protocol):
-    """Is told what an attack has got to; returns nothing, so what it knows stays on its side."""
+    """Receives the progress of an attack; returns nothing, so that it cannot reveal what it knows."""
 
     def __call__(
         self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
     ) -> None:
-        """Of k cases at once.
+        """Observe k cases at once.
 
         Args:
-            numbers: of the cases.
-            steps: outer steps that each has taken.
+            numbers: the numbers of the cases.
+            steps: the outer steps that each case has taken.
             images: their dummy images (k, N, C, H, W).
-            labels: the logits of their dummy labels (k, N, K), where those are optimised.
+            labels: the logits of their dummy labels (k, N, K), if the labels are optimised.
         """
 
 
 class NotApplicableError(Exception):
-    """An attack cannot take such a case, whatever the defense; the text is one sentence that says why."""
+    """An attack cannot handle such a case, whatever the defense; the text is one sentence that says why."""
 
 
 class Status(StrEnum):
     """How a trial ended."""
 
-    CONVERGED = "converged"  # reached its goal, or a point that it cannot improve on
-    BUDGET = "budget"  # stopped at its limit of steps
-    DIVERGED = "diverged"  # the dummy image left every range that a picture can have
-    ERROR = "error"  # failed; the reason says how
+    CONVERGED = "converged"  # reached its goal, or a point that it cannot improve
+    BUDGET = "budget"  # stopped at the limit of steps
+    DIVERGED = "diverged"  # the dummy image left any plausible range of pixel values
+    ERROR = "error"  # failed; the reason says why
 
     @property
     def has_result(self) -> bool:
-        """Whether there is a reconstruction with scores: the one thing that tells."""
+        """Whether there is a reconstruction with scores; nothing else in a row decides that."""
         return self is not Status.ERROR
 
 
 class Knows(StrEnum):
-    """What a threat model grants an attack, besides the model and what was shared."""
+    """What an attack knows, by its threat model, in addition to the model and the shared gradient."""
 
-    DEFENSE = "defense"  # its public settings, never its draws: see `Defense.account`
+    DEFENSE = "defense"  # its public settings, never its random draws; see `Defense.account`
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a server knows of the images behind a gradient without having seen them."""
+    """What a server knows about the images behind a gradient without seeing them."""
 
     shape: tuple[int, int, int]  # (C, H, W)
     classes: int
-    count: int = 1  # images that the gradient is the mean of
+    count: int = 1  # images that the gradient is averaged over
 
     @property
     def batch_shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W) of what an attack gives back."""
+        """The shape (N, C, H, W) of a reconstruction."""
         return (self.count, *self.shape)
 
     @property
     def pixels(self) -> int:
-        """Of all images together, a channel each."""
+        """The number of pixels of all images together, counting each channel."""
         return math.prod(self.batch_shape)
 
     @property
     def logit_shape(self) -> tuple[int, int]:
-        """(N, K)."""
+        """The shape (N, K) of label logits."""
         return self.count, self.classes
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where an iteration begins: dummy images (N, C, H, W) and the logits of their labels (N, K)."""
+    """The start of an iterative attack: dummy images (N, C, H, W) and the logits of their labels (N, K)."""
 
     images: Tensor
     label_logits: Tensor
 
     @classmethod
     def draw(cls, spec: Spec, *purpose: str | int, uniform: bool = False) -> "Start":
-        """N(0, 1) pixels, as the DLG authors start, or U(0, 1) ones, and N(0, 1) logits.
+        """Draw N(0, 1) pixels, as in the DLG authors' code, or U(0, 1) ones, and N(0, 1) logits.
 
-        Equal purpose, equal start.
+        Equal purposes give equal starts.
         """
         pixels = generator_for("start image", *purpose)
         return cls(
@@ -103,47 +103,47 @@ class Start:
 
 @dataclass(frozen=True)
 class Case:
-    """All that an honest-but-curious server has of one trial."""
+    """Everything that an honest-but-curious server has of one trial."""
 
-    number: int  # what the caller knows the trial by
+    number: int  # identifies the trial for the caller
     model: nn.Module  # with the victim's weights, in evaluation mode
     shared: Gradients  # {parameter name: tensor}, as the victim shared it, on the CPU
     spec: Spec
-    purpose: tuple[str | int, ...] = ()  # what the trial's draws are addressed by
-    account: Account | None = None  # of the defense, if the attack knows defenses and this one says something
-    start: Start | None = None  # on the CPU; where an iteration begins, if not at a draw of its own
+    purpose: tuple[str | int, ...] = ()  # the address of the trial's random draws
+    account: Account | None = None  # of the defense, if the attack knows defenses and this one gives one
+    start: Start | None = None  # on the CPU; None: the attack draws its own
 
     def copy(self) -> "Case":
-        """One whose model and gradient may be changed: those of this one are other trials' as well."""
+        """A copy whose model and gradient may be changed; the originals are shared with other trials."""
         shared = {name: gradient.clone() for name, gradient in self.shared.items()}
         return replace(self, model=deepcopy(self.model), shared=shared)
 
     def generator(self, what: str) -> torch.Generator:
-        """A CPU generator for the draws of the attack that `what` names; another start has another one."""
+        """A CPU generator for the draws named by `what`; trials with other starts get other draws."""
         return generator_for(what, *self.purpose)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Where an attack computes, and how much at once."""
+    """Where an attack computes, and how many cases at once."""
 
     device: str = "cpu"
-    slots: int = 1  # cases attacked at once, at most
-    compiled: bool = False  # whether to let torch.compile at the batch
+    slots: int = 1  # most cases attacked at once
+    compiled: bool = False  # whether to use torch.compile on the batch
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an attack made of one shared gradient. Tensors are on the CPU."""
+    """The result of an attack on one shared gradient. Tensors are on the CPU."""
 
-    images: Tensor  # (N, C, H, W), not clipped; of an iteration its best iterate
-    labels: Tensor | None = None  # classes (N,) or logits (N, K), of the same iterate; None: not looked for
-    objective: float | None = None  # likewise, as the attack has it; None where it minimises nothing
+    images: Tensor  # (N, C, H, W), not clipped; for iterative attacks, the best iterate
+    labels: Tensor | None = None  # classes (N,) or logits (N, K) of that iterate; None: not reconstructed
+    objective: float | None = None  # the attack's objective at that iterate; None: it minimises nothing
     history: Sequence[float] = ()  # the objective at the start and after each outer step
     status: Status = Status.CONVERGED
     reason: str = ""
-    seconds: float = 0.0  # filled in by the base class, unless several cases share the time
-    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # of layers, see `bench.chain.Block.name`
+    seconds: float = 0.0  # set by the base class, unless several cases share the time
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # of layers, by `bench.chain.Block.name`
 
     @property
     def iterations(self) -> int:
@@ -160,18 +160,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Attack(Configured):
-    """A way to images from the gradients that were shared for them.
+    """Reconstructs images from the gradients that were shared for them.
 
     An author overrides `invert` on a frozen dataclass whose fields are the settings; this class loops,
-    takes the time and checks what comes out. What attacks many gradients at once overrides `invert_many`.
+    measures the time and checks the results. To attack many gradients at once, override `invert_many`.
     """
 
     one_of: ClassVar[tuple[str, ...]] = ("invert", "invert_many")
-    knows: ClassVar[frozenset[Knows]] = frozenset()  # what it asks to be told
+    knows: ClassVar[frozenset[Knows]] = frozenset()  # the knowledge that it uses, see `Knows`
 
     @property
     def budget(self) -> int:
-        """The most outer steps that an attack on one gradient takes; 1 where it does not iterate."""
+        """The most outer steps of an attack on one gradient; 1 if it does not iterate."""
         return 1
 
     def with_budget(self, steps: int) -> Self:
@@ -180,33 +180,33 @@ class Attack(Configured):
 
     @property
     def evaluations(self) -> int:
-        """The most evaluations of its objective that an attack on one gradient takes; 0: not counted."""
+        """The most evaluations of the objective in an attack on one gradient; 0: not counted."""
         return 0
 
     @property
     def in_lock_step(self) -> bool:
-        """Whether many gradients are attacked at once, for which `torch.func` has to run the model."""
+        """Whether many gradients are attacked at once, which requires that `torch.func` can run the model."""
         return False
 
     def refusal(self, example: Case) -> str:
-        """Why it cannot take cases such as this one, whatever their values; empty where it can.
+        """Why the attack cannot handle cases like this one, whatever their values; empty if it can.
 
-        It is asked before a sweep starts. What only shows later is a NotApplicableError.
+        It is called before a sweep starts. For problems that only appear later, raise NotApplicableError.
         """
         return ""
 
     def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
-        """The memory that each case takes that is attacked at once with others, on `cpu` or `cuda`."""
+        """The bytes of memory per case when several are attacked at once, on `cpu` or `cuda`."""
         return 0
 
     def invert(self, case: Case) -> Found:
         """The images that best explain one shared gradient.
 
         Args:
-            case: all that is known of it, its own copy. Random numbers come from `case.generator` alone.
+            case: everything that is known, as a copy. Draw random numbers from `case.generator` only.
 
         Raises:
-            NotApplicableError: it cannot take such a case.
+            NotApplicableError: the attack cannot handle such a case.
         """
         ((_, found),) = self.invert_many(iter([case]), lambda *_: None, Resources())
         if isinstance(found, NotApplicableError):
@@ -216,16 +216,16 @@ class Attack(Configured):
     def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
     ) -> Iterator[tuple[int, Found | NotApplicableError]]:
-        """The same for many gradients, in the order in which they are done; one by one unless overridden.
+        """`invert` for many gradients, yielded in the order of completion; one by one unless overridden.
 
         Args:
-            cases: models of one architecture and gradients of equally many images; taken one by one,
-                as there is room for them. Other trials share what is in them: see `Case.copy`.
-            observe: told at the start and after every outer step, see `Observer`.
-            resources: where to compute, and how much at once.
+            cases: models of one architecture, and gradients of equally many images. Take a case when there
+                is room for it. Cases share tensors with other trials; see `Case.copy`.
+            observe: to be called at the start and after every outer step; see `Observer`.
+            resources: where to compute, and how many cases at once.
 
         Yields:
-            (number of the case, what was found, or why nothing could be looked for).
+            (number of the case, the result or why there is none).
         """
         for case in cases:
             began = time.perf_counter()
@@ -237,13 +237,13 @@ class Attack(Configured):
     def run(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
     ) -> Iterator[tuple[int, Found | ContractError | NotApplicableError]]:
-        """`invert_many`, with its contract checked: what became of each case that it took, once.
+        """`invert_many`, with its contract checked: yields exactly one result per case it took.
 
-        A ContractError stands in place of something that cannot be used, or that never came.
+        A ContractError is yielded for a result that is unusable or missing.
 
         Raises:
-            ContractError: a result for a case that it did not take, or a second one of the same;
-                something observed that is none of the cases' dummy images.
+            ContractError: a result belongs to no case that was taken, or to one that has a result already,
+                or something was observed that is not dummy images of these cases.
         """
         unanswered: dict[int, Case] = {}
 
@@ -262,7 +262,7 @@ class Attack(Configured):
 
         for number, found in self.invert_many(taken(), checked_observe, resources):
             if number not in unanswered:
-                text = f"expected the number of a case that it took and did not answer yet, got {number!r}"
+                text = f"expected the number of a case that was taken and not yet answered, got {number!r}"
                 raise ContractError(f"attack {self}: {text}")
             case = unanswered.pop(number)
             if isinstance(found, NotApplicableError):
@@ -279,7 +279,7 @@ def _badly_observed(
 ) -> Iterator[str]:
     strange = [number for number in numbers if number not in cases]
     if strange:
-        yield f"expected numbers of cases that it took and did not answer yet, got {strange[0]!r}"
+        yield f"expected numbers of cases that were taken and not yet answered, got {strange[0]!r}"
     elif numbers:
         shape = (len(numbers), *cases[numbers[0]].spec.batch_shape)
         if not isinstance(images, Tensor) or images.shape != shape or len(steps) != len(numbers):
@@ -293,7 +293,7 @@ def _badly_observed(
 
 
 def _broken_promises(case: Case, found: object) -> Iterator[str]:
-    """What is wrong with what an attack found, if something is."""
+    """Yield what is wrong with the result of an attack."""
     if not isinstance(found, Found):
         yield f"expected Found(images, ...), got {type(found).__name__}"
         return

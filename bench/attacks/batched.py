@@ -1,7 +1,7 @@
-"""The batched engine: many gradients in lock step, each in a slot of its own.
+"""The batched engine: attacks many gradients in lock step, each in its own slot.
 
-A slot whose run has ended takes the next one, so no step waits for the slowest. Shapes do not
-change, and the arithmetic of a slot does not depend on what is in the others.
+A slot whose run has ended takes the next run, so nothing waits for the slowest. Shapes do not
+change, and the arithmetic of a slot does not depend on the contents of the others.
 """
 
 import logging
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from leakbench.bench.attacks.optimised import Optimised
 
 log = logging.getLogger("leakbench")
-GRAIN = 8  # slots: no batch is made narrower than this
-OUT_OF_MEMORY = (RuntimeError, MemoryError)  # what may be it: PyTorch's errors are RuntimeErrors
+GRAIN = 8  # slots; no batch is made narrower than this
+OUT_OF_MEMORY = (RuntimeError, MemoryError)  # candidates: PyTorch's errors are RuntimeErrors
 Answers = Iterator[tuple[int, Found | NotApplicableError]]
 
 
 def run(attack: "Optimised", cases: Iterator[Case], observe: Observer, resources: Resources) -> Answers:
-    """See `Attack.invert_many`; out of memory, it starts what is unfinished again in half the slots."""
+    """See `Attack.invert_many`; if memory runs out, unfinished cases start again with half the slots."""
     feed = Feed(attack, cases)
     while True:
         try:
@@ -40,9 +40,9 @@ def run(attack: "Optimised", cases: Iterator[Case], observe: Observer, resources
                 raise
         else:
             return
-        # beyond the handler, where the error and the tensors in its traceback are gone
+        # outside the handler, where the error and the tensors in its traceback have been freed
         slots = resources.slots // 2
-        log.warning("out of memory with %d slots, going on with %d", resources.slots, slots)
+        log.warning("out of memory with %d slots; continuing with %d", resources.slots, slots)
         resources = replace(resources, slots=slots)
         feed.start_again()
         torch.cuda.empty_cache()
@@ -80,12 +80,12 @@ def _run(  # a batch, from its first runs until none is left
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Of a GPU, or of this process."""
+    """Whether the error says that the GPU or this process ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 class Batch:
-    """Slots, the runs in them, and the stepper that moves all of them."""
+    """Slots, the runs in them, and the stepper that moves all runs."""
 
     def __init__(self, attack: "Optimised", example: Run, resources: Resources, kind: str = ""):
         self.attack = attack
@@ -98,19 +98,19 @@ class Batch:
         self.live: dict[int, Run] = {}
         self.best_loss = torch.full((slots,), math.inf, dtype=start.dtype, device=device)
         self.best = self.stepper.x.clone()
-        self.boundary = self.stepper.x.clone()  # where it stood at the end of the last outer step
+        self.boundary = self.stepper.x.clone()  # the points at the end of the last outer step
         self.clock = 0.0  # seconds, each divided by the runs that shared it
         self.exact: dict[int, bool] = {}  # {narrower batch: whether it computes the same bits}
 
     def put(self, slot: int, run: Run) -> None:
-        """Let a run go on in that slot."""
+        """Start or continue a run in that slot."""
         self.closure.put(slot, run.case, run.candidate)
         run.seconds -= self.clock
         self.live[slot] = run
         self._enter(slot, run, self.stepper.restart)
 
     def _enter(self, slot: int, run: Run, begin: Callable[[int, Tensor], None]) -> None:
-        """The stage that a run is in begins where it stands."""
+        """Begin the present stage of a run at its current point."""
         for name, value in run.stage.terms.items():
             self.closure.terms[name][slot] = value
         variable = run.variable.to(self.best.device)
@@ -120,7 +120,7 @@ class Batch:
         begin(slot, variable)
 
     def step(self, observe: Observer) -> dict[int, Run]:
-        """One iteration of every run; {slot: run} of those that leave theirs."""
+        """One iteration of every run; returns {slot: run} for the runs that leave their slots."""
         began = time.perf_counter()
         loss, gradient = self.closure(self.stepper.x)  # (B,), (B, size)
         better = loss < self.best_loss
@@ -134,7 +134,7 @@ class Batch:
         return {slot: self.live.pop(slot) for slot in over if self._leaves(slot)}
 
     def _boundaries(self, slots: list[int], observe: Observer) -> list[int]:
-        """Record the end of an outer step in these slots; in which of them a stage ends there."""
+        """Record the end of an outer step in these slots; return the slots whose stage ends there."""
         runs = [self.live[slot] for slot in slots]
         at = self.stepper.at[slots]  # (k, size)
         stuck = self.stepper.stuck(slots, self.boundary[slots]).tolist()
@@ -155,7 +155,7 @@ class Batch:
 
     @staticmethod
     def _observe(runs: list[Run], images: Tensor, labels: Tensor | None, observe: Observer) -> None:
-        """Tell what is to be seen now, and keep what will be seen if the run wins its race."""
+        """Report runs without rivals; keep the reports of the others until one of them wins its race."""
         now = [place for place, run in enumerate(runs) if run.has_moved and run.rivals is None]
         if now:
             told = [runs[place] for place in now]
@@ -167,7 +167,7 @@ class Batch:
                 run.unseen.append((run.steps, images[place].cpu(), free))
 
     def _leaves(self, slot: int) -> bool:
-        """Whether a run whose stage has ended leaves its slot; if not, it enters its next stage there."""
+        """Whether a run whose stage has ended leaves its slot; otherwise it enters its next stage."""
         run = self.live[slot]
         if run.rivals is None and not run.is_over:
             run.next_stage()
@@ -180,13 +180,13 @@ class Batch:
         return True
 
     def narrow(self) -> None:
-        """Leave out empty slots once no case is left for them.
+        """Remove empty slots once there are no cases left for them.
 
-        Only where the narrower batch computes the same bits: what a trial gives must not depend on
-        how many others are still running.
+        This is done only if the narrower batch computes the same bits: the result of a trial must not
+        depend on how many others are still running.
         """
         width = len(self.best)
-        if self.best.is_cuda:  # where the order of most sums depends on how many there are
+        if self.best.is_cuda:  # there, the order of most sums depends on the width
             return
         while width % 2 == 0 and width // 2 >= max(len(self.live), GRAIN):
             width //= 2
@@ -205,7 +205,7 @@ class Batch:
 
 
 def take_slots(owner: object, keep: list[int]) -> None:
-    """Keep only these slots of every tensor that `owner` holds, alone or in a dict."""
+    """Keep only these slots of every tensor that is an attribute of `owner`, or in a dict that is."""
     for name, value in vars(owner).items():
         if isinstance(value, Tensor):
             setattr(owner, name, value[keep])
@@ -214,9 +214,9 @@ def take_slots(owner: object, keep: list[int]) -> None:
 
 
 def bytes_per_slot(attack: "Optimised", example: Case, kind: str) -> int:
-    """The memory that each slot of a batch takes: what it holds, and what a step needs besides.
+    """The bytes of memory per slot of a batch: its tensors, plus the intermediate results of a step.
 
-    Worked out on the CPU, with the operations of the kind of device: `cpu` or `cuda`.
+    Computed on the CPU, with the operations used on the kind of device, `cpu` or `cuda`.
     """
     batch = Batch(attack, next(Feed(attack, iter([example]))), Resources(slots=GRAIN), kind)
     batch.closure(batch.stepper.x)

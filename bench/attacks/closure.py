@@ -1,8 +1,8 @@
-"""The objective of many dummies at once, and its gradient: one call for a whole batch.
+"""The objective of many dummies at once, and its gradient, with one call for a whole batch.
 
-torch.func vectorises the mathematics over slots; the result is recorded once as a flat list of
-operations, because the machinery of torch.func costs as much as the arithmetic of small models. On a GPU
-the list is a CUDA graph, because starting an operation costs as much as it does for small models.
+torch.func vectorises the computation over slots. The result is recorded once as a flat list of
+operations, because the overhead of torch.func costs as much as the arithmetic of small models. On a GPU
+the list becomes a CUDA graph, because launching an operation costs as much as running it.
 """
 
 import logging
@@ -35,7 +35,7 @@ Evaluate = Callable[[Tensor, Held, Held, Held, Held], tuple[Tensor, Tensor]]
 class BatchClosure:
     """Holds the weights, shared gradients and terms of B slots; maps x (B, size) to losses and gradients.
 
-    The mathematics of one slot is the attack's, vectorised over slots by torch.func.
+    The attack defines the computation for one slot; torch.func vectorises it over slots.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BatchClosure:
         compiled: bool = False,
         kind: str = "",
     ):
-        self.network = deepcopy(example.model)  # a model may keep what passed through it
+        self.network = deepcopy(example.model)  # a model may store its inputs
         self.attack = attack
         self.shape = candidate.images.shape  # (N, C, H, W)
         self.free_labels = candidate.free_labels
@@ -61,13 +61,13 @@ class BatchClosure:
         self.constants = self._room({n: t for n, t in others.items() if n not in trained}, slots)
         self.shared = self._room({name: example.shared[name] for name in trained}, slots)
         self.terms = self._room(_terms(candidate), slots)
-        self.compiled = compiled and self.kind == "cpu"  # on a GPU the compiler's sums have no fixed order
+        self.compiled = compiled and self.kind == "cpu"  # on a GPU, compiled sums have no fixed order
         self.recorded: dict[int, Evaluate] = {}  # {width: operations}
         self.replayed: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # on a GPU
-        self.intermediate_bytes = 0  # of the results on the way, at the last width
+        self.intermediate_bytes = 0  # of intermediate results, at the last recorded width
 
     def _room(self, tensors: Mapping[str, Tensor], slots: int) -> Held:
-        """As many copies of each."""
+        """`slots` copies of each tensor."""
 
         def copies(tensor: Tensor) -> Tensor:
             return tensor.detach().to(self.device).repeat(slots, *[1] * tensor.ndim)
@@ -80,7 +80,7 @@ class BatchClosure:
         }
 
     def put(self, slot: int, case: Case, candidate: "Candidate") -> None:
-        """Hold another victim's weights and shared gradient in that slot, and a candidate's terms."""
+        """Copy a victim's weights and shared gradient and a candidate's terms into that slot."""
         state = {**dict(case.model.named_parameters()), **dict(case.model.named_buffers())}
         for held, tensors in (
             (self.weights, state),
@@ -92,7 +92,7 @@ class BatchClosure:
                 tensor[slot] = tensors[name].detach()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (B,) and their gradients (B, size) at x (B, size); the next call may write over them."""
+        """Losses (B,) and their gradients (B, size) at x (B, size); the next call may overwrite them."""
         if self.device.type != "cuda":
             return self._evaluate(x, *self._held())
         self.replayed = self.replayed or self._replayed(x)
@@ -103,8 +103,8 @@ class BatchClosure:
             return Replayed(self._evaluate, x, *self._held())
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # an operation that waits for the GPU
-            log.warning("CUDA graphs do not work here, going on without: %s", one_line(error))
+        except RuntimeError as error:  # for example, an operation that waits for the GPU
+            log.warning("CUDA graphs do not work here; continuing without: %s", one_line(error))
             return lambda x: self._evaluate(x, *self._held())
 
     def _held(self) -> tuple[Held, Held, Held, Held]:
@@ -124,16 +124,16 @@ class BatchClosure:
     def _compile(self, plain: Evaluate, x: Tensor, *held: Held) -> Evaluate:
         compiled: Evaluate = torch.compile(plain, dynamic=False)
         try:
-            with foreign(SystemExit):  # no compiler, no headers, an operator it cannot do
+            with foreign(SystemExit):  # no compiler, no headers, an unsupported operator
                 compiled(x, *held)
         except ForeignError as error:
             self.compiled = False
-            log.warning("torch.compile does not work here, going on without: %s", error)
+            log.warning("torch.compile does not work here; continuing without: %s", error)
             return plain
         return compiled
 
     def check(self, x: Tensor) -> None:
-        """See whether slots depend on their place, before any case is put in: all hold the example."""
+        """Test, while all slots hold the example, whether results depend on a slot's place."""
         points, turn = _points(x), torch.arange(len(x), device=x.device).roll(1)
         straight = [each[turn] for each in self(points)]
         if all(torch.equal(a, b) for a, b in zip(straight, self(points[turn]), strict=True)):
@@ -141,13 +141,13 @@ class BatchClosure:
         if self.compiled:
             self.compiled = False
             self.recorded.clear()
-            log.warning("compiled slots would depend on their place, going on without torch.compile")
+            log.warning("compiled results depend on a slot's place; continuing without torch.compile")
             self.check(x)
         else:
-            log.warning("results of this model depend, in their last digits, on what shares the batch")
+            log.warning("the last digits of this model's results depend on the other trials in the batch")
 
     def same_bits(self, x: Tensor, width: int) -> bool:
-        """Whether the first `width` slots alone give the very same numbers at random points."""
+        """Whether the first `width` slots alone give exactly the same numbers at random points."""
         points = _points(x)
         whole = [each[:width] for each in self(points)]
         first = ({name: t[:width] for name, t in held.items()} for held in self._held())
@@ -157,7 +157,7 @@ class BatchClosure:
     def _vectorised(self, x: Tensor, *held: Held) -> tuple[Tensor, Tensor]:
         images, labels = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
         images = images.view(-1, *self.shape)
-        if self.channels_last:  # as one convolution of all slots wants it
+        if self.channels_last:  # the layout for one convolution over all slots
             images = images.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2)
         terms = dict(held[-1])
         if self.free_labels:
@@ -171,7 +171,7 @@ class BatchClosure:
     def _objective(
         self, variable: Tensor, labels: Tensor, weights: Held, constants: Held, shared: Held, terms: Held
     ) -> Tensor:
-        """Of one slot."""
+        """The objective of one slot."""
         images = self.attack.pixels(variable)
 
         def loss(weights: Held) -> Tensor:
@@ -182,16 +182,16 @@ class BatchClosure:
 
 
 def _terms(candidate: "Candidate") -> dict[str, Tensor]:
-    """What of a candidate is held; its labels, where they are not in x."""
+    """A candidate's terms, with its labels unless these are part of x."""
     return dict(candidate.terms) if candidate.free_labels else {**candidate.terms, LABELS: candidate.labels}
 
 
 def is_kernel(tensor: Tensor) -> bool:
-    """Whether it is the weight of a convolution over more than one pixel; others need not be oneDNN's."""
+    """Whether it is a convolution kernel larger than one pixel; oneDNN may not compute the others."""
     return tensor.ndim == 4 and tensor.dtype == torch.float32 and min(tensor.shape[2:]) > 1
 
 
 def _points(x: Tensor) -> Tensor:
-    """Random ones, as many as there are slots."""
+    """A random point for each slot, of the shape of x."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

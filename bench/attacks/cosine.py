@@ -1,4 +1,4 @@
-"""Inverting Gradients: Geiping et al. 2020. The angle between the gradients, and total variation."""
+"""Inverting Gradients: Geiping et al. 2020. It minimises the angle between gradients, and total variation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from leakbench.core import citations
 from leakbench.defenses import Gradients
 
 RATE = 0.1  # of signed Adam, as in the paper
-WEIGHTS = (0.1, 0.1, 0.03, 0.03, 0.01, 0.01)  # of total variation, beside a distance in 0..2
+WEIGHTS = (0.1, 0.1, 0.03, 0.03, 0.01, 0.01)  # of total variation, relative to a distance in 0..2
 
 
 @dataclass(frozen=True)
 class Cosine(Regularised):
-    """One less the cosine between dummy and shared gradient (eq. 4), which needs to be told nothing.
+    """One minus the cosine between dummy and shared gradient (eq. 4), with no knowledge of the defense.
 
-    `optimizer: adam` is the paper's: Adam on the signs of the slope, pixels in a box, one weight of
-    total variation. `lbfgs` has the same distance in sigmoid space, with a weight that falls.
+    `optimizer: adam` is the paper's: Adam on the signs of the gradient, pixels clamped to [0, 1], one
+    weight of total variation. `lbfgs` uses the same distance in sigmoid space, with a falling weight.
     """
 
     name: ClassVar[str] = "cosine"
@@ -37,7 +37,7 @@ class Cosine(Regularised):
         return WEIGHTS if self.optimizer == "lbfgs" else WEIGHTS[-1:] * len(WEIGHTS)
 
     def start(self, case: Case) -> Tensor:
-        """See `Regularised.start`; the slope of a sigmoid at grey is a quarter."""
+        """See `Regularised.start`; scaled by the slope of the sigmoid at grey, a quarter."""
         return super().start(case) if self.optimizer == "lbfgs" else 0.5 + super().start(case) / 4
 
     def pixels(self, variable: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Cosine(Regularised):
     def ending(
         self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
     ) -> tuple[Status, str] | None:
-        """See `Optimised.ending`; Adam goes on where it stands still, as its rate is still to fall."""
+        """See `Optimised.ending`; Adam continues if the loss stands still, as its rate will still drop."""
         cls = Regularised if self.optimizer == "lbfgs" else Optimised
         return cls.ending(self, stage, losses, largest, stuck)
 

@@ -1,6 +1,6 @@
 """Deep Leakage from Gradients: Zhu, Liu and Han, NeurIPS 2019, algorithm 1.
 
-Symbols of the paper: x' is the dummy images, y' the softmax of `label_logits`, D the match loss.
+Symbols of the paper: x' are the dummy images, y' is the softmax of `label_logits`, D is the match loss.
 """
 
 import math
@@ -24,9 +24,9 @@ MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
 
 @dataclass(frozen=True)
 class DLG(Optimised):
-    """Image and label optimised together, by L-BFGS, until the dummy's gradient matches.
+    """Optimises image and label together, with L-BFGS, until the dummy's gradient matches.
 
-    The defaults are the authors': L-BFGS with every default of PyTorch, no line search, 300 outer
+    The defaults are the authors': L-BFGS with all defaults of PyTorch, no line search, 300 outer
     steps of up to 20 iterations each. `engine: reference` is `torch.optim.LBFGS` itself, one trial
     at a time; `batched` runs the same algorithm for many trials in lock step.
     """
@@ -36,19 +36,19 @@ class DLG(Optimised):
 
     steps: int = 300  # outer steps; the authors' `iters`
     lr: float = 1.0
-    max_iter: int = 20  # L-BFGS iterations an outer step
-    max_eval: int = 25  # function evaluations an outer step
-    history: int = 100  # pairs that L-BFGS remembers
+    max_iter: int = 20  # L-BFGS iterations per outer step
+    max_eval: int = 25  # function evaluations per outer step
+    history: int = 100  # pairs that L-BFGS stores
     tolerance_grad: float = 1e-7
     tolerance_change: float = 1e-9
-    stop_loss: float = 1e-6  # converged below it, as in the code of iDLG (Zhao et al. 2020)
-    pixel_limit: float = 1e3  # diverged beyond it: no run that passed it was ever seen to return
-    init: Literal["normal", "uniform"] = "normal"  # N(0, 1) or U(0, 1), of what is optimised
-    parameterisation: Literal["raw", "sigmoid"] = "raw"  # pixels themselves, or through a sigmoid
+    stop_loss: float = 1e-6  # converged below this, as in the code of iDLG (Zhao et al. 2020)
+    pixel_limit: float = 1e3  # diverged above this: no run that exceeded it was ever seen to return
+    init: Literal["normal", "uniform"] = "normal"  # the variables start at N(0, 1) or U(0, 1)
+    parameterisation: Literal["raw", "sigmoid"] = "raw"  # whether a sigmoid maps variables to pixels
     engine: Literal["batched", "reference"] = "batched"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts of at least 1, rates and limits above 0, tolerances not below it."""
+        """Counts must be at least 1, rates and limits positive, tolerances not negative."""
         for setting, most in MOST.items():
             if getattr(self, setting) < 1:
                 yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
@@ -114,7 +114,7 @@ class DLG(Optimised):
     def ending(
         self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
     ) -> tuple[Status, str] | None:
-        """See `Optimised.ending`; `stuck`: L-BFGS keeps no other state that could move it."""
+        """See `Optimised.ending`; L-BFGS has no further state that could move a `stuck` run."""
         step, loss = len(losses) - 1, losses[-1]
         if not math.isfinite(loss):
             return Status.DIVERGED, f"match loss became {loss} at step {step}"

@@ -1,4 +1,4 @@
-"""An attack by optimisation that begins where closed forms end."""
+"""An optimisation attack that starts from the result of a closed-form attack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from leakbench.bench.attacks.regularised import certain
 from leakbench.bench.gradients import gradient_at
 from leakbench.bench.posterior import total_variation
 
-MARGIN = 0.02  # of a start from black and white, where the sigmoid's slope is 0
+MARGIN = 0.02  # the start's distance from black and white, where the slope of the sigmoid is 0
 
 
 @dataclass(frozen=True)
 class Hybrid(Adaptive):
-    """`adaptive` from what `linear` or `recursive` found, which needs less smoothing than grey does."""
+    """`adaptive`, started from the result of `linear` or `recursive`, with less smoothing than from grey."""
 
     name: ClassVar[str] = "hybrid"
     falling: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
@@ -33,11 +33,11 @@ class Hybrid(Adaptive):
         return Linear().refusal(example) and Recursive().refusal(example)
 
     def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:
-        """See `Attack.bytes_per_slot`; where it begins does not matter for that."""
+        """See `Attack.bytes_per_slot`; the start has no effect on it."""
         return Adaptive().bytes_per_slot(example, kind)
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
-        """See `Optimised.candidates`; of several images the labels come with them, in their order."""
+        """See `Optimised.candidates`; several images come with their labels, in the same order."""
         found = (Recursive() if Linear().refusal(case) else Linear()).invert(case)
         images = found.images.clamp(MARGIN, 1 - MARGIN)
         candidates = super().candidates(case)
@@ -50,7 +50,7 @@ class Hybrid(Adaptive):
         ]
 
     def _gentler(self, case: Case, images: Tensor, candidate: Candidate) -> list[Stage]:
-        """The candidate's stages; smoothing does not weigh more than the start's misfit."""
+        """The candidate's stages, with smoothing limited to the misfit of the start."""
         dummy = gradient_at(case.model, images, candidate.labels.argmax(1))
         misfit = float(self.distance(dummy, case.shared, self.terms(case)))
         share = min(1.0, misfit / float(total_variation(images)))

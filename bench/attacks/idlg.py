@@ -15,7 +15,7 @@ from leakbench.core import citations
 
 @dataclass(frozen=True)
 class IDLG(DLG):
-    """DLG with a known label: algorithm 1 of the paper; of labels that readings differ in, each is tried."""
+    """DLG with a known label: algorithm 1 of the paper. If readings of the label differ, all are tried."""
 
     name: ClassVar[str] = "idlg"
     citation: ClassVar[str] = citations.IDLG

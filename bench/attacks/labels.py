@@ -1,8 +1,8 @@
-"""What the labels behind a gradient are, read off the gradient of the last layer.
+"""Reads the labels off the gradient of the last layer.
 
-With p the softmax of the scores and y the label of one image, the gradient of the last layer's bias is
-p - y, and that of its weights (p - y) h^T with the features h: Zhao et al. 2020, eq. 3 to 5; for several
-images their sum (Wainakh et al. 2022).
+With p the softmax of the scores and y the one-hot label of an image, the gradient of the last layer's bias
+is p - y, and that of its weights is (p - y) h^T with the features h: Zhao et al. 2020, eq. 3 to 5. For
+several images the terms are added up (Wainakh et al. 2022).
 """
 
 from copy import deepcopy
@@ -14,16 +14,16 @@ from leakbench.bench.attacks.base import Case
 from leakbench.bench.attacks.layers import LayerNames
 from leakbench.core.randomness import generator_for
 
-PROBES = 64  # images that stand for those that are not known, where the network's mean answer is wanted
+PROBES = 64  # random images in place of the unknown ones, to estimate the network's mean output
 
 
 def readings(case: Case, layer: LayerNames) -> list[Tensor]:
-    """What the labels may be, classes (N,), each reading once; the one to trust most comes first.
+    """Estimates of the labels, classes (N,), without duplicates; the most reliable one comes first.
 
-    Of one image there are three: the row of the weights with the least sum, which averages noise over the
-    features but needs them to be >= 0 in sum; the largest entry of the rows' common direction, which works
-    for features of both signs; and the least entry of the bias. Of several images there is one: their
-    number in each class.
+    For one image there are three: the row of the weights with the smallest sum, which averages noise over
+    the features but needs their sum to be >= 0; the largest entry of the rows' common direction, which works
+    for features of both signs; and the smallest entry of the bias. For several images there is one, which
+    counts the labels of each class.
     """
     weight = case.shared[layer.weight]
     bias = case.shared[layer.bias] if layer.bias else None
@@ -37,14 +37,14 @@ def readings(case: Case, layer: LayerNames) -> list[Tensor]:
 
 
 def counts_of(case: Case, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The labels (N,) of several images, in the order of the classes.
+    """The labels (N,) of several images, sorted by class.
 
-    The gradient of class k is the mean probability of k less its share of the labels: the probability is
-    taken from images that are not the client's, the labels are given to the classes that lack most.
+    The gradient of class k is the mean probability of k minus the share of labels that are k. The
+    probability is estimated with random images; labels go to the classes with the largest difference.
     """
     count = case.spec.count
     probabilities, features = _usual(case)
-    if bias is None:  # the rows' mean feature in place of 1
+    if bias is None:  # use the weights, with the sum of the features in place of 1
         bias = weight.sum(1) / features if features else weight.sum(1)
     missing = count * (probabilities - bias)
     labels = []
@@ -55,7 +55,7 @@ def counts_of(case: Case, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _usual(case: Case) -> tuple[Tensor, float]:
-    """Of smooth random images: the mean probabilities (K,), and the mean sum of the last layer's inputs."""
+    """The mean probabilities (K,) of smooth random images, and the mean sum of the last layer's inputs."""
     generator = generator_for("label probes", *case.purpose)
     coarse = torch.rand(PROBES, case.spec.shape[0], 4, 4, generator=generator)
     images = nn.functional.interpolate(coarse, case.spec.shape[1:], mode="bilinear", align_corners=False)

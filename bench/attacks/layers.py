@@ -1,4 +1,4 @@
-"""The layers at the two ends of a network, by what passes through them."""
+"""Finds the first and the last layer of a network by the tensors that pass through them."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class LayerNames:
 
 
 def output_layer(model: nn.Module, spec: Spec) -> LayerNames:
-    """The linear layer whose output the class scores are.
+    """The linear layer whose outputs are the class scores.
 
     Raises:
         NotApplicableError: there is none, or its weights are not trained.
     """
-    own = deepcopy(model)  # a model may keep what passed through it
+    own = deepcopy(model)  # a model may store its inputs
     outputs: list[tuple[nn.Linear, Tensor]] = []
     for module in own.modules():
         if isinstance(module, nn.Linear):
@@ -42,18 +42,18 @@ def output_layer(model: nn.Module, spec: Spec) -> LayerNames:
 
 @dataclass(frozen=True)
 class InputLayer:
-    """A linear layer that every pixel goes into, and nothing else."""
+    """A linear layer whose inputs are exactly the pixels."""
 
-    weight: str  # the names of its parameters
+    weight: str  # names of its parameters
     bias: str
-    model: nn.Module  # a copy, which it is part of
+    model: nn.Module  # a copy that contains the layer
     linear: nn.Linear
 
     def slopes(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Its outputs (N, m), and the gradient of each image's cross entropy in them, likewise.
+        """Its outputs (N, m), and the gradient (N, m) of each image's cross entropy with respect to them.
 
         Args:
-            images: (N, C, H, W), of the model's dtype.
+            images: (N, C, H, W), in the model's dtype.
             labels: the classes (N,).
         """
         seen: list[Tensor] = []
@@ -67,12 +67,12 @@ class InputLayer:
 
 
 def input_layer(model: nn.Module, spec: Spec) -> InputLayer:
-    """The linear layer that takes the pixels as they are.
+    """The linear layer whose inputs are the unchanged pixels.
 
     Raises:
         NotApplicableError: there is none, or its weights or bias are not trained.
     """
-    own = deepcopy(model)  # likewise
+    own = deepcopy(model)  # a model may store its inputs
     inputs: list[tuple[nn.Linear, Tensor]] = []
     hooks = [
         module.register_forward_hook(lambda layer, given, _: inputs.append((layer, given[0])))

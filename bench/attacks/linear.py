@@ -1,8 +1,8 @@
-"""The images read off the first layer's gradient, where that is fully connected.
+"""Reads images off the gradient of the first layer, if that layer is fully connected.
 
-The gradient of its weights is the outer product of its bias' gradient and the image: Phong et al. 2017,
-"Privacy-Preserving Deep Learning via Additively Homomorphic Encryption", section 3. Of several images it
-is a sum, which `bench.attacks.null_vectors` takes apart.
+The gradient of its weights is the outer product of the bias gradient and the image: Phong et al. 2017,
+"Privacy-Preserving Deep Learning via Additively Homomorphic Encryption", section 3. For several images it
+is a sum of such products, which `bench.attacks.null_vectors` separates.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from leakbench.core import citations
 
 @dataclass(frozen=True)
 class Linear(Attack):
-    """One image by the best rank-one fit to what was kept; several where a ReLU follows."""
+    """One image by the best rank-one fit to the kept entries; several images if a ReLU follows the layer."""
 
     name: ClassVar[str] = "linear"
     citation: ClassVar[str] = citations.SPEAR
@@ -36,7 +36,7 @@ class Linear(Attack):
         except NotApplicableError as error:
             return str(error)
         if example.spec.count > 1 and not _is_rectified(layer, example):
-            return "expected a ReLU behind the first layer, whose zeros tell several images apart"
+            return "expected a ReLU after the first layer, whose zeros separate several images"
         return ""
 
     def invert(self, case: Case) -> Found:
@@ -60,13 +60,13 @@ class Linear(Attack):
 
 
 def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
-    """The image (1, pixels), and the slope of the loss in the layer's outputs (m, 1)."""
+    """The image (1, pixels), and the gradient (m, 1) of the loss with respect to the layer's outputs."""
     kept = kept_of(case.account, case.shared)
     slopes, image = layer_of_rank_one(case.shared, kept, layer.weight, layer.bias)
     image = image.nan_to_num(GREY).clamp(-FAR, FAR)
     square = float(slopes.square().sum())
-    variance = variance_of(case.account) / square if square > 0 else 0.0  # of a pixel's error
-    if variance:  # the most likely picture under the prior, see `bench.posterior`
+    variance = variance_of(case.account) / square if square > 0 else 0.0  # of the error of a pixel
+    if variance:  # the most likely image under the prior, see `bench.posterior`
         smooth = denoise_tv_chambolle(
             image.view(case.spec.shape).numpy(), TRUST * variance / PRIOR, eps=1e-5, channel_axis=0
         )
@@ -75,7 +75,7 @@ def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
 
 
 def _labels(case: Case, layer: InputLayer, images: Tensor, slopes: Tensor) -> Tensor:
-    """The classes (N,) whose slopes in the layer's outputs point where those do that were found."""
+    """The classes (N,) whose slopes in the layer's outputs are closest in direction to the given ones."""
     count, classes = case.spec.logit_shape
     each = torch.stack(
         [layer.slopes(images, torch.full((count,), label))[1].double() for label in range(classes)]
@@ -86,7 +86,7 @@ def _labels(case: Case, layer: InputLayer, images: Tensor, slopes: Tensor) -> Te
 
 
 def _is_rectified(layer: InputLayer, example: Case) -> bool:
-    """Whether nothing passes where the layer's outputs are below 0, and something where they are above."""
+    """Whether the slope is zero at all negative outputs of the layer, but not at all positive ones."""
     images = torch.rand(example.spec.batch_shape, generator=example.generator("is rectified"))
     images = images.to(next(layer.model.parameters()).dtype)
     outputs, slopes = layer.slopes(images, torch.zeros(example.spec.count, dtype=torch.long))

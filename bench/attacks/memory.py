@@ -1,11 +1,11 @@
-"""How much memory a batch takes, known before it is made."""
+"""Computes how much memory a batch needs, before it is created."""
 
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 
 def held_bytes(*owners: object) -> int:
-    """Of every tensor that the owners hold, alone or in a dict."""
+    """The bytes of all tensors that are attributes of the owners, or in dicts that are."""
     total = 0
     for owner in owners:
         for value in vars(owner).values():
@@ -15,7 +15,7 @@ def held_bytes(*owners: object) -> int:
 
 
 def peak_bytes(operations: GraphModule) -> int:
-    """The most that the intermediate results of recorded operations take at once."""
+    """The most bytes that the intermediate results of recorded operations take at any time."""
     nodes = [node for node in operations.graph.nodes if node.op != "placeholder"]
     source = {node: _storage(node) for node in nodes}
     last_use = {source[used]: node for node in nodes for used in node.all_input_nodes if used in source}
@@ -31,7 +31,7 @@ def peak_bytes(operations: GraphModule) -> int:
 
 
 def _storage(node: Node) -> Node:
-    """The node whose result this one's is a view of, or itself."""
+    """The node whose result this node's result is a view of; otherwise the node itself."""
     while node.op == "call_function" and (
         getattr(node.target, "is_view", False) or node.target.__name__ == "getitem"  # type: ignore[union-attr]
     ):

@@ -1,10 +1,10 @@
-"""Several images behind one gradient of a fully connected layer, told apart by the zeros of a ReLU.
+"""Separates several images in one gradient of a fully connected layer by the zeros of a ReLU.
 
 SPEAR: Dimitrov et al. 2024, "SPEAR: Exact Gradient Inversion of Batches in Federated Learning". The gradient
-of the weights is D X, with an image in each row of X (N, pixels), and in each column of D (m, N) the
-slope of the loss in the layer's outputs for that image, which is 0 wherever its ReLU is. A factorisation
-of rank N gives D Q^-1 and Q X for some Q (N, N), and the directions that turn many rows of the first
-into 0 are the columns of Q.
+of the weights is D X, where each row of X (N, pixels) is an image, and each column of D (m, N) is the
+slope of the loss in the layer's outputs for that image, which is 0 wherever the ReLU is. A factorisation
+of rank N gives D Q^-1 and Q X for some Q (N, N), and the columns of Q are the directions that map many
+rows of D Q^-1 to 0.
 """
 
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DRAWS = 3000  # at a time, of N - 1 rows
-ROUNDS = 100  # of draws, at most
-IDLE = 25  # rounds on end without anything new, after which the search is over
-LOUD = 10.0  # times the noise: rows that are less are not used
-NEAR = 3.0  # times the noise in a row that is 0, at most
-LEAST = 1e-5  # of a row, that rounding leaves at least
-ALIKE = 0.99  # cosine of the slopes of two directions that are one
+DRAWS = 3000  # per round, each of N - 1 rows
+ROUNDS = 100  # the most rounds of draws
+IDLE = 25  # the search ends after so many rounds in a row without a new direction
+LOUD = 10.0  # times the noise; smaller rows are not used
+NEAR = 3.0  # times the noise; rows up to this count as 0
+LEAST = 1e-5  # relative to a row; rounding alone leaves this much
+ALIKE = 0.99  # directions whose slopes have a larger cosine count as equal
 
 
 @dataclass(frozen=True)
 class Separated:
-    """What could be told apart: k images, where k may be less than N."""
+    """The k images that could be separated; k may be less than N."""
 
     images: Tensor  # (k, pixels)
     slopes: Tensor  # (m, k)
 
 
 def separate(weight: Tensor, bias: Tensor, count: int, generator: torch.Generator) -> Separated:
-    """The images whose gradients a first layer's gradient is the sum of.
+    """Separate the images whose gradients sum to the gradient of a first layer.
 
     Args:
-        weight: the gradient of its weights, (m, pixels), float64.
-        bias: of its bias, (m,).
-        count: how many images there are, N.
+        weight: the gradient of the layer's weights, (m, pixels), float64.
+        bias: the gradient of the layer's bias, (m,), float64.
+        count: the number of images, N.
         generator: for the choice of rows.
     """
     left, sizes, right = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1), full_matrices=False)
@@ -45,14 +45,14 @@ def separate(weight: Tensor, bias: Tensor, count: int, generator: torch.Generato
     lengths = rows.norm(dim=1)
     directions = _directions(rows[lengths > max(LOUD * noise, 1e-3 * float(lengths.max()))], noise, generator)
     slopes = rows @ directions.T
-    # the bias' gradient is the sum of the slopes
+    # the gradient of the bias is the sum of the slopes
     shares = torch.linalg.lstsq(slopes, bias[:, None]).solution[:, 0] if len(directions) else bias[:0]
     images = torch.linalg.pinv(directions.T * shares) @ right[:count, :-1]
     return Separated(images, slopes * shares)
 
 
 def _directions(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Those (k, N) in which most rows (m, N) are 0, at most N of them; the best come first."""
+    """At most N directions (k, N) that map the most rows (m, N) to 0; the best come first."""
     count = rows.shape[1]
     best, idle = rows.new_zeros(0, count), 0
     lengths = rows.norm(dim=1)
@@ -68,22 +68,22 @@ def _directions(rows: Tensor, noise: float, generator: torch.Generator) -> Tenso
 
 
 def _drawn(units: Tensor, near: Tensor, generator: torch.Generator) -> Tensor:
-    """Directions (k, N) in which N - 1 rows are 0 that were drawn, and others besides."""
+    """Directions (k, N) that map N - 1 randomly drawn rows, and others, to 0."""
     count = units.shape[1]
     order = torch.rand(DRAWS, len(units), generator=generator).topk(count - 1).indices
     _, sizes, right = torch.linalg.svd(units[order])
-    # a second direction in which they are 0 would make any of the two a mixture
+    # if a second direction maps these rows to 0, each of the two is a mixture
     null = right[sizes[:, -1] > LOUD * near.median()][:, -1]  # (draws, N)
     zeros = (units @ null.T).abs() <= near[:, None]  # (m, draws)
     zeros = zeros[:, zeros.sum(0) >= 3 * count]
     squares = (units[:, :, None] * units[:, None, :]).flatten(1)  # (m, N * N)
-    grams = zeros.T.to(units.dtype) @ squares  # of the rows that are 0 in each direction
+    grams = zeros.T.to(units.dtype) @ squares  # of the rows that each direction maps to 0
     fits: Tensor = torch.linalg.eigh(grams.unflatten(1, (count, count))).eigenvectors[..., 0]
     return fits
 
 
 def _distinct(directions: Tensor, rows: Tensor, near: Tensor, known: int) -> tuple[Tensor, bool]:
-    """Of directions (k, N) the N in which most rows are 0; whether one is not among the first `known`."""
+    """The N directions (k, N) that map most rows to 0, and whether one is not among the first `known`."""
     slopes = rows @ directions.T  # (m, k)
     zeros = (slopes.abs() <= near[:, None]).sum(0)
     slopes = torch.nn.functional.normalize(slopes, dim=0)

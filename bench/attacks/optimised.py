@@ -1,7 +1,7 @@
-"""What attacks by optimisation have in common: dummies are moved until their gradient is the shared one.
+"""The base class of optimisation attacks, which change dummies until their gradient matches the shared one.
 
-The parts are separate: where it begins and what is free (`candidates`), what a variable stands for
-(`pixels`), what is minimised (`training_loss`, `distance`, `penalty`), and how it is moved (`stepper`).
+Its parts are separate: the start and the free variables (`candidates`), the mapping from variables to pixels
+(`pixels`), the objective (`training_loss`, `distance`, `penalty`), and the optimiser (`stepper`).
 """
 
 import math
@@ -23,30 +23,30 @@ Terms = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of an attack, with an objective of its own."""
+    """A part of an attack with its own objective."""
 
-    steps: int  # outer steps, at most
-    terms: Mapping[str, float] = field(default_factory=dict)  # values that the candidate's terms take
+    steps: int  # the most outer steps
+    terms: Mapping[str, float] = field(default_factory=dict)  # values for some of the candidate's terms
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to begin on a case. Those of one attack and architecture have equal shapes."""
+    """One way to start on a case. All candidates of one attack and architecture have equal shapes."""
 
-    images: Tensor  # (N, C, H, W): what `Optimised.pixels` makes the dummy images of
-    labels: Tensor  # (N, K): logits that are optimised, too, or what `training_loss` takes for labels
+    images: Tensor  # (N, C, H, W): the variables that `Optimised.pixels` maps to the dummy images
+    labels: Tensor  # (N, K): logits, either optimised too or passed to `training_loss`
     stages: Sequence[Stage]
-    terms: Terms = field(default_factory=dict)  # what else of the objective is its own
+    terms: Terms = field(default_factory=dict)  # other tensors that its objective uses
     free_labels: bool = False  # whether the labels are optimised
 
     @property
     def variable(self) -> Tensor:
-        """(size,): all that is optimised."""
+        """All optimised variables in one vector (size,)."""
         free = [self.images, self.labels] if self.free_labels else [self.images]
         return torch.cat([each.flatten() for each in free])
 
     def labels_at(self, variable: Tensor) -> Tensor:
-        """Logits (N, K) where they are optimised, else classes (N,)."""
+        """The labels at a variable (size,): logits (N, K) if they are optimised, else classes (N,)."""
         if not self.free_labels:
             return self.labels.argmax(-1)
         return variable[self.images.numel() :].view(self.labels.shape)
@@ -54,62 +54,62 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Optimised(Attack, ABC):
-    """An attack that minimises something, for many gradients at once, each in a slot of its own.
+    """An attack that minimises an objective, for many gradients at once, each in its own slot.
 
-    All but `candidates` and `stepper` is written for one gradient, in operations that `torch.func`
-    vectorises: no branch may depend on a value.
+    All methods except `candidates` and `stepper` are written for one gradient, in operations that
+    `torch.func` vectorises: no branch may depend on a tensor's values.
     """
 
     @abstractmethod
     def candidates(self, case: Case) -> Sequence[Candidate]:
-        """Where the attack begins; of several the one of lowest objective after its first stage goes on.
+        """The starts of the attack; after the first stage only the one with the lowest objective continues.
 
         Raises:
-            NotApplicableError: it cannot begin on such a case.
+            NotApplicableError: the attack cannot handle such a case.
         """
 
     @abstractmethod
     def stepper(self, slots: int, size: int, device: torch.device, dtype: torch.dtype) -> Stepper:
-        """What moves the variables (B, size) of so many slots."""
+        """The optimiser of the variables (B, size) of B slots."""
 
     def pixels(self, variable: Tensor) -> Tensor:
-        """The dummy images that what is optimised stands for, of the same shape."""
+        """The dummy images that the variables stand for, of the same shape."""
         return variable
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
-        """The loss whose gradient is the dummy's: cross entropy against labels that are softmax(labels).
+        """The loss that gives the dummy's gradient: cross entropy against softmax(labels).
 
         Args:
-            scores: of the dummy images (N, K).
-            labels: those of the candidate (N, K).
-            terms: those of the candidate.
+            scores: the class scores of the dummy images (N, K).
+            labels: the candidate's labels (N, K).
+            terms: the candidate's terms.
         """
         return soft_cross_entropy(scores, labels)
 
     def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
-        """How far the dummy's gradient is from the shared one, a number."""
+        """The distance of the dummy's gradient from the shared one, a scalar."""
         squared = [(gradient - shared[name]).square().sum() for name, gradient in dummy.items()]
         return torch.stack(squared).sum()
 
     def penalty(self, images: Tensor, terms: Terms) -> Tensor | None:
-        """What is wrong with the dummy images (N, C, H, W) by themselves, a number; None: nothing is."""
+        """A penalty on the dummy images (N, C, H, W), a scalar; None: no penalty."""
         return None
 
     def objective(self, dummy: Gradients, shared: Gradients, images: Tensor, terms: Terms) -> Tensor:
-        """What is minimised."""
+        """The scalar to minimise: distance plus penalty."""
         distance, penalty = self.distance(dummy, shared, terms), self.penalty(images, terms)
         return distance if penalty is None else distance + penalty
 
     def ending(
         self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
     ) -> tuple[Status, str] | None:
-        """How and why a stage ends after an outer step; None where it goes on.
+        """How and why a stage ends after an outer step; None if it continues.
 
         Args:
-            stage: the one that it is in.
+            stage: the present stage.
             losses: the objective at its beginning and after each of its outer steps.
-            largest: the largest absolute pixel here.
-            stuck: whether nothing will ever move again.
+            largest: the largest absolute pixel value at present.
+            stuck: whether the run will never move again.
         """
         if not math.isfinite(losses[-1]):
             return Status.DIVERGED, f"the objective became {losses[-1]}"

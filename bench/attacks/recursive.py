@@ -1,8 +1,8 @@
-"""The image layer by layer, from the last to the first, without an optimiser.
+"""Reconstructs the image layer by layer, from the last to the first, without an optimiser.
 
-After R-GAP (Zhu and Blaschko 2021) and Chen and Campbell 2021: the residual p - y and the features come out
-of the last layer's gradient; each layer's input solves linear equations (`bench.equations`), and undoing
-the activation in front of it gives the output of the layer before.
+After R-GAP (Zhu and Blaschko 2021) and Chen and Campbell 2021: the residual p - y and the features are read
+off the last layer's gradient. Each layer's input solves linear equations (`bench.equations`), and inverting
+the activation before it gives the output of the previous layer.
 """
 
 import math
@@ -22,26 +22,26 @@ from leakbench.bench.rank_one import layer_of_rank_one
 from leakbench.core import citations
 from leakbench.defenses import Gradients
 
-FLAT = 1e-5  # of an activation's largest output: less is not told from 0, where it is flat below 0
-DOUBT = 10.0  # times what the equations leave unexplained, likewise
-PRECISION = 1e-8  # of a layer's equations: what float32 gradients tell to 1e-7 is worth no more
-SHARE_OF_ERROR = 0.01  # of the noise in the gradient, or of what a later layer left unexplained (docs/LOG.md)
-GREY = 0.5  # what pixels are where nothing tells
-FAR = 1e6  # from any picture, of which float32 has the square
+FLAT = 1e-5  # relative to the largest output: smaller outputs count as 0 if the activation is flat below 0
+DOUBT = 10.0  # times the relative residual of the equations: smaller outputs count as 0, too
+PRECISION = 1e-8  # of a layer's equations; float32 gradients are only precise to 1e-7
+SHARE_OF_ERROR = 0.01  # of the noise in the gradient, or of a later layer's residual (docs/LOG.md)
+GREY = 0.5  # pixels that no equation determines
+FAR = 1e6  # beyond any pixel value, but its square fits in float32
 
 
 @dataclass(frozen=True)
 class Recursive(Attack):
-    """Layer by layer, in float64: networks that are a chain and end in a linear layer with a bias."""
+    """Inverts, layer by layer in float64, networks that are a chain and end in a linear layer with a bias."""
 
     name: ClassVar[str] = "recursive"
     citation: ClassVar[str] = citations.RECURSIVE
     knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})  # which entries were kept
 
-    steps: int = 2000  # of LSMR for each layer, at most
+    steps: int = 2000  # the most LSMR steps per layer
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A count of at least 1."""
+        """The count must be at least 1."""
         if not 1 <= self.steps <= 10**9:
             yield "steps", f"expected a whole number in 1..{10**9}, got {self.steps}"
 
@@ -58,7 +58,7 @@ class Recursive(Attack):
         chain = self._chain(case)
         kept = kept_of(case.account, case.shared)
         slope = residual_of(case, kept)
-        label = slope.argmin(1)  # p - y is below 0 only where y is
+        label = slope.argmin(1)  # p - y is negative only at the label
         precision, output, unsettled = _precision(case, kept), None, 0
         inputs: dict[str, Tensor] = {}
         for place in reversed(range(len(chain.blocks))):
@@ -68,7 +68,7 @@ class Recursive(Attack):
             solution = equations.solve(self.steps, _usual(before) if output else 0.0, precision)
             unsettled += not solution.settled
             inputs[block.name] = solution.inputs
-            # equations whose right-hand sides are off by that much are worth no more
+            # no use solving equations more precisely than their right-hand sides are known
             precision = max(precision, SHARE_OF_ERROR * solution.residual)
             if before:
                 slope, output = back_through(before, solution, equations)
@@ -92,14 +92,14 @@ class Recursive(Attack):
 
 
 def _precision(case: Case, kept: Gradients) -> float:
-    """To which equations are solved, in their size."""
+    """The relative precision to which equations are solved."""
     entries = sum(float(each.sum()) for each in kept.values())
-    square = variance_of(case.account) * entries / square_of(case.shared, kept)  # of the noise, likewise
+    square = variance_of(case.account) * entries / square_of(case.shared, kept)  # relative noise, squared
     return max(PRECISION, SHARE_OF_ERROR * math.sqrt(square))
 
 
 def residual_of(case: Case, kept: Gradients) -> Tensor:
-    """The residual p - y (1, K): what the rows of the last layer's gradient have in common with its bias'."""
+    """The residual p - y (1, K), by a rank-one fit to the gradients of the last layer's weights and bias."""
     layer = output_layer(case.model, case.spec)
     assert layer.bias is not None
     slope, _ = layer_of_rank_one(case.shared, kept, layer.weight, layer.bias)
@@ -107,9 +107,9 @@ def residual_of(case: Case, kept: Gradients) -> Tensor:
 
 
 def back_through(activation: Activation, solution: Solution, equations: Equations) -> tuple[Tensor, Output]:
-    """From the output of an activation to its input: the gradient of the loss in it, and what is known of it.
+    """From the output of an activation to its input: the loss's gradient there, and the known values.
 
-    An error of the outputs is divided by the slope, so each equation is multiplied with its slope.
+    Inverting the activation divides an error of the output by the slope, so each equation is weighted by it.
     """
     (slope,) = torch.autograd.grad(
         (equations.outputs * equations.slope).sum(), equations.point, retain_graph=True
@@ -123,8 +123,8 @@ def back_through(activation: Activation, solution: Solution, equations: Equation
 
 
 def _usual(activation: Activation | None) -> float:
-    """What a block's input is where no equation tells.
+    """The value of a block's inputs that no equation determines: the activation's output at 0, or grey.
 
-    But for the last: there entries of the gradient that were dropped were small, as their features are.
+    For the last block 0 is used instead: gradient entries that were dropped were small, like their features.
     """
     return float(activation(torch.zeros(()))) if activation else GREY

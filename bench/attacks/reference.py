@@ -1,6 +1,6 @@
-"""The reference engine: `torch.optim.LBFGS` run as the DLG authors' code runs it, one trial at a time.
+"""The reference engine: `torch.optim.LBFGS` as in the DLG authors' code, one trial at a time.
 
-It is what the batched engine is tested against.
+The batched engine is tested against it.
 """
 
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(
     attack: "DLG", cases: Iterator[Case], observe: Observer, resources: Resources
 ) -> Iterator[tuple[int, Found]]:
-    """See `Attack.invert_many`; one case at a time, whatever the slots."""
+    """See `Attack.invert_many`; one case at a time, whatever the number of slots."""
     for case in cases:
         yield case.number, invert(attack, case, observe, resources.device)
 
@@ -42,7 +42,7 @@ def invert(attack: "DLG", case: Case, observe: Observer, device: str) -> Found:
             if len(candidates) == 1:
                 observe([case.number], [step], dummy.images.detach()[None], labels)
             else:
-                seen.append((dummy.images.detach()[None], labels))  # another candidate may do better
+                seen.append((dummy.images.detach()[None], labels))  # reported only if this candidate wins
 
         found = follow(attack, case, candidate, tell, device)
         if best is None or (found.objective or 0) < (best.objective or 0):
@@ -56,7 +56,7 @@ def invert(attack: "DLG", case: Case, observe: Observer, device: str) -> Found:
 def follow(
     attack: "DLG", case: Case, candidate: "Candidate", tell: Callable[[int, "Dummy"], None], device: str
 ) -> Found:
-    """The way from one candidate; `tell` gets the outer steps and the dummies after them."""
+    """Optimise one candidate; `tell` receives the number of outer steps and the dummy after each."""
     dummy = Dummy(attack, case, candidate, device)
     optimizer = torch.optim.LBFGS(dummy.variables, **asdict(attack.lbfgs))
     history: list[float] = []
@@ -76,7 +76,7 @@ def follow(
 
 
 class Dummy:
-    """What is optimised, its objective, and the best of it so far."""
+    """The variables of one run, their objective, and the best values so far."""
 
     def __init__(self, attack: "Optimised", case: Case, candidate: "Candidate", device: str):
         self.attack = attack
@@ -97,14 +97,14 @@ class Dummy:
         return self.attack.pixels(self.variables[0])
 
     def closure(self) -> Tensor:
-        """The objective, with its gradient left in the variables."""
+        """The objective; its gradient is stored in the variables."""
         loss = self._objective(create_graph=True)
         for variable, slope in zip(self.variables, torch.autograd.grad(loss, self.variables), strict=True):
             variable.grad = slope
         return self._remember(loss.detach())
 
     def evaluate(self) -> float:
-        """The objective alone."""
+        """The objective without its gradient."""
         return float(self._remember(self._objective(create_graph=False).detach()))
 
     def _objective(self, create_graph: bool) -> Tensor:

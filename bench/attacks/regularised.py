@@ -1,4 +1,4 @@
-"""Attacks that look for images that are smooth as well as fitting, from grey, with the labels read off."""
+"""Attacks with a smoothness prior, which start from grey and read the labels off the gradient."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from leakbench.bench.posterior import total_variation
 from leakbench.bench.steppers import HalvingLBFGS, Stepper
 from leakbench.bench.steppers.lbfgs import Settings
 
-GREY = 0.1  # standard deviation of a start, before the sigmoid
-EVERY = 5  # evaluations an outer step
-STILL = 1e-3  # of the objective: if it falls by less in WAIT outer steps, a stage is over (docs/LOG.md)
+GREY = 0.1  # standard deviation of the start, before the sigmoid
+EVERY = 5  # evaluations per outer step
+STILL = 1e-3  # a stage ends if the objective falls by less than this share in WAIT outer steps (docs/LOG.md)
 WAIT = 2
 
 
@@ -27,13 +27,13 @@ WAIT = 2
 class Regularised(Optimised, ABC):
     """Starts at grey in sigmoid space; the weight of total variation falls from stage to stage."""
 
-    shares: ClassVar[tuple[float, ...]] = (0.12, 0.12, 0.16, 0.2, 0.2, 0.2)  # of the steps, for each stage
+    shares: ClassVar[tuple[float, ...]] = (0.12, 0.12, 0.16, 0.2, 0.2, 0.2)  # of the steps, per stage
 
     steps: int = 200  # outer steps, of EVERY evaluations each
-    history: int = 50  # pairs that L-BFGS remembers
+    history: int = 50  # pairs that L-BFGS stores
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts of at least 1."""
+        """Counts must be at least 1."""
         for setting, most in (("steps", 10**9), ("history", 10**4)):
             count = getattr(self, setting)
             if not 1 <= count <= most:
@@ -55,14 +55,14 @@ class Regularised(Optimised, ABC):
 
     @abstractmethod
     def weights(self, case: Case) -> Sequence[float]:
-        """Of total variation, one a stage."""
+        """The weights of total variation, one per stage."""
 
     def terms(self, case: Case) -> Terms:
-        """What of the objective is the case's own."""
+        """Tensors in the objective that depend on the case."""
         return {}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
-        """See `Optimised.candidates`: one for each reading of the labels; without any, labels are free."""
+        """See `Optimised.candidates`: one per reading of the labels; without any, labels are optimised."""
         dtype = next(iter(case.shared.values())).dtype
         start = self.start(case).to(dtype)
         stages = self._stages(self.weights(case))
@@ -78,11 +78,11 @@ class Regularised(Optimised, ABC):
         ]
 
     def start(self, case: Case) -> Tensor:
-        """Of the dummy images (N, C, H, W), or of what stands for them: nearly grey."""
+        """The initial variables (N, C, H, W): nearly grey images."""
         return GREY * torch.randn(case.spec.batch_shape, generator=case.generator("start image"))
 
     def _stages(self, weights: Sequence[float]) -> list[Stage]:
-        """Their steps add up to those of the attack; equal weights are one stage."""
+        """The stages, whose steps sum to `steps`; equal weights are merged into one stage."""
         ends = [round(self.steps * share) for share in accumulate(self.shares, initial=0.0)]
         stages: list[Stage] = []
         for weight, (begin, end) in zip(weights, pairwise(ends), strict=True):
@@ -97,13 +97,13 @@ class Regularised(Optimised, ABC):
         return variable.sigmoid()
 
     def penalty(self, images: Tensor, terms: Terms) -> Tensor:
-        """See `Optimised.penalty`: total variation, weighted."""
+        """See `Optimised.penalty`: weighted total variation."""
         return terms["tv"] * total_variation(images)
 
     def ending(
         self, stage: Stage, losses: Sequence[float], largest: float, stuck: bool
     ) -> tuple[Status, str] | None:
-        """See `Optimised.ending`; a stage also ends where it stands still."""
+        """See `Optimised.ending`; a stage also ends if the objective hardly falls any more."""
         if len(losses) > WAIT and losses[-1] > (1 - STILL) * losses[-1 - WAIT]:
             return Status.CONVERGED, f"the objective fell by less than {STILL:g} of itself in {WAIT} steps"
         return super().ending(stage, losses, largest, stuck)
@@ -114,7 +114,7 @@ class Regularised(Optimised, ABC):
 
 
 def certain(labels: Tensor, classes: int) -> Tensor:
-    """Classes (N,) as logits (N, K) of which no other class has any probability."""
+    """Classes (N,) as logits (N, K) that give all probability to these classes."""
     logits = torch.full((len(labels), classes), -torch.inf)
     logits[torch.arange(len(labels)), labels] = 0
     return logits

@@ -1,4 +1,4 @@
-"""A case on its way through the batched engine: its candidates, their race, its stages."""
+"""The progress of a case through the batched engine: its candidates, their race, its stages."""
 
 import math
 import time
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One candidate of a case, in a slot or on its way to one."""
+    """One candidate of a case, in a slot or waiting for one."""
 
     case: Case
     candidate: "Candidate"
-    rivals: "Race | None"  # the candidates of the case, until it is decided which goes on
-    variable: Tensor  # (size,): where it stands
-    best: Tensor  # (size,): of its stage
+    rivals: "Race | None"  # the race of the case's candidates; None once it is decided
+    variable: Tensor  # (size,): the current point
+    best: Tensor  # (size,): the best point of the stage
     best_loss: float = math.inf
-    place: int = 0  # of its stage
-    losses: list[float] = field(default_factory=list)  # at the beginning of its stage and after each step
-    history: list[float] = field(default_factory=list)  # likewise, of all stages
-    unseen: list[tuple[int, Tensor, Tensor | None]] = field(default_factory=list)  # while it may lose
-    ending: tuple[Status, str] | None = None  # of its stage
+    place: int = 0  # index of the stage
+    losses: list[float] = field(default_factory=list)  # at the beginning of the stage and after each step
+    history: list[float] = field(default_factory=list)  # the same over all stages
+    unseen: list[tuple[int, Tensor, Tensor | None]] = field(default_factory=list)  # reported if it wins
+    ending: tuple[Status, str] | None = None  # of the stage
     seconds: float = 0.0
 
     @property
     def stage(self) -> "Stage":
-        """The one that it is in."""
+        """The present stage."""
         return self.candidate.stages[self.place]
 
     @property
     def diverged(self) -> bool:
-        """Whether its stage ended so."""
+        """Whether the stage ended by diverging."""
         return self.ending is not None and self.ending[0] is Status.DIVERGED
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes after the stage that has ended."""
+        """Whether the stage that ended is the last one."""
         return self.diverged or self.place + 1 == len(self.candidate.stages)
 
     @property
     def has_moved(self) -> bool:
-        """Whether an outer step of the attack has ended here, or its start was: a later stage has none."""
+        """Whether this is the attack's start or the end of an outer step, not the start of a later stage."""
         return self.place == 0 or len(self.losses) > 1
 
     @property
@@ -58,18 +58,18 @@ class Run:
         return len(self.history) - 1
 
     def record(self, loss: float) -> None:
-        """The objective at the beginning of its stage, or after one more outer step."""
+        """Record the objective at the beginning of the stage, or after another outer step."""
         self.losses.append(loss)
         if self.has_moved:
             self.history.append(loss)
 
     def next_stage(self) -> None:
-        """Enter it; what was found before has another objective."""
+        """Enter the next stage; earlier losses are discarded, as its objective differs."""
         self.place += 1
         self.losses, self.best, self.best_loss, self.ending = [], self.variable, math.inf, None
 
     def found(self, attack: "Optimised") -> Found:
-        """What came of it; its status and reason are those of the last stage."""
+        """The result, with the status and reason of the last stage."""
         assert self.ending is not None
         shape = self.candidate.images.shape
         images = attack.pixels(self.best[: shape.numel()].view(shape))
@@ -78,14 +78,14 @@ class Run:
 
 
 class Race:
-    """The candidates of one case in their first stage."""
+    """The competition of one case's candidates in their first stage."""
 
     def __init__(self, count: int):
         self.missing = count
         self.arrived: list[Run] = []
 
     def winner(self, run: Run) -> Run | None:
-        """Takes note that a candidate has arrived; with the last one, the best of all by its objective."""
+        """Record a finished candidate; after the last one, return the candidate with the lowest objective."""
         self.arrived.append(run)
         self.missing -= 1
         if self.missing:
@@ -97,7 +97,7 @@ class Race:
 
 
 class Feed:
-    """The runs that are still to be put into slots: one by one, so that cases wait outside."""
+    """The runs that wait for slots; cases are taken one by one, only when there is room."""
 
     def __init__(self, attack: "Optimised", cases: Iterator[Case]):
         self.attack = attack
@@ -121,7 +121,7 @@ class Feed:
     def _begin(self, case: Case) -> None:
         began = time.perf_counter()
         candidates = self.attack.candidates(case)
-        each = (time.perf_counter() - began) / max(len(candidates), 1)  # where it begins is its work, too
+        each = (time.perf_counter() - began) / max(len(candidates), 1)  # part of the attack's time
         self.unfinished[case.number] = case
         race = Race(len(candidates)) if len(candidates) > 1 else None
         for candidate in candidates:
@@ -129,18 +129,18 @@ class Feed:
             self.waiting.append(Run(case, candidate, race, variable, variable, seconds=each))
 
     def goes_on(self, run: Run) -> None:
-        """It has won its race, and waits for a slot."""
+        """Queue the winner of a race for its next stage."""
         run.next_stage()
         self.waiting.appendleft(run)
 
     def start_again(self) -> None:
-        """From the beginning, with what was not finished."""
+        """Start all unfinished cases from the beginning."""
         unfinished = list(self.unfinished.values())
         self.waiting.clear()
         for case in unfinished:
             self._begin(case)
 
     def refusals(self) -> Iterator[tuple[int, NotApplicableError]]:
-        """Cases that the attack cannot begin on, each once."""
+        """Yield the cases that the attack cannot handle, each once."""
         while self.refused:
             yield self.refused.pop(0)

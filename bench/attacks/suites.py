@@ -1,6 +1,6 @@
-"""Named lists of attacks: what a verdict is worth quoting for.
+"""Suites: named lists of attacks that together give a verdict worth quoting.
 
-In the order in which a victim meets them, until one has leaked it: what leaks most in a second comes first.
+A victim is attacked in this order until one attack succeeds; those that leak most per second come first.
 """
 
 SUITES = {

@@ -1,4 +1,4 @@
-"""Where labelled images come from, and the registry of data sets."""
+"""The datasets of labelled images, and their registry."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +21,10 @@ __all__ = ["DATASETS", "Dataset", "Images", "open_dataset"]
 
 
 class DatasetRegistry(Registry[Dataset]):
-    """The registry of data sets, which takes `folder:PATH` for `folder(path=PATH)`."""
+    """The registry of datasets, which accepts `folder:PATH` for `folder(path=PATH)`."""
 
     def parse(self, text: str) -> Dataset:
-        """See `Registry.parse`; the path of a short form may hold any character."""
+        """See `Registry.parse`; the path of the short form may contain any character."""
         return self.build(text, {}) if text.startswith("folder:") else super().parse(text)
 
     def build(self, name: str, settings: dict[str, Any]) -> Dataset:
@@ -57,5 +57,5 @@ DATASETS = DatasetRegistry(
 
 @lru_cache
 def open_dataset(dataset: Dataset, data_root: Path) -> Images:
-    """`dataset.open(data_root)`, once a process."""
+    """`dataset.open(data_root)`, cached, so that each process opens a dataset once."""
     return dataset.open(data_root)

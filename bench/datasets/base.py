@@ -1,4 +1,4 @@
-"""What a data set is: labelled images, found by index."""
+"""The base class of datasets: labelled images, accessed by index."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from leakbench.core.configured import Configured
 
 @dataclass(frozen=True)
 class Images:
-    """An opened data set: images float32 (C, H, W) in [0, 1], with their labels."""
+    """An opened dataset: images (C, H, W), float32 in [0, 1], with their labels."""
 
     shape: tuple[int, int, int]  # (C, H, W)
     classes: int
@@ -28,38 +28,38 @@ class Images:
         """The image (C, H, W) at `index`, and its label.
 
         Raises:
-            IndexError: an index outside 0..len-1.
+            IndexError: the index is outside 0..len-1.
         """
         if not 0 <= index < self.length:
             raise IndexError(f"expected an index in 0..{self.length - 1}, got {index}")
         return self.read(index)
 
     def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """The images (N, C, H, W) at the indices, and their labels (N,)."""
+        """The images (N, C, H, W) at these indices, and their labels (N,)."""
         images, labels = zip(*map(self.__getitem__, indices), strict=True)
         return torch.stack(images), torch.tensor(labels)
 
 
 @dataclass(frozen=True)
 class Dataset(Configured, ABC):
-    """Where labelled images come from."""
+    """A source of labelled images."""
 
     @abstractmethod
     def open(self, data_root: Path) -> Images:
         """The images, ready to be read.
 
         Args:
-            data_root: where data sets that do not come with the project lie.
+            data_root: the folder of datasets that are not bundled.
 
         Raises:
-            SettingError: the data is not there; one sentence with what to do.
+            SettingError: the data is missing; the text says what to do.
         """
 
 
 def to_image(pixels: np.ndarray) -> Tensor:
     """Pixels (H, W) or (H, W, C), bytes or floats in [0, 1], as a float32 image (C, H, W).
 
-    Bytes are divided by 255, as torchvision's ToTensor does; nothing is normalised.
+    Bytes are divided by 255, as in torchvision's ToTensor; there is no other normalisation.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]

@@ -1,4 +1,4 @@
-"""Real images that come with the project, or with a package that it needs anyway."""
+"""Real images that are bundled with the project or with one of its dependencies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from leakbench.bench.datasets.base import Dataset, Images, to_image
 
 @dataclass(frozen=True)
 class Embedded(Dataset):
-    """Images in a file of `bench/embedded/`; LICENSES.md there says where they come from."""
+    """Images in a file of `bench/embedded/`, whose LICENSES.md names their sources."""
 
     file: ClassVar[str]
     classes: ClassVar[int] = 10
 
     def open(self, data_root: Path) -> Images:
-        """See `Dataset.open`; nothing outside the project is needed."""
+        """See `Dataset.open`; `data_root` is not used."""
         pixels, labels = load_arrays(self.file)
         shape = tuple(to_image(pixels[0]).shape)
         assert len(shape) == 3
@@ -75,9 +75,9 @@ class Cifar100Sample(Embedded):
 
 @dataclass(frozen=True)
 class Mnist5k(Embedded):
-    """5,000 training images of MNIST, 1x28x28, 500 a digit: index i shows the digit i mod 10.
+    """5,000 training images of MNIST, 1x28x28, 500 per digit: image i shows the digit i mod 10.
 
-    In another size or with three equal channels they train a model that is made for other images.
+    In another size, or with three equal channels, they can train a model made for other images.
     """
 
     name: ClassVar[str] = "mnist-5k"
@@ -87,7 +87,7 @@ class Mnist5k(Embedded):
     grey: bool = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A size of at least one pixel."""
+        """The size must be at least one pixel."""
         if self.size < 1:
             yield "size", f"expected a whole number >= 1, got {self.size}"
 
@@ -106,7 +106,7 @@ class Mnist5k(Embedded):
 
 
 def resize(image: Tensor, size: int) -> Tensor:
-    """An image (C, H, W) as one of `size` x `size` pixels, bilinear."""
+    """An image (C, H, W) resized to `size` x `size` pixels, with bilinear interpolation."""
     return interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
@@ -117,6 +117,6 @@ class LfwSubset(Dataset):
     name: ClassVar[str] = "lfw-subset"
 
     def open(self, data_root: Path) -> Images:
-        """See `Dataset.open`; nothing outside scikit-image is needed."""
+        """See `Dataset.open`; the images come from scikit-image, and `data_root` is not used."""
         pixels = skimage_data.lfw_subset()  # (200, 25, 25) float64 in [0, 1], the faces first
         return Images((1, 25, 25), 2, len(pixels), lambda i: (to_image(pixels[i]), int(i < 100)))

@@ -1,4 +1,4 @@
-"""The user's own pictures."""
+"""A folder of the user's pictures."""
 
 import hashlib
 import os
@@ -20,10 +20,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Folder(Dataset):
-    """PNG and JPEG files of a folder, in the order of their names; short form `folder:PATH`.
+    """PNG and JPEG files of a folder, sorted by name; short form `folder:PATH`.
 
-    Each picture is scaled and cropped about its centre to `size` x `size` pixels. The label is the
-    number of the sub-folder, counted in the order of names; without sub-folders it is 0.
+    Each picture is scaled and cropped around its centre to `size` x `size` pixels. The label is the
+    index of the sub-folder, sorted by name; without sub-folders it is 0.
     """
 
     name: ClassVar[str] = "folder"
@@ -33,14 +33,14 @@ class Folder(Dataset):
     grey: bool = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A folder that is there, and a size of at least one pixel."""
-        if not os.path.isdir(self.path):  # where pathlib raises: a name too long
+        """The folder must exist, and the size must be at least one pixel."""
+        if not os.path.isdir(self.path):  # pathlib would raise if the name is too long
             yield "path", f"expected a folder of pictures, found none at {self.path!r}"
         if self.size < 1:
             yield "size", f"expected a whole number >= 1, got {self.size}"
 
     def canonical(self) -> dict[str, Any]:
-        """As for all; the pictures count by their content."""
+        """See `Configured.canonical`; the pictures are included by their content."""
         return {**super().canonical(), "content": content_digest(tuple(self._files()))}
 
     def open(self, data_root: Path) -> Images:
@@ -72,15 +72,15 @@ class Folder(Dataset):
         return to_image(np.asarray(ImageOps.fit(upright, (self.size, self.size))))
 
 
-@lru_cache  # a folder is looked at once a process
+@lru_cache  # each process lists a folder once
 def pictures_below(folder: Path) -> tuple[Path, ...]:
-    """The pictures in a folder and its sub-folders, by name."""
+    """The pictures in a folder and its sub-folders, sorted by name."""
     found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     return tuple(sorted(found, key=lambda file: (file.parent, file.name)))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """A picture of 16 bits a pixel in 8: Pillow would cut it off at 255."""
+    """A picture with 16 bits per pixel, scaled to 8 bits; Pillow would clip it at 255."""
     if not picture.mode.startswith("I"):
         return picture
     return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The data sets of the literature, read by torchvision from the data root."""
+"""The standard datasets of the literature, read by torchvision from the data root."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from leakbench.core.foreign import ForeignError, foreign
 
 @dataclass(frozen=True)
 class Standard(Dataset):
-    """A data set that torchvision reads, and downloads where `download` says so."""
+    """A dataset that torchvision reads and, with `download: true`, downloads."""
 
     torchvision_class: ClassVar[str]
     shape: ClassVar[tuple[int, int, int]]
@@ -25,16 +25,16 @@ class Standard(Dataset):
     classes: ClassVar[int] = 10
 
     split: Literal["train", "test"] = "train"
-    download: bool = field(default=False, compare=False)  # how the data comes there
+    download: bool = field(default=False, compare=False)  # does not affect the images
 
     def torchvision_arguments(self, data_root: Path) -> dict[str, Any]:
-        """What torchvision's constructor is called with."""
+        """The arguments of torchvision's constructor."""
         return {"root": data_root, "train": self.split == "train", "download": self.download}
 
     def open(self, data_root: Path) -> Images:
         """See `Dataset.open`."""
         try:
-            with foreign(SystemExit):  # torchvision raises anything for files it cannot read
+            with foreign(SystemExit):  # torchvision may raise anything for files it cannot read
                 construct = getattr(torchvision_datasets(), self.torchvision_class)
                 pairs = construct(**self.torchvision_arguments(data_root))
         except ForeignError as error:
@@ -48,12 +48,12 @@ class Standard(Dataset):
         hint = "" if self.download else ", or set `download: true`"
         return (
             f"{self.name}: {what}: expected {self.place} under the data root {str(data_root)!r};"
-            f" put it there, name another place with --data-root{hint}"
+            f" put it there, name another folder with --data-root{hint}"
         )
 
 
 def reader(pairs: Any, size: int | None = None) -> Callable[[int], tuple[Tensor, int]]:
-    """Reads (picture, label) pairs of a torchvision data set as (image, label)."""
+    """A function that reads pair i of a torchvision dataset as (image, label)."""
 
     def read(index: int) -> tuple[Tensor, int]:
         picture, label = pairs[index]
@@ -96,7 +96,7 @@ class Cifar10(Standard):
 
 @dataclass(frozen=True)
 class Cifar100(Standard):
-    """CIFAR-100, 3x32x32: what the DLG authors attack."""
+    """CIFAR-100, 3x32x32, which the DLG authors attack."""
 
     name: ClassVar[str] = "cifar100"
     torchvision_class: ClassVar[str] = "CIFAR100"
@@ -115,7 +115,7 @@ class Svhn(Standard):
     place: ClassVar[str] = "train_32x32.mat or test_32x32.mat"
 
     def torchvision_arguments(self, data_root: Path) -> dict[str, Any]:
-        """SVHN names its split, and lies in the root itself."""
+        """SVHN takes the name of the split, and is located in the root itself."""
         return {"root": data_root, "split": self.split, "download": self.download}
 
 
@@ -123,7 +123,7 @@ class Svhn(Standard):
 class Lfw(Dataset):
     """Labeled Faces in the Wild, from `lfw/PERSON/*.jpg` under the data root, as 3x`size`x`size`.
 
-    No longer offered for download; the label is the person, in the order of names (5,749 of them).
+    It is no longer offered for download. The label is the index of the person among 5,749, sorted by name.
     """
 
     name: ClassVar[str] = "lfw"
@@ -137,8 +137,8 @@ class Lfw(Dataset):
             pairs = torchvision_datasets().ImageFolder(place)
         except (FileNotFoundError, NotADirectoryError) as error:
             text = (
-                f"lfw: not found: expected a folder a person in {str(place)!r};"
-                " unpack it there, or name another place with --data-root"
+                f"lfw: not found: expected one folder per person in {str(place)!r};"
+                " unpack it there, or name another folder with --data-root"
             )
             raise SettingError([("", text)]) from error
         shape = (3, self.size, self.size)

@@ -1,9 +1,9 @@
-"""The one place that imports torchvision, and only when a data set needs it.
+"""The one place that imports torchvision, and only when a dataset needs it.
 
-A torchvision wheel built for CUDA beside a CPU build of torch fails on import, because its compiled
-operators `nms` and `qnms` do not load. No data set needs them: after exactly that error their
-schemas are declared and the import is tried again. Calling them still fails, with PyTorch's own
-message.
+A torchvision wheel built for CUDA cannot be imported with a CPU build of torch, because its compiled
+operators `nms` and `qnms` do not load. Datasets do not need them, so after exactly this error their
+schemas are declared and the import is repeated. Calling the operators still fails, with PyTorch's
+error.
 """
 
 import importlib
@@ -20,7 +20,7 @@ SCHEMAS = (
 )
 
 
-@lru_cache  # keeps the library, and with it the declared schemas, for the life of the process
+@lru_cache  # keeps the library, and thus the declared schemas, for the life of the process
 def _declare_missing_operators() -> torch.library.Library:
     library = torch.library.Library("torchvision", "DEF")
     for schema in SCHEMAS:

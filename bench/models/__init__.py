@@ -1,4 +1,4 @@
-"""Networks under attack, one a file, and the registry of them."""
+"""The networks under attack, one per file, and their registry."""
 
 from leakbench.bench.models.base import Model
 from leakbench.bench.models.cnn import CNN

@@ -1,4 +1,4 @@
-"""What a model is to a sweep: layers for an image shape, and where their weights come from."""
+"""The base class of models: layers for an image shape, and the source of their weights."""
 
 import os
 import pickle
@@ -22,49 +22,49 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tan
 
 @dataclass(frozen=True)
 class Model(Configured, ABC):
-    """A network under attack. It is used in evaluation mode.
+    """A network under attack, used in evaluation mode.
 
     `weights` is `uniform` (every weight and bias ~ U(-0.5, 0.5), untrained, as in the DLG authors'
-    code), `default` (PyTorch's own) or `checkpoint:PATH` (a state dict saved by `torch.save`).
+    code), `default` (PyTorch's initialisation) or `checkpoint:PATH` (a state dict saved by `torch.save`).
     """
 
     weights: str = "uniform"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Where the weights come from."""
+        """`weights` must be one of the three; a checkpoint must exist."""
         if self.weights in ("uniform", "default"):
             return
         if not self.weights.startswith(CHECKPOINT):
             yield "weights", f"expected uniform, default or {CHECKPOINT}PATH, got {self.weights!r}"
-        elif not os.path.isfile(self.checkpoint):  # where pathlib raises: a name too long
+        elif not os.path.isfile(self.checkpoint):  # pathlib would raise if the name is too long
             yield "weights", f"expected a file at {str(self.checkpoint)!r}, found none"
 
     @property
     def checkpoint(self) -> Path:
-        """The file of a `checkpoint:PATH`."""
+        """The PATH of `checkpoint:PATH`."""
         return Path(self.weights.removeprefix(CHECKPOINT))
 
     def canonical(self) -> dict[str, Any]:
-        """As for all; a checkpoint counts by its content."""
+        """See `Configured.canonical`; a checkpoint is included by its content."""
         checkpoint = file_digest(self.checkpoint) if self.weights.startswith(CHECKPOINT) else ""
         return {**super().canonical(), "checkpoint": checkpoint}
 
     @abstractmethod
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A module from images (B, C, H, W) to class scores (B, classes), any weights."""
+        """A module that maps images (B, C, H, W) to class scores (B, classes), with any weights."""
 
     def build(self, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-        """The network with its weights drawn, on the CPU.
+        """The network with its weights, on the CPU.
 
         Args:
-            shape: of one image, (C, H, W).
-            classes: how many labels there are.
-            seed: which draw of the weights; a checkpoint has only one.
+            shape: (C, H, W) of one image.
+            classes: the number of labels.
+            seed: of the draw of the weights; it has no effect on a checkpoint.
 
         Raises:
-            SettingError: a checkpoint that does not fit.
+            SettingError: the checkpoint does not fit the network.
         """
-        # PyTorch's own initialisation takes no generator: give it a global state of its own
+        # PyTorch's initialisation takes no generator, so seed the global one for its duration
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for("default weights", self.own_name, seed))
             network = self.layers(shape, classes).eval()

@@ -1,4 +1,4 @@
-"""Convolutions in a row: what widths, kernels, strides and depths do to leakage."""
+"""A plain convolutional network, to study how width, kernel, stride and depth affect leakage."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from leakbench.core.configured import SettingError
 
 @dataclass(frozen=True)
 class CNN(Model):
-    """Convolutions, each activated, and a linear layer; `lenet` is one of these.
+    """Convolutions, each followed by an activation, and a linear layer; `lenet` is one of these.
 
-    `kernel`, `stride` and `padding` have a number for each convolution, or one for all of them.
+    `kernel`, `stride` and `padding` take one number per convolution, or one for all of them.
     """
 
     name: ClassVar[str] = "cnn"
@@ -27,20 +27,20 @@ class CNN(Model):
     activation: ActivationName = "sigmoid"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Also sizes that are none, or are not of these convolutions."""
+        """Sizes must be positive (`padding` may be 0), and one per convolution or one for all."""
         yield from super().problems()
         for setting, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
             values = getattr(self, setting)
             if not values or min(values) < least:
                 yield setting, f"expected whole numbers >= {least}, got {list(values)}"
             elif setting != "channels" and len(values) not in (1, len(self.channels)):
-                yield setting, f"expected 1 number, or {len(self.channels)} as of channels, got {len(values)}"
+                yield setting, f"expected 1 or {len(self.channels)} numbers, like channels, got {len(values)}"
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`.
 
         Raises:
-            SettingError: kernels and strides that leave nothing of the image.
+            SettingError: kernels and strides reduce the image to nothing.
         """
         sizes = (
             each * len(self.channels) if len(each) == 1 else each
@@ -55,8 +55,6 @@ class CNN(Model):
         try:
             features = body(torch.zeros(1, *shape)).shape[1]
         except RuntimeError as error:
-            text = (
-                f"expected kernels that fit the image of {shape[1]} x {shape[2]} and what strides leave of it"
-            )
+            text = f"expected kernels that fit the image of {shape[1]} x {shape[2]}, reduced by the strides"
             raise SettingError([("kernel", f"{text}, got {list(self.kernel)}")]) from error
         return nn.Sequential(*body, nn.Linear(features, classes))

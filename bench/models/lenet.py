@@ -11,9 +11,9 @@ from leakbench.bench.models.cnn import CNN
 
 @dataclass(frozen=True)
 class LeNet(Model):
-    """Three 5x5 convolutions of 12 channels (strides 2, 2, 1), each activated, and a linear layer.
+    """Three 5x5 convolutions of 12 channels (strides 2, 2, 1), each with an activation, and a linear layer.
 
-    For 3x32x32 images that layer reads 768 numbers, for 1x28x28 ones 588, as in the authors' code.
+    The linear layer has 768 inputs for 3x32x32 images and 588 for 1x28x28 ones, as in the authors' code.
     """
 
     name: ClassVar[str] = "lenet"

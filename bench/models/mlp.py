@@ -13,7 +13,7 @@ from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
 
 @dataclass(frozen=True)
 class MLP(Model):
-    """Linear layers with an activation between them: 784-500-10 for a 1x28x28 image of ten classes."""
+    """Linear layers with activations between them: 784-500-10 for 1x28x28 images of ten classes."""
 
     name: ClassVar[str] = "mlp"
 

@@ -1,4 +1,4 @@
-"""The residual networks of the DLG paper: sigmoid in place of ReLU, and no strides."""
+"""The residual networks of the DLG paper: sigmoid instead of ReLU, and no strides."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ NormName = Literal["batch", "none"]
 class ResNet(Model):
     """A CIFAR ResNet (He et al. 2016, section 4.2) as DLG attacks it: every stage at full resolution.
 
-    `norm: batch` is batch normalisation in evaluation mode: before any training it normalises
-    nothing (mean 0, variance 1), but it has weights of its own, whose gradients are shared, too.
+    `norm: batch` is batch normalisation in evaluation mode. In an untrained network it normalises
+    nothing (mean 0, variance 1), but it has weights, whose gradients are also shared.
 
-    `pool: 0` averages over the whole image before the linear layer, as He et al. do, so that the
-    scores no longer tell where in the image something was; `pool: N` averages over squares of N
-    pixels and keeps their places, `pool: 1` keeps every pixel's.
+    `pool: 0` averages over the whole image before the linear layer, as in He et al., so that the
+    scores do not depend on positions in the image; `pool: N` averages over squares of N x N
+    pixels and keeps the positions of the squares; `pool: 1` averages nothing.
     """
 
-    blocks: ClassVar[int]  # of each stage
+    blocks: ClassVar[int]  # per stage
 
     activation: ActivationName = "sigmoid"
     norm: NormName = "batch"
     pool: int = 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Also a pool that is no size."""
+        """`pool` must not be negative."""
         yield from super().problems()
         if self.pool < 0:
             yield "pool", f"expected a whole number >= 0, got {self.pool}"
@@ -42,7 +42,7 @@ class ResNet(Model):
         """See `Model.layers`.
 
         Raises:
-            SettingError: squares that do not fill the image.
+            SettingError: the squares of `pool` do not tile the image.
         """
         height, width = shape[1:]
         if self.pool and (height % self.pool or width % self.pool):
@@ -65,7 +65,7 @@ class ResNet(Model):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a way around them."""
+    """A residual block: two 3x3 convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, activation: ActivationName, norm: NormName):
         super().__init__()
@@ -85,13 +85,13 @@ class Block(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
         out: Tensor = self.activation(self.residual(images) + self.shortcut(images))
         return out
 
 
 def normalisation(norm: NormName, channels: int) -> nn.Module:
-    """A layer that normalises that many channels, or none."""
+    """Batch normalisation of that many channels, or the identity for `none`."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
 
 

@@ -1,4 +1,4 @@
-"""A user's own `torch.nn.Module`, named in a sweep as `file.py:ClassName`."""
+"""A user's `torch.nn.Module`, named in a sweep as `file.py:ClassName`."""
 
 import inspect
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -13,14 +13,14 @@ from leakbench.core.configured import SettingError, coerce, default_of
 from leakbench.core.registry import Registry
 from leakbench.core.user_files import file_digest
 
-GIVEN = ("image_shape", "classes")  # constructor arguments that come from the data set
+GIVEN = ("image_shape", "classes")  # constructor arguments that come from the dataset
 
 
 @dataclass(frozen=True)
 class UserModel(Model):
-    """Wraps a user's class: its constructor's arguments are the settings.
+    """Wraps a user's class; the arguments of its constructor are the settings.
 
-    Arguments named `image_shape` (C, H, W) and `classes` are filled in from the data set.
+    Arguments named `image_shape` (C, H, W) and `classes` are filled in from the dataset.
     """
 
     module: ClassVar[type[nn.Module]]
@@ -40,14 +40,18 @@ class UserModel(Model):
 
 
 class ModelRegistry(Registry[Model]):
-    """The registry of models, which takes any `torch.nn.Module` from a user's file."""
+    """The registry of models, which accepts any `torch.nn.Module` from a user's file."""
 
     def takes(self, cls: type) -> bool:
         """See `Registry.takes`."""
         return issubclass(cls, (Model, nn.Module))
 
     def adopt(self, name: str, cls: type, file: Path) -> type[Model]:
-        """A dataclass whose settings are the arguments of the user's constructor, unless it is a Model."""
+        """A Model as it is; any other module as a dataclass whose settings are its constructor's arguments.
+
+        Raises:
+            SettingError: the class is not a module, or one of its arguments hides a member of `Model`.
+        """
         if issubclass(cls, Model):
             return super().adopt(name, cls, file)
         if not issubclass(cls, nn.Module):
@@ -56,7 +60,7 @@ class ModelRegistry(Registry[Model]):
         return _wrap(name, cls, file_digest(file))  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
 
 
-@lru_cache  # so that two objects of one name are of one class, and can be equal
+@lru_cache  # so that two objects of the same name have the same class and can be equal
 def _wrap(name: str, cls: type[nn.Module], origin: str) -> type[Model]:
     settings = [
         (parameter.name, Any, field(default=coerce(parameter.default, Any)))
@@ -67,7 +71,7 @@ def _wrap(name: str, cls: type[nn.Module], origin: str) -> type[Model]:
     ]
     taken = [setting for setting, _, _ in settings if hasattr(UserModel, setting)]
     if taken:
-        text = f"{name}: expected another name for the argument {taken[0]!r}: sweeps use it themselves"
+        text = f"{name}: expected another name for the argument {taken[0]!r}, a member of every model"
         raise SettingError([("", text)])
     namespace = {
         "name": name,
@@ -81,7 +85,7 @@ def _wrap(name: str, cls: type[nn.Module], origin: str) -> type[Model]:
 
 
 def _is_setting(parameter: inspect.Parameter) -> bool:
-    """Whether a sweep can give this argument; one with a default that has no text keeps that default."""
+    """Whether a sweep can set this argument; one whose default cannot be written as text keeps it."""
     several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     if parameter.name in GIVEN or several:
         return False

@@ -1,4 +1,4 @@
-"""What one round of a federation makes of a client's images."""
+"""Protocols: what a client computes from its images and shares in each round."""
 
 from leakbench.bench.protocols.base import Protocol
 from leakbench.bench.protocols.fedsgd import FedSGD

@@ -1,4 +1,4 @@
-"""What a protocol is to a sweep: how many images stand behind what a client shares, and how often."""
+"""The base class of protocols: how many images a gradient is computed from, and how often it is shared."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ MOST = 10**4
 
 @dataclass(frozen=True)
 class Protocol(Configured):
-    """What a client shares. It is the victim's: every attack on it sees the same."""
+    """What a client shares. It belongs to the victim, so every attack on a victim sees the same."""
 
-    batch_size: int = 1  # images that a gradient is the mean of: the trial's, and those after it
-    rounds: int = 1  # how often the gradient of the same batch is shared, under fresh draws of the defense
+    batch_size: int = 1  # images that the gradient is averaged over: the trial's image and the next ones
+    rounds: int = 1  # how often the gradient of the same batch is shared, with new draws of the defense
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts of at least 1."""
+        """Counts must be at least 1."""
         for setting in ("batch_size", "rounds"):
             count = getattr(self, setting)
             if count < 1:

@@ -1,4 +1,4 @@
-"""Optimisers in lock step: one evaluation of all functions, one step of each."""
+"""Optimisers of many functions in lock step: one evaluation of all, then one step of each."""
 
 from leakbench.bench.steppers.adam import LockStepAdam
 from leakbench.bench.steppers.base import Stepper

@@ -1,22 +1,22 @@
-"""Adam in lock step (Kingma and Ba 2015), plain or of the gradient's signs, with a rate that falls."""
+"""Adam in lock step (Kingma and Ba 2015), plain or on the gradient's signs, with a decaying learning rate."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-FALLS = (3 / 8, 5 / 8, 7 / 8)  # of the steps: there the rate falls to a tenth, as in Geiping et al.'s code
+FALLS = (3 / 8, 5 / 8, 7 / 8)  # of the steps; there the rate drops tenfold, as in Geiping et al.'s code
 
 
 @dataclass(frozen=True)
 class Settings:
-    """As the arguments of `torch.optim.Adam`, and what the rate and the box are."""
+    """The arguments of `torch.optim.Adam`, the decay of the rate, and bounds."""
 
     lr: float = 0.1
-    steps: int = 1000  # evaluations, over which the rate falls
-    every: int = 10  # evaluations an outer step
-    signed: bool = True  # the gradient's signs in place of it
-    box: tuple[float, float] | None = None  # where x is kept after each step
+    steps: int = 1000  # evaluations over which the rate decays
+    every: int = 10  # evaluations per outer step
+    signed: bool = True  # use the signs of the gradient instead of the gradient
+    box: tuple[float, float] | None = None  # bounds that x is clamped to after each step
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -31,9 +31,9 @@ class LockStepAdam:
         self.mean = torch.zeros_like(self.x)
         self.square = torch.zeros_like(self.x)
         self.evaluations = torch.zeros(slots, dtype=torch.int64, device=device)
-        # by number of evaluations: a power taken of all slots at once has other bits in other widths
+        # indexed by evaluations: powers computed for all slots at once differ in their bits with the width
         counts, (first, second) = range(settings.steps + 1), settings.betas
-        self.tables = (  # of no slot: a tuple
+        self.tables = (  # a tuple, as they do not belong to slots
             self.x.new_tensor([settings.lr * 0.1 ** _falls(n, settings.steps) for n in counts]),
             self.x.new_tensor([1 - first**n for n in counts]),
             self.x.new_tensor([1 - second**n for n in counts]),
@@ -51,9 +51,9 @@ class LockStepAdam:
             state[slot] = 0
 
     def resume(self, slot: int, x: Tensor) -> None:
-        """See `Stepper.resume`: its moments are kept, and its rate goes on falling."""
+        """See `Stepper.resume`: the moments are kept, and the rate continues to decay."""
         self.x[slot] = x
-        self.evaluations[slot] -= 1  # from where it stands a step was taken already
+        self.evaluations[slot] -= 1  # the step from this point has been counted already
 
     def arrive(self, loss: Tensor, gradient: Tensor) -> Tensor:
         """See `Stepper.arrive`."""
@@ -75,10 +75,10 @@ class LockStepAdam:
             self.x.clamp_(*settings.box)
 
     def stuck(self, slots: list[int], since: Tensor) -> Tensor:
-        """See `Stepper.stuck`; never, since its moments are states of their own."""
+        """See `Stepper.stuck`; always false, since the moments can still move a run."""
         return torch.zeros(len(slots), dtype=torch.bool, device=self.x.device)
 
 
 def _falls(count: int, steps: int) -> int:
-    """How often the rate has fallen at that step, counted from 1."""
+    """How often the rate has dropped at step `count`, counted from 1."""
     return sum(count - 1 >= share * steps for share in FALLS)

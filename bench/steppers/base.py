@@ -1,4 +1,4 @@
-"""What an optimiser of many independent functions is to the engine."""
+"""The interface between the engine and an optimiser of many independent functions."""
 
 from typing import Protocol
 
@@ -6,39 +6,39 @@ from torch import Tensor
 
 
 class Stepper(Protocol):
-    """The state of B runs, B being the number of slots. Every tensor that it holds has B rows.
+    """The state of B runs, one per slot. Every tensor attribute has B rows.
 
-    Use: `restart` the runs where they begin; then, again and again, evaluate every function at its row
-    of `x`, and call `arrive` and `depart` with what came out.
+    To use it, `restart` each run at its start; then repeatedly evaluate every function at its row of `x`,
+    and pass the results to `arrive` and `depart`.
     """
 
-    x: Tensor  # (B, size): where the functions are to be evaluated
-    value: Tensor  # (B,): of the functions where the runs stand, once they have arrived
+    x: Tensor  # (B, size): where to evaluate the functions next
+    value: Tensor  # (B,): the functions' values at `at`, after `arrive`
 
     @property
     def at(self) -> Tensor:
-        """(B, size): where the runs stand, once they have arrived."""
+        """The current points of the runs (B, size), after `arrive`."""
 
     def restart(self, slot: int, x: Tensor) -> None:
-        """Forget the run in that slot; a new one begins at x (size,)."""
+        """Discard the run in that slot and start a new one at x (size,)."""
 
     def resume(self, slot: int, x: Tensor) -> None:
-        """The run in that slot stands at x (size,), and from now on its function is another, much like it."""
+        """Continue the run in that slot from x (size,), with a similar function from now on."""
 
     def arrive(self, loss: Tensor, gradient: Tensor) -> Tensor:
-        """Take note of the functions' values (B,) and gradients (B, size) at `x`.
+        """Record the functions' values (B,) and gradients (B, size) at `x`.
 
         Returns:
-            (B,) of bool: which runs have ended an outer step here; a fresh run has ended step 0.
+            (B,), bool: which runs have completed an outer step here; a new run has completed step 0.
         """
 
     def depart(self, loss: Tensor, gradient: Tensor) -> None:
-        """Choose the next `x`, from what `arrive` was told."""
+        """Choose the next `x`, from the arguments of the last `arrive`."""
 
     def stuck(self, slots: list[int], since: Tensor) -> Tensor:
-        """Which of the runs in these slots will never move again (k,).
+        """Which of the runs in these slots will never move again, (k,), bool.
 
         Args:
-            slots: k of them, whose runs have ended an outer step here.
-            since: (k, size), where they stood at the end of the last one.
+            slots: the k slots whose runs have completed an outer step here.
+            since: (k, size), their points at the end of the previous outer step.
         """

@@ -1,8 +1,8 @@
-"""L-BFGS that halves its step while the loss has not fallen: one evaluation an iteration, whatever happens.
+"""L-BFGS that halves its step until the loss falls, with exactly one evaluation per iteration.
 
-A line search that needs several evaluations would keep the other slots waiting. This one spends an
-iteration on each: where the loss has not fallen, the run stays where it is and tries half of the step
-in the next. It never goes uphill, so it does not diverge.
+A line search with several evaluations would keep the other slots waiting. This one spends an iteration
+on each evaluation: if the loss did not fall, the run stays where it is and tries half the step in the
+next iteration. The loss never rises, so a run cannot diverge.
 """
 
 import torch
@@ -11,14 +11,14 @@ from torch import Tensor
 from leakbench.bench.steppers.lbfgs import LockStepLBFGS, Settings
 from leakbench.bench.sums import row_sums
 
-MOST_HALVINGS = 20  # of one direction: a step of a millionth; then the history is of no use
+MOST_HALVINGS = 20  # per direction, down to a millionth of the step; then the history is discarded
 
 
 class HalvingLBFGS(LockStepLBFGS):
     """The state of B runs; see `Stepper`.
 
-    An outer step is `every` evaluations. The first step of a run, and the one after its history was
-    forgotten, is along the gradient and as long as that of `torch.optim.LBFGS`.
+    An outer step is `every` evaluations. The first step of a run, and the first after its history was
+    discarded, follows the gradient and has the length of the first step of `torch.optim.LBFGS`.
     """
 
     def __init__(
@@ -26,10 +26,10 @@ class HalvingLBFGS(LockStepLBFGS):
     ):
         super().__init__(slots, size, settings, device, dtype)
         self.every = every
-        self.base = torch.zeros_like(self.x)  # the best point so far: where the next step begins
-        self.halvings = torch.zeros_like(self.iteration)  # of the step to come
-        self.accepted = torch.zeros_like(self.begun)  # whether the loss fell here
-        self.ended = torch.zeros_like(self.begun)  # whether even a millionth of the gradient did not help
+        self.base = torch.zeros_like(self.x)  # the best point so far, where the next step begins
+        self.halvings = torch.zeros_like(self.iteration)  # of the next step
+        self.accepted = torch.zeros_like(self.begun)  # whether the loss fell in this evaluation
+        self.ended = torch.zeros_like(self.begun)  # whether not even the shortest gradient step helped
 
     @property
     def at(self) -> Tensor:
@@ -42,7 +42,7 @@ class HalvingLBFGS(LockStepLBFGS):
         self.resume(slot, x)
 
     def resume(self, slot: int, x: Tensor) -> None:
-        """See `Stepper.resume`: the pairs are kept, as curvature differs less than what it is for."""
+        """See `Stepper.resume`: the pairs are kept, as the curvature of similar functions differs little."""
         for place in (self.x, self.base):
             place[slot] = x
         for state in (self.moved, self.begun, self.halvings, self.evaluations, self.ended):
@@ -61,7 +61,7 @@ class HalvingLBFGS(LockStepLBFGS):
     def depart(self, loss: Tensor, gradient: Tensor) -> None:
         """See `Stepper.depart`."""
         accepted = self.accepted[:, None]
-        # a point that is not taken leaves no pair: a step of zero has no curvature
+        # a rejected point adds no pair: a step of zero has no curvature
         self.moved.masked_fill_(~accepted, 0)
         here = torch.where(accepted, gradient, self.gradient)
         self.halvings.copy_(torch.where(self.accepted, 0, self.halvings + 1))
@@ -79,7 +79,7 @@ class HalvingLBFGS(LockStepLBFGS):
         self.begun.fill_(True)
 
     def _is_new(self) -> Tensor:
-        """(B,): which runs remember no pair, and so go along the gradient."""
+        """Which runs, (B,), have no pairs and therefore follow the gradient."""
         return (self.diagonal == 0).all(1)
 
     def stuck(self, slots: list[int], since: Tensor) -> Tensor:

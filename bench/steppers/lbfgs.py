@@ -1,16 +1,16 @@
-"""Many independent runs of L-BFGS in lock step: one evaluation of all functions, one step of each.
+"""Many independent runs of L-BFGS in lock step: one evaluation of all functions, then one step of each.
 
 The algorithm of each slot is `torch.optim.LBFGS` without line search: its first step, curvature test,
-history, tolerances, and limits of iterations and evaluations an outer step. Only the two-loop
-recursion is written otherwise, in the form that needs two passes over the history instead of four
+history, tolerances, and limits of iterations and evaluations per outer step. Only the two-loop
+recursion is written differently, in a form that needs two passes over the history instead of four
 (Byrd, Nocedal and Schnabel 1994, theorem 2.2): with R the upper triangle of S^T Y, D its diagonal and
 gamma the scale of the initial inverse Hessian,
 
     a = -R^-1 S^T g        c = R^-T (D a + gamma (Y^T g + Y^T Y a))
     direction = -gamma (g + Y a) + S c
 
-R^-1 and Y^T Y are kept. A new pair gives R a last column and an old one takes away its first row and
-column; neither changes the rest of R^-1, so that one column a step is all there is to compute.
+R^-1 and Y^T Y are stored. A new pair appends a column to R, and dropping an old pair removes its first row
+and column; neither changes the rest of R^-1, so each step computes only one column.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from leakbench.bench.sums import row_products, row_sums
 
-CURVATURE = 1e-10  # pairs with less of it are skipped, as in torch.optim.LBFGS
+CURVATURE = 1e-10  # pairs with less are skipped, as in torch.optim.LBFGS
 
 
 @dataclass(frozen=True)
 class Settings:
-    """As the arguments of `torch.optim.LBFGS`."""
+    """The arguments of `torch.optim.LBFGS`."""
 
     lr: float = 1.0
     max_iter: int = 20
@@ -36,10 +36,7 @@ class Settings:
 
 
 class LockStepLBFGS:
-    """The state of B runs, B being the number of slots.
-
-    See `Stepper`.
-    """
+    """The state of B runs, one per slot; see `Stepper`."""
 
     def __init__(self, slots: int, size: int, settings: Settings, device: torch.device, dtype: torch.dtype):
         self.settings = settings
@@ -53,10 +50,10 @@ class LockStepLBFGS:
         self.moved = zeros(size)  # the last step
         self.largest_move = zeros()  # its largest entry
         self.gradient = zeros(size)  # where the last step began
-        self.loss = zeros()  # likewise
+        self.loss = zeros()  # where the last step began
         self.gamma = zeros()
-        # what follows is in the order of two rings, S and Y: the oldest pair gives its place to the new one
-        self.rows = zeros(2 * memory + 1, size)  # S, Y, and a place for what is not kept
+        # the following are ring buffers, for S and Y: a new pair replaces the oldest one
+        self.rows = zeros(2 * memory + 1, size)  # S, Y, and one row for discarded vectors
         self.oldest = zeros(dtype=torch.int64)
         self.inverse = zeros(memory, memory)  # R^-1
         self.diagonal = zeros(memory)  # D
@@ -69,7 +66,7 @@ class LockStepLBFGS:
 
     @property
     def pairs(self) -> Tensor:
-        """(B, 2 history, size): S above Y."""
+        """S above Y: (B, 2 history, size)."""
         return self.rows[:, :-1]
 
     @property
@@ -89,7 +86,7 @@ class LockStepLBFGS:
         self.restart(slot, x)
 
     def forget(self, slot: int) -> None:
-        """Forget all pairs of that slot."""
+        """Discard all pairs of that slot."""
         for table in (self.rows, self.inverse, self.diagonal, self.y_y, self.s_g, self.y_g, self.oldest):
             table[slot] = 0
         self.gamma[slot] = 1
@@ -115,8 +112,8 @@ class LockStepLBFGS:
         """See `Stepper.depart`.
 
         A run whose gradient vanishes at the start of an outer step, or whose direction does not
-        descend, stays where it is, and its outer step ends there. It stays for good: nothing that
-        could move it will change.
+        descend, stays where it is, and its outer step ends there. It will never move again, since
+        its state no longer changes.
         """
         limits = self.settings
         self._remember(gradient)
@@ -136,14 +133,14 @@ class LockStepLBFGS:
         self.begun.fill_(True)
 
     def stuck(self, slots: list[int], since: Tensor) -> Tensor:
-        """See `Stepper.stuck`: a step that changes nothing at all leaves nothing that could move later."""
+        """See `Stepper.stuck`: if an outer step changed nothing, later ones will not either."""
         return (self.x[slots] == since).all(1)
 
     def _is_flat(self, gradient: Tensor) -> Tensor:
         return gradient.abs().amax(1) <= self.settings.tolerance_grad
 
     def _remember(self, gradient: Tensor) -> None:
-        """Put the last step's pair (s, y) in the place of the oldest, where it has curvature."""
+        """Replace the oldest pair by that of the last step, (s, y), if it has enough curvature."""
         memory, place = self.settings.history_size, self.oldest
         s, y = self.moved, gradient - self.gradient
         curvature, y_square = row_products(s, y), row_products(y, y)
@@ -157,7 +154,7 @@ class LockStepLBFGS:
             self.rows[slots, torch.where(new, row, 2 * memory)] = vector
         products = torch.bmm(gradient[:, None], self.pairs.mT)[:, 0]  # (B, 2 history)
         s_g, y_g = products.split(memory, 1)
-        # s^T y of an older s is s^T g now less s^T g then: no third pass over the history
+        # s^T y of an older s is the present s^T g less the previous one: no third pass over the history
         s_y, y_y = s_g - self.s_g, y_g - self.y_g
         s_y[slots, place] = 0
         y_y[slots, place] = y_square
@@ -174,9 +171,9 @@ class LockStepLBFGS:
         self.oldest.copy_(torch.where(new, (place + 1) % memory, place))
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """(B, size): minus the inverse Hessian times the gradient."""
+        """Minus the inverse Hessian times the gradient, (B, size)."""
         gamma = self.gamma[:, None]
-        # one row times a matrix, never a matrix times one column: five times faster in MKL
+        # one row times a matrix, rather than a matrix times one column: five times faster in MKL
         a = -torch.bmm(self.s_g[:, None], self.inverse.mT)[:, 0]
         right = self.diagonal * a + gamma * (self.y_g + torch.bmm(a[:, None], self.y_y)[:, 0])
         c = torch.bmm(right[:, None], self.inverse)[:, 0]

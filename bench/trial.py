@@ -35,9 +35,9 @@ def key_of(form: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def described(**values: Configured) -> dict[str, str]:
+def described(**values: Configured) -> dict[str, Any]:
     """`{kind}_name` and `{kind}_settings`, as JSON and with defaults, of what a row is about."""
-    names = {f"{kind}_name": value.name for kind, value in values.items()}
+    names: dict[str, Any] = {f"{kind}_name": value.name for kind, value in values.items()}
     return names | {f"{kind}_settings": json.dumps(value.settings()) for kind, value in values.items()}
 
 

@@ -15,7 +15,7 @@ from leakbench.defenses import Defense
 from leakbench.federation.defended import defend_update, gradient_defense
 from leakbench.federation.rounds import Returned, new_folder, write_round
 from leakbench.federation.setting import setting_of
-from leakbench.federation.states import StateDict, guess_buffers
+from leakbench.federation.states import StateDict, differences, guess_buffers
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -67,10 +67,8 @@ def defend(
         if reply.has_error():
             return reply
         key, returned = _arrays(reply.content)
-        if sent.keys() != returned.keys():
-            raise UserError(
-                "defend: expected the names of the weights that were sent in the reply, found others"
-            )
+        if problems := list(differences(returned, sent, "what was sent", frozenset())):
+            raise UserError(*(f"defend: {problem}" for problem in problems))
         left = guess_buffers(returned) if buffers is None else buffers
         if left:
             text = f"{len(left)} buffers, such as {next(iter(left))}, leave the client undefended"

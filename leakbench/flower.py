@@ -2,3 +2,4 @@
 
 from leakbench.federation.flower import Recording as Recording
 from leakbench.federation.flower import defend as defend
+from leakbench.federation.flower_sum import RecordingSum as RecordingSum

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from leakbench.bench.attacks import Attack, Case, Found, Resources, Spec
 from leakbench.bench.attacks.base import Observer
 from leakbench.bench.gradients import trained_parameters
-from leakbench.bench.tensor_files import read_tensors
 from leakbench.core.errors import UserError
 from leakbench.defenses import Gradients
 from leakbench.defenses.base import is_finite
+from leakbench.federation.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,11 @@ def coerce(value: Any, kind: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"a list of {describe(item)}s")
         return tuple(coerce(each, item) for each in value)
+    if origin is dict:
+        item = get_args(kind)[1]
+        if not isinstance(value, Mapping):
+            raise ValueError(f"a {describe(item)} for each name")
+        return {str(name): coerce(each, item) for name, each in value.items()}
     if kind is float and type(value) in (int, float):
         if not -sys.float_info.max <= value <= sys.float_info.max:  # also rejects huge whole numbers and NaN
             raise ValueError("a finite number")
@@ -175,6 +180,8 @@ def describe(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if origin in (tuple, list):
         return f"list of {describe(get_args(kind)[0])}s"
+    if origin is dict:
+        return f"{describe(get_args(kind)[1])} for each name"
     if origin in (Union, UnionType):
         return " or ".join(describe(each) for each in get_args(kind) if each is not NoneType)
     return words.get(kind, getattr(kind, "__name__", str(kind)))

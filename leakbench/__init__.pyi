@@ -30,3 +30,4 @@ from .defenses import Gradients as Gradients
 from .defenses import Point as Point
 from .defenses import sparse_bytes as sparse_bytes
 from .defenses.traffic import bitmap_bytes as bitmap_bytes
+from .federation.recorder import record as record

@@ -1,0 +1,1 @@
+"""What the server of a real federation sees, recorded; and defenses of what a client sends."""

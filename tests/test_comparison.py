@@ -174,7 +174,10 @@ def test_images_that_do_not_leak_without_a_defense_do_not_count():
     rows.loc[(rows["defense"] == "none") & (rows["index"] == 6), "ssim"] = 0.5
     assert standing(rows).images == 6
     rows.loc[rows["defense"] == "none", "ssim"] = 0.5
-    assert standing(rows).describe({}) == "mine: no image leaks without a defense, so nothing can be told"
+    assert (
+        standing(rows).describe({})
+        == "mine: no image leaks without a defense, so there is nothing to compare"
+    )
 
 
 def test_a_standing_reads_as_a_sentence():
@@ -254,7 +257,7 @@ def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, 
     output = capsys.readouterr().out
     assert "runs/compare-mine.yaml: 6 trials = 6 defenses" in output
     for name in ("mine.py:Mine", "mine.py:Mine(factor=0.25)"):
-        assert f"  {name}: no image leaks without a defense, so nothing can be told\n" in output
+        assert f"  {name}: no image leaks without a defense, so there is nothing to compare\n" in output
     first = Store.existing(here / "runs/compare-mine")
     text = (here / "runs/compare-mine.yaml").read_text()
     command = "leakbench compare mine.py --against prune --budget quick --model lenet --data cifar10-sample"

@@ -174,7 +174,7 @@ def test_tables_and_status_say_what_was_not_needed(runs):
     for line in status(made):
         Console(file=out, width=100).print(line)
     assert "12 of 12 trials, 100%" in out.getvalue()
-    assert "6 trials are not needed: what they would attack has leaked to another attack" in out.getvalue()
+    assert "6 trials are not needed: their victims have leaked to another attack" in out.getvalue()
     whole = Store.existing(runs / "all")
     assert "not needed" not in settings(whole.rows())[0].alone.to_numpy()
 

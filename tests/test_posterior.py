@@ -143,7 +143,7 @@ def test_both_numbers_are_told_and_a_flag_where_they_differ_much():
     (raised,) = [each for each in flags(ROWS, Scale(), lambda _: {}) if each.flag == Flag.HARD_TO_CHOOSE]
     assert (raised.defense, raised.detail) == (
         NOISE,
-        "SSIM 0.800, and 0.500 of what an attacker would choose",
+        "SSIM 0.800, but 0.500 for what an attacker would choose",
     )
     near = ROWS.assign(ssim=ROWS["ssim"].mask(ROWS["key"] == "1", 0.71))
     assert Flag.HARD_TO_CHOOSE not in {each.flag for each in flags(near, Scale(), lambda _: {})}
@@ -152,7 +152,7 @@ def test_both_numbers_are_told_and_a_flag_where_they_differ_much():
 def test_the_terminal_tells_them_below_its_table():
     *_, board = terminal_tables(settings(ROWS))
     caption = str(board.caption)
-    assert f"SSIM is 0.500 of {NOISE}, and else the same" in caption
-    assert f"3 of {NOISE}" in caption
+    assert f"would choose: 0.500 for {NOISE}; otherwise the same" in caption
+    assert f"3 for {NOISE}" in caption
     *_, alone = terminal_tables(settings(ROWS[ROWS["attack"] == "one"]))
     assert "likely" not in str(alone.caption)

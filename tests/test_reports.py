@@ -104,7 +104,7 @@ def test_the_terminal_table_says_it_all():
     assert "prune(ratio=0.5)" in text
     assert "failed: 1 of 6 trials of none, 2 of 4 trials of prune(ratio=0.1)" in " ".join(text.split())
     assert "2/3" in text
-    assert "1 image left out: not rebuilt even without a defense" in text
+    assert "1 image excluded: not rebuilt even without a defense" in text
 
 
 def test_a_label_that_leaks_is_told_though_the_image_is_hidden():

@@ -139,7 +139,7 @@ BAD = [
     (("--where", ""), f"{NONE}'': invalid syntax"),
     (("--where", "ssim"), f"{NONE}'ssim'"),
     (("--where", "1 == 1"), f"{NONE}'1 == 1'"),
-    (("--where", "reason == None"), "--where: expected texts, numbers, True or False for values, got None"),
+    (("--where", "reason == None"), "--where: expected text, numbers, True or False as values, got None"),
     (("--where", "defense > 1"), "--where: 'defense > 1': TypeError: "),
     (
         ("--columns", "defense,sim"),

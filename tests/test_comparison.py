@@ -1,4 +1,4 @@
-"""New defenses beside known ones: who is ahead, what is run for it, and what is not run twice."""
+"""New defenses compared with known ones: who is ahead, what is run for it, and what is not run twice."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Mine(Defense):
 
 
 def attacks(**ssims):
-    """Rows of images 0, 1, ... by defense, all of which leak without one; `_` stands for the settings."""
+    """Rows of images 0, 1, ... by defense, all of which leak without one; `_` replaces the settings."""
     count = max(map(len, ssims.values()))
     cells = [("none", index, 0, 0.0, 0.99) for index in range(count)]
     for name, values in ssims.items():
@@ -252,7 +252,7 @@ def compare(*arguments):
     return leakbench.main(["compare", *arguments, "--jobs", "1"])
 
 
-def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, capsys):
+def test_a_comparison_attacks_trains_and_reports_and_another_takes_its_rows(here, capsys):
     assert compare("mine.py", "--against", "prune") == 0
     output = capsys.readouterr().out
     assert "runs/compare-mine.yaml: 6 trials = 6 defenses" in output

@@ -144,7 +144,7 @@ def test_small_networks_miss_what_there_are_no_equations_for(channels):
     twice = 6**2  # <W_k, D_l> = <g_l, z_k> for all channels k, l: what weights and gradients both say
     assert found.layers[0].rank == outputs + weights - twice
     assert found.layers[0].missing == 3 * 32**2 - found.layers[0].rank
-    assert found.layers[-1].missing == 0  # every feature stands in the gradient of the linear layer
+    assert found.layers[-1].missing == 0  # every feature is in the gradient of the linear layer
 
 
 def slopes_of(built, place, kept=None):
@@ -257,7 +257,7 @@ class NotLinear(nn.Sequential):
 
 
 class Unknown(nn.Module):
-    """Layers that cannot be told apart: one is used twice."""
+    """Layers that cannot be distinguished: one is used twice."""
 
     def __init__(self):
         super().__init__()
@@ -420,7 +420,7 @@ def test_a_sweep_measures_it_once(write, tmp_path, capsys):
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     assert list(store.index_rows()["defense"].unique()) == [
         "none"
-    ]  # what is no longer asked for is not shown
+    ]  # probes that are no longer requested are not shown
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, and how it behaves in a browser."""
+"""The page of a run: what it contains, and how it behaves in a browser."""
 
 import base64
 import io
@@ -71,7 +71,7 @@ def test_the_page_holds_the_numbers_of_the_board(run, text):
             assert f"{line['leaked']}/{line['images']}" in text
 
 
-def test_the_verdict_stands_at_the_top(text):
+def test_the_verdict_is_at_the_top(text):
     assert "Without a defense 10 of 12 images leak (55% to 95%)." in text
     assert "Mine(size=2): hides less than a known defense that is as accurate." in text
 
@@ -182,7 +182,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, path):
-    """The page, opened; in the end nothing may have gone wrong, and nothing been asked for elsewhere."""
+    """The page, opened; in the end there must be no error, and no request to another place."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     problems, requests = [], []
     opened.on("console", lambda message: problems.append(message.text))

@@ -84,7 +84,7 @@ def page(folder):
 
 
 def tables(text):
-    """Every table of a page: {first head: [{head: cell}]}; of equal heads, the first."""
+    """Every table of a page: {first heading: [{heading: cell}]}; the first of tables with equal headings."""
     found = {}
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
         heads, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())

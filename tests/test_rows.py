@@ -164,7 +164,7 @@ def test_bad_input_is_a_line(run, capsys, arguments, problem):
 
 @pytest.mark.parametrize("form", ["csv", "table"])
 def test_a_reader_that_has_enough_is_no_error(run, form):
-    """As `head`: it is gone before the first line comes."""
+    """Like `head`: it is gone before the first line comes."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start("rows", "out", "--format", form, cwd=run, **pipes) as printing:
         printing.stdout.close()

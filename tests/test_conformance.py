@@ -157,7 +157,7 @@ def model(folder, forward="return self.last(x.flatten(1))", arguments="image_sha
 
 CIFAR = "images of 3x32x32 in 10 classes, and a second derivative"
 WEIGHTS = "the same weights from the same seed"
-SCORES = "the same scores again, and no randomness"
+SCORES = "the same scores from the same images, and no randomness"
 SMOOTH = "return torch.sigmoid(self.last(x.flatten(1)))"
 
 

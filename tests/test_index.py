@@ -132,7 +132,7 @@ def test_it_adds_what_layers_miss_deep_ones_for_less():
     assert (rough.value, rough.error) == (pytest.approx(-1.5), pytest.approx(0.5))
     assert "c(M) = -2 ± 0, or nearer to 0" in in_words(rough)
     assert "c(M) = -5: minus the count of numbers that no equation determines" in in_words(found)
-    assert "an error of it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
+    assert "errors in it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
 
 
 @pytest.mark.parametrize("channels", ["[6]", "[6, 3]"])  # sizes as in the code of Chen and Campbell

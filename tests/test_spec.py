@@ -89,7 +89,7 @@ restarts: 3
     )
 
 
-def test_one_data_set_may_be_named_twice_for_other_indices(write):
+def test_one_dataset_may_be_named_twice_for_other_indices(write):
     text = "datasets: [{name: mnist-sample, indices: 0-1}, {name: mnist-sample, indices: %s}]\n"
     assert len(load(write, text % "2-3" + "defenses: [none]")) == 4
     with pytest.raises(UserError, match=r"datasets\[1\]: mnist-sample is already listed, as datasets\[0\]"):

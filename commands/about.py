@@ -1,4 +1,4 @@
-"""What there is: `leakbench list`, `doctor`, `--version`."""
+"""`leakbench list`, `leakbench doctor` and `leakbench --version`."""
 
 import argparse
 

@@ -39,30 +39,30 @@ def run(
     """Run the trials that a sweep still lacks, and return its rows, one per trial, as a DataFrame.
 
     Args:
-        sweep_file: the path of a sweep file, or what would stand in one.
-        out: the run's folder; `runs/NAME-OF-FILE` by default, and required where `sweep_file` is no path.
-        quick: whether to run what the file has under `quick`.
+        sweep_file: the path of a sweep file, or its content as a mapping.
+        out: the run's folder; `runs/NAME-OF-FILE` by default, and required if `sweep_file` is a mapping.
+        quick: whether to use the values that the file has under `quick`.
         suite: the name of a suite, whose attacks replace those of the file.
         exhaustive: whether victims that have leaked are attacked with the other attacks, too.
         fresh: whether the folder has to be empty.
-        reuse: folders of other runs, whose rows are taken where they are the same.
+        reuse: folders of other runs, whose rows are taken for equal trials.
         retry: whether failed trials are run again.
         force: patterns such as `prune*`: trials with such a defense, attack or other name run again.
         jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
-        slots: how many trials a worker attacks at once; as many as suit by default.
-        trial_timeout: seconds after which a trial without a result is an error; as the file says by default.
+        slots: how many trials a worker attacks at once; chosen to fit by default.
+        trial_timeout: seconds after which a trial without a result is an error; the file's value by default.
         executor: joblib, dask or inline.
         scheduler: the address of dask's scheduler, for `dask`.
-        data_root: where datasets lie that do not come with leakbench.
+        data_root: folder of the datasets that are not bundled with leakbench.
         figures: whether the tables, figures and the page are written into the folder.
-        quiet: whether nothing is printed.
-        check: whether failed trials are an error. If not, they are rows whose `status` is `error`.
+        quiet: whether to print nothing.
+        check: whether failed trials raise an error. If not, they are rows whose `status` is `error`.
 
     Raises:
         leakbench.UserError: with a line for everything that has to be changed.
         leakbench.FailedTrialsError: some trials failed; its `rows` are all rows of the sweep.
-        KeyboardInterrupt: what is finished is stored, and the same call runs the rest.
+        KeyboardInterrupt: finished trials are stored, and the same call runs the rest.
     """
     from leakbench.core.errors import FailedTrialsError
     from leakbench.reports.run import Run
@@ -86,13 +86,13 @@ def run(
 
 
 def _file_of(sweep: Mapping[str, Any] | str | Path, out: str | Path | None) -> Path:
-    """The sweep file; where there is none yet, it is written next to the run's folder."""
+    """The sweep file; a mapping is written to one next to the run's folder."""
     import yaml
 
     if not isinstance(sweep, Mapping):
         return Path(sweep)
     if out is None:
-        raise TypeError("out: expected a folder for the run, as no sweep file gives it a name")
+        raise TypeError("out: expected a folder for the run of a mapping, got None; pass out='runs/NAME'")
     file = Path(f"{out}.yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(dict(sweep), sort_keys=False))

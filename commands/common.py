@@ -23,7 +23,7 @@ else:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """The options that say how many processes work, and where."""
-    parser.add_argument("--jobs", type=positive, metavar="N", help="workers; default: one a GPU or core")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="workers (default: one per GPU or core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:0,cuda:1,... (default: auto)")
 
 
@@ -33,16 +33,21 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
         "--executor",
         choices=["joblib", "dask", "inline"],
         default="joblib",
-        help="joblib: one process per worker (default); dask: a cluster; inline: this process, for debugging",
+        help="joblib: worker processes (default); dask: a cluster; inline: in this process, for debugging",
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, such as tcp://10.0.0.1:8786")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="address of the dask scheduler, such as tcp://10.0.0.1:8786"
+    )
 
 
 def add_again(parser: argparse.ArgumentParser, noun: str, names: str) -> None:
     """The options that say which of the stored rows are not good enough."""
     parser.add_argument("--retry", choices=["errors"], help=f"run failed {noun}s again, too")
     parser.add_argument(
-        "--force", action="append", metavar="PATTERN", help=f"run again what has such a {names}: 'prune*'"
+        "--force",
+        action="append",
+        metavar="PATTERN",
+        help=f"run {noun}s again that have such a {names}: 'prune*'",
     )
 
 
@@ -54,24 +59,24 @@ def add_reuse(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="another run whose rows are taken where they are the same; may be given several times",
+        help="another run, whose rows are taken for equal trials; may be given several times",
     )
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
-    """The option that says where data sets lie."""
+    """The option that names the folder of the datasets that are not bundled."""
     parser.add_argument(
         "--data-root",
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="where data sets lie that do not come with leakbench (default: data)",
+        help="folder of the datasets that are not bundled with leakbench (default: data)",
     )
 
 
 @contextmanager
 def problems_of(option: str) -> Iterator[None]:
-    """Settings that cannot be used become lines that begin with the option they were given by."""
+    """Turn unusable settings into error lines that begin with the option that gave them."""
     from leakbench.core.configured import SettingError
     from leakbench.core.errors import UserError
 
@@ -100,7 +105,7 @@ def duration(text: str) -> float:
 
 
 def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
-    """Why rows are errors, if some are; the exit status."""
+    """Print why rows failed, if any did; returns the exit status."""
     from leakbench.reports.selection import with_result
 
     failed = rows.drop(with_result(rows).index)
@@ -113,7 +118,7 @@ def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
 
 @contextmanager
 def writing_reports(folder: Path) -> Iterator[None]:
-    """A disk that takes no more figures is no reason for a traceback."""
+    """Turn a failed write, such as on a full disk, into one line."""
     from leakbench.core.errors import StoppedError
 
     try:
@@ -127,7 +132,7 @@ def writing_reports(folder: Path) -> Iterator[None]:
 
 
 def run_options(options: argparse.Namespace) -> "RunOptions":
-    """How a sweep is run, of what was typed; what a verb has no option for is as usual."""
+    """How to run a sweep, from the typed options; options that a verb lacks keep their defaults."""
     from dataclasses import fields
 
     from leakbench.sweeps.options import RunOptions

@@ -1,4 +1,4 @@
-"""`leakbench compare`: new defenses beside known ones, attacked and trained with."""
+"""`leakbench compare`: attack and train with new defenses and known ones, and compare."""
 
 import argparse
 from dataclasses import replace
@@ -12,20 +12,25 @@ from leakbench.commands.sweep import show_results
 from leakbench.commands.utility import show_accuracies
 
 PREFIX = "compare-"
-AGAINST = "gaussian,prune"  # Laplacian noise does what Gaussian noise of its variance does
-DECISIVE = ("against", "budget", "model", "data")  # options that the sweep file follows from
+AGAINST = "gaussian,prune"  # Laplacian noise does the same as Gaussian noise of equal variance
+DECISIVE = ("against", "budget", "model", "data")  # options that determine the sweep file
 
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    compare = verbs.add_parser("compare", help="new defenses beside known ones: what leaks, what it costs")
+    compare = verbs.add_parser("compare", help="compare new defenses with known ones: leakage and accuracy")
     compare.add_argument(
         "defense",
         nargs="+",
         metavar="DEFENSE",
-        help="file.py, file.py:Class or a known name; its `grid` is tried",
+        help="file.py, file.py:Class or a known name, with all settings of its `grid`",
     )
-    compare.add_argument("--against", default=AGAINST, metavar="NAMES", help=f"default: {AGAINST}")
+    compare.add_argument(
+        "--against",
+        default=AGAINST,
+        metavar="NAMES",
+        help=f"known defenses (default: {AGAINST})",
+    )
     compare.add_argument(
         "--budget",
         choices=["quick", "standard", "full"],
@@ -43,7 +48,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench compare`: write the sweep file, run what no earlier comparison has, and say who is ahead."""
+    """`leakbench compare`: write the sweep file, run what earlier comparisons lack, and say who is ahead."""
     from leakbench.bench.datasets import DATASETS, open_dataset
     from leakbench.core.errors import UserError
     from leakbench.reports.comparison import RULE, standings

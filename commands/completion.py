@@ -1,4 +1,4 @@
-"""`leakbench completion`: what bash, zsh or fish need to complete commands, options, names and files."""
+"""`leakbench completion`: a script that completes commands, options, names and files in bash, zsh or fish."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.console import Console
 from leakbench.commands.common import Verbs
 
 SHELLS = ("bash", "zsh", "fish")
-NAMED = {  # what the values of an argument are names of
+NAMED = {  # {argument: the kinds that its values name}
     "defense": ("defense",),
     "against": ("defense",),
     "plugin": ("defense", "attack"),
@@ -33,13 +33,13 @@ ZSH = """{function}() {{
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    completion = verbs.add_parser("completion", help="a script that makes the Tab key complete what is typed")
+    completion = verbs.add_parser("completion", help="print a script that lets the Tab key complete commands")
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
     completion.set_defaults(command=show_completion)
 
 
 def show_completion(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench completion`: the names are those of today, also of installed packages."""
+    """`leakbench completion`: with the names that are known now, including those of installed packages."""
     import shtab
 
     from leakbench.commands.main import make_parser
@@ -61,7 +61,7 @@ def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser
 
 
 def _known_names() -> dict[str, list[str]]:
-    """{kind: what can be named of it}."""
+    """{kind: its known names}."""
     from leakbench.bench.attacks import SUITES
     from leakbench.reports.listing import REGISTRIES
 
@@ -69,7 +69,7 @@ def _known_names() -> dict[str, list[str]]:
 
 
 def _completion(argument: argparse.Action, names: dict[str, list[str]]) -> Any:
-    """What may stand there, as shtab wants it; None where nothing is known of it."""
+    """The completions of an argument in shtab's form; None if nothing is known about it."""
     import shtab
 
     if argument.type is Path:
@@ -81,7 +81,7 @@ def _completion(argument: argparse.Action, names: dict[str, list[str]]) -> Any:
     if not set(kinds) & set(IN_FILES):
         argument.choices = known.split() or argument.choices
         return None
-    function = f"_leakbench_{'_or_'.join(kinds)}_or_file"  # shtab takes names with `_file` for those of files
+    function = f"_leakbench_{'_or_'.join(kinds)}_or_file"  # shtab takes `..._file` for file completion
     return {
         "bash": function,
         "zsh": function,

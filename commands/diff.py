@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    diff = verbs.add_parser("diff", help="what changed between two runs beyond chance; 1 if it got worse")
+    diff = verbs.add_parser(
+        "diff", help="what changed between two runs beyond chance; exit status 1 if worse"
+    )
     diff.add_argument("before", type=Path, metavar="BEFORE", help="the folder of a run")
-    diff.add_argument("after", type=Path, metavar="AFTER", help="the folder of another one")
+    diff.add_argument("after", type=Path, metavar="AFTER", help="the folder of the other run")
     diff.set_defaults(command=run_diff)
 
 
@@ -36,12 +38,12 @@ def run_diff(options: argparse.Namespace, console: Console) -> int:
     found = list(differences(rows, trainings, other.scale))
     before, after = map(conditions, zip(rows, trainings, strict=True))
     if before and after and before != after:
-        text = "single rows differ in their last digits, and some starts end otherwise"
+        text = "single rows may differ in their last digits, and some starts may end differently"
         console.print(f"note: before on {before}, after on {after}: {text}")
     attacked = [attackers(each) for each in rows]
     if all(attacked) and attacked[0] != attacked[1]:
         who = f"before attacked by {attacked[0]}, after by {attacked[1]}"
-        console.print(f"note: {who}: what changed may be that")
+        console.print(f"note: {who}: this may explain the changes")
     for table in _tables(found):
         console.print(table)
     worse = [each for each in found if each.change in WORSENED]

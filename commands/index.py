@@ -1,4 +1,4 @@
-"""`leakbench index`: how open networks are, before anybody attacks them."""
+"""`leakbench index`: how much the gradients of networks determine, without an attack."""
 
 import argparse
 import time
@@ -23,16 +23,16 @@ def add(verbs: Verbs) -> None:
         "model", nargs="+", metavar="MODEL", help="such as lenet, 'cnn(channels=[4, 8])' or net.py:Net"
     )
     index.add_argument(
-        "--dataset", default="cifar10-sample", help="whose shape it has (default: cifar10-sample)"
+        "--dataset", default="cifar10-sample", help="dataset of the image (default: cifar10-sample)"
     )
-    index.add_argument("--index", type=int, default=0, metavar="I", help="of the image (default: 0)")
-    index.add_argument("--seed", type=int, default=0, metavar="S", help="draw of the weights (default: 0)")
+    index.add_argument("--index", type=int, default=0, metavar="I", help="index of the image (default: 0)")
+    index.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the weights (default: 0)")
     index.add_argument(
         "--defense",
         action="append",
         default=[],
         metavar="NAME",
-        help="beside none, such as 'prune(ratio=0.5)'; may be given several times",
+        help="in addition to none, such as 'prune(ratio=0.5)'; may be given several times",
     )
     index.add_argument(
         "--out", type=Path, default=Path("runs/index"), metavar="DIR", help="default: runs/index"
@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run_index(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench index`: a table a network, and a figure of all of them."""
+    """`leakbench index`: one table per network, and one figure of all of them."""
     from leakbench.bench.datasets import DATASETS
     from leakbench.bench.models import MODELS
     from leakbench.core.errors import UserError
@@ -80,7 +80,7 @@ def run_index(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> None:
-    """Whether the network is one, of such an image.
+    """Check that the network can be built and takes the image.
 
     Raises:
         UserError: with a line for every problem.
@@ -107,7 +107,7 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
 def measure_all(
     indices: "Indices", probes: "Sequence[Probe]", data_root: Path, console: Console
 ) -> list[str]:
-    """Work out what is not there yet, and say so; a line for each network that has no index."""
+    """Measure and print what is not stored yet; returns a line for each network that has no index."""
     from leakbench.bench.attacks import NotApplicableError
     from leakbench.core.foreign import ForeignError, foreign
     from leakbench.core.words import in_words

@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped before anything was run", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # of `leakbench rows RUN | head`: who reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+    except BrokenPipeError:  # as in `leakbench rows RUN | head`, which stops reading
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes on exit
         return BROKEN_PIPE
     except OSError as error:
         print(f"{error.filename or 'leakbench'}: {error.strerror or error}", file=sys.stderr)
@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Every verb with its options."""
     parser = argparse.ArgumentParser(
         prog="leakbench",
-        description="Attacks shared gradients, and shows which defenses stop it.",
+        description="Attack shared gradients, and show which defenses stop the attacks.",
         epilog=_first_steps().replace("%", "%%"),
         formatter_class=_Help,
     )
@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Each verb and what it does on one line; argparse's own breaks it after a long name."""
+    """Each verb and its help on one line; argparse itself breaks the line after a long name."""
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)
@@ -113,7 +113,7 @@ try first:
   leakbench sweep {quick}
                   two images, eight defenses, two attacks: 2 minutes on 2 cores
   leakbench new-defense my_defense
-                  write my_defense.py, to be changed into a defense of yours
+                  write my_defense.py, to turn into your own defense
   leakbench compare my_defense.py
                   compare it with noise and pruning: leakage and accuracy
   leakbench COMMAND --help

@@ -14,20 +14,22 @@ def add(verbs: Verbs) -> None:
     """The verb and its options."""
     paper = verbs.add_parser("paper", help="the DLG paper's defense figures and tables, in runs/paper")
     paper.add_argument(
-        "--quick", action="store_true", help="few images, 10 minutes on 2 cores; the rest later"
+        "--quick",
+        action="store_true",
+        help="few images, 10 minutes on 2 cores; a later run adds the rest",
     )
     paper.add_argument(
         "--sweeps",
         type=Path,
         metavar="DIR",
-        help="a folder with files of the same names, such as on other images (default: those of leakbench)",
+        help="a folder with sweep files of the same names (default: those of leakbench)",
     )
     add_workers(paper)
     paper.set_defaults(command=run_paper)
 
 
 def run_paper(options: argparse.Namespace, console: Console) -> int:
-    """`leakbench paper`: run each file of sweeps/paper as far as it is missing, then write the report."""
+    """`leakbench paper`: run what is missing of each file of sweeps/paper, then write the report."""
     from leakbench import sweeps
     from leakbench.reports.paper.report import SWEEPS, TRAINED, write_report
 

@@ -7,12 +7,12 @@ HEAD = """# Commands
 
 Written by `make reference`, from the program itself.
 
-Exit status: 0 all is well; 1 the run is done, and something in it failed, is wrong or got worse; 2 the input
-has to be changed, nothing was run; 3 broken off, what is finished is stored; 130 Ctrl-C."""
+Exit status: 0 success; 1 the command finished, but something failed, is wrong or got worse; 2 nothing was
+run, the input has to be changed; 3 stopped early, what is finished is stored; 130 Ctrl-C."""
 
 
 def reference(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """A section a verb, with its options."""
+    """One section per verb, with its options."""
     yield HEAD
     (verbs,) = (each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     helps = {each.dest: each.help for each in verbs._choices_actions}

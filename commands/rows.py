@@ -1,4 +1,4 @@
-"""`leakbench rows`: rows of a run, chosen, sorted, and in a form for people or programs."""
+"""`leakbench rows`: rows of a run, selected and sorted, in a form for people or programs."""
 
 import argparse
 from pathlib import Path
@@ -17,10 +17,10 @@ def add(verbs: Verbs) -> None:
     rows.add_argument("folder", type=Path, metavar="DIR", help="the folder of a run, finished or under way")
     rows.add_argument("--where", metavar="CONDITION", help="such as 'ssim > 0.5 and defense == \"int8\"'")
     rows.add_argument(
-        "--columns", metavar="NAMES", help="a,b,...; default: all, in a table those that tell rows apart"
+        "--columns", metavar="NAMES", help="a,b,... (default: all; in a table, those in which rows differ)"
     )
-    rows.add_argument("--sort", metavar="NAMES", help="by these columns, the least first")
-    rows.add_argument("--reverse", action="store_true", help="the last row first")
+    rows.add_argument("--sort", metavar="NAMES", help="sort by these columns, ascending")
+    rows.add_argument("--reverse", action="store_true", help="reverse the order of the rows")
     rows.add_argument(
         "--format", choices=[TABLE, "csv", "tsv", "json", "md"], default=TABLE, help="default: table"
     )
@@ -47,5 +47,5 @@ def show_rows(options: argparse.Namespace, console: Console) -> int:
         print_table(rows, console)
     else:
         console.file.writelines(FORMATS[options.format](rows))
-    console.file.flush()  # here, so that a reader that has gone is met here
+    console.file.flush()  # so that a closed pipe is noticed here
     return 0

@@ -1,4 +1,4 @@
-"""What is done with a run that is there: `leakbench status`, `tidy`, `figures`, `csv`."""
+"""Commands for an existing run: `leakbench status`, `tidy`, `report`, `figures`, `csv`, `export`."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ FORMATS = ("csv", "markdown", "latex", "png", "pdf", "svg", "bibtex")
 def add(verbs: Verbs) -> None:
     """The verbs and their options."""
     for name, command, text in (
-        ("status", show_status, "how far a run is, from another terminal or later"),
+        ("status", show_status, "show how far a run is, from another terminal or later"),
         ("tidy", tidy_run, "remove rows that the sweep file no longer requests"),
         ("report", write_report, "write the page of a run: tables, pictures, figures in one file"),
         ("figures", draw_figures, "draw the figures of a run"),
@@ -35,10 +35,10 @@ def add(verbs: Verbs) -> None:
 
 
 def with_trials(folder: Path) -> "Run":
-    """A run as reports read it; a line on stderr where it is under way.
+    """A run as reports read it; prints a line on stderr if it is under way.
 
     Raises:
-        UserError: no run there, or no trial of it has ended.
+        UserError: there is no run, or none of its trials has ended.
     """
     from leakbench.core.errors import UserError
     from leakbench.reports.run import Run
@@ -51,7 +51,7 @@ def with_trials(folder: Path) -> "Run":
         remedy = running or f"`leakbench sweep FILE --out {folder}` runs them"
         raise UserError(f"{folder}: expected trials, found none; {remedy}")
     if running:
-        print(f"{folder}: {running}", file=sys.stderr)  # what is printed for programs stays as it is
+        print(f"{folder}: {running}", file=sys.stderr)  # stdout may be read by a program
     return run
 
 

@@ -51,18 +51,20 @@ def add(verbs: Verbs) -> None:
         type=Path,
         nargs="?",
         metavar="FILE",
-        help="such as sweeps/quick.yaml; or --dataset",
+        help="such as sweeps/quick.yaml; may be omitted with --dataset",
     )
     sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
-    sweep.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
-    sweep.add_argument("--suite", metavar="NAME", help="its attacks in place of the file's, such as standard")
+    sweep.add_argument("--quick", action="store_true", help="use the values that the file has under `quick`")
+    sweep.add_argument(
+        "--suite", metavar="NAME", help="a suite in place of the file's attacks, such as standard"
+    )
     sweep.add_argument(
         "--exhaustive",
         action="store_true",
-        help="attack victims that have leaked with the other attacks, too",
+        help="run the other attacks on victims that have leaked, too",
     )
     _add_parts(sweep)
-    sweep.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
+    sweep.add_argument("--fresh", action="store_true", help="run only if the folder of the run is empty")
     add_reuse(sweep)
     add_again(sweep, "trial", "defense, attack, dataset, model or protocol")
     add_workers(sweep)
@@ -72,20 +74,20 @@ def add(verbs: Verbs) -> None:
         dest="timeout",
         type=duration,
         metavar="TIME",
-        help="such as 90s or 10min, in place of the file's",
+        help="limit for a trial, such as 90s or 10min",
     )
-    sweep.add_argument("--slots", type=positive, metavar="N", help="trials a worker attacks at once")
-    sweep.add_argument("--no-figures", action="store_true", help="leave out the figures and the page")
+    sweep.add_argument("--slots", type=positive, metavar="N", help="trials that a worker attacks at once")
+    sweep.add_argument("--no-figures", action="store_true", help="write no figures and no page")
     add_data_root(sweep)
     sweep.add_argument(
         "--dry-run", action="store_true", help="show what would run and what it would take; run nothing"
     )
-    sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: on a machine with so many")
+    sweep.add_argument("--plan", metavar="gpus=N|cores=N", help="with --dry-run: predict for another machine")
     sweep.set_defaults(command=sweep_or_foretell)
 
 
 def _add_parts(sweep: argparse.ArgumentParser) -> None:
-    """The options that stand for keys of a sweep file."""
+    """The options that replace keys of a sweep file."""
     for kind, example in KINDS.items():
         sweep.add_argument(
             f"--{kind}",
@@ -109,7 +111,7 @@ def sweep_or_foretell(options: argparse.Namespace, console: Console) -> int:
     from leakbench.core.errors import UserError
 
     if options.plan and not options.dry_run:
-        raise UserError("--plan: expected --dry-run with it: it predicts, and runs nothing")
+        raise UserError("--plan: expected --dry-run with it, got none; --plan only predicts")
     with file_to_run(options) as (file, own, shown):
         if options.dry_run:
             sweep = replace(load(file, own, download=False), file=shown)
@@ -119,10 +121,10 @@ def sweep_or_foretell(options: argparse.Namespace, console: Console) -> int:
 
 @contextmanager
 def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions", Path]]:
-    """The sweep file, how it is run, and where it lies to the user's eyes.
+    """The sweep file, how to run it, and the path to show to the user.
 
-    Options that change its keys make a file of their own, next to the run's folder: it gives the run again.
-    A dry run leaves no such file.
+    Options that change its keys are written to a new file next to the run's folder, which reproduces the
+    run. A dry run leaves no such file.
     """
     from leakbench.core.errors import UserError
     from leakbench.sweeps.comparison import write_sweep
@@ -135,12 +137,12 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
         yield options.file, own, options.file
         return
     if options.file is None and not options.dataset:
-        raise UserError("expected a sweep FILE, or --dataset NAME and what else it needs (see --help)")
+        raise UserError("expected a sweep FILE, or --dataset NAME and other options, got neither; see --help")
     content = merge(options.file, typed)
     folder = own.out or Path("runs") / (options.file.stem if options.file else slug(options.dataset[0]))
     file = folder.with_name(f"{folder.name}.yaml")
     if options.file is not None and file.resolve() == options.file.resolve():
-        text = f"--out: expected another folder than {folder}, as {file} would be written over"
+        text = f"--out: expected another folder than {folder}, because {file} would be overwritten"
         raise UserError(text)
     own = replace(own, out=folder, quick=False, suite="")
     command = sys.argv[1:] if sys.argv[1:2] == ["sweep"] else ["sweep"]
@@ -158,7 +160,7 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
 
 
 def sweep_file(file: Path, options: "RunOptions", console: Console, figures: bool) -> int:
-    """Run what is missing, then the table, the CSV and the figures; the exit status."""
+    """Run what is missing, then write the tables, the CSV and the figures; returns the exit status."""
     from leakbench.reports.run import Run
 
     return show_results(Run(run_sweep(load(file, options), options, console)), console, figures)
@@ -168,8 +170,8 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
     """`leakbench sweep --dry-run`: what would run, and what it would take.
 
     Args:
-        sweep: what is asked for.
-        options: how.
+        sweep: what to run.
+        options: how to run it.
         machine: such as `gpus=8`, for another machine than this one.
         console: to print on.
     """
@@ -204,7 +206,7 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
 
 
 def show_results(run: "Run", console: Console, figures: bool) -> int:
-    """The table of a finished sweep, and the paths of what was written."""
+    """Print the tables of a finished sweep and the paths of its files; returns the exit status."""
     from leakbench.reports.csv_file import write_csv
     from leakbench.reports.tables import terminal_tables
 

@@ -1,4 +1,4 @@
-"""What each attack got by itself."""
+"""What each attack achieved on its own."""
 
 import pandas as pd
 
@@ -9,16 +9,16 @@ SPARED = "not needed"
 
 
 def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
-    """The median SSIM of all images by each attack alone, as text: rows by defense, a column an attack.
+    """Median SSIM over all images of each attack alone, as text: one row per defense, one column per attack.
 
-    Those come first that attacked most.
-    `0.512 (3 of 20)` where the attack has a result for some of them only, SPARED where every image had
+    The attacks that were run most often come first.
+    `0.512 (3 of 20)` if the attack has a result for only some of the images; SPARED if every image had
     leaked to another attack and was not attacked again.
 
     Args:
-        rows: of one setting.
-        kept: of these, as `kept_starts` gives them.
-        best: likewise, as `strongest` does.
+        rows: rows of one setting.
+        kept: `kept_starts` of these rows.
+        best: `strongest` of these rows.
     """
     counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
     attacks = list(counts.sort_values(ascending=False, kind="stable").index)

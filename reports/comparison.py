@@ -1,4 +1,4 @@
-"""Whether a new defense hides more than known ones that cost as little accuracy."""
+"""Whether a new defense hides more than known defenses of similar accuracy."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from leakbench.reports.selection import BASELINE, VICTIM, with_result
 from leakbench.reports.statistics import Interval, mean_interval, median_interval, percent
 from leakbench.reports.utility import TRAINED
 
-AS_ACCURATE = 0.02  # how much less accurate a known one may be and still be held against a new one
+AS_ACCURATE = 0.02  # how much less accurate than a new defense its rival may be
 RULE = (
     "Each setting is compared with its rival: of the known defenses that are not more than 2 points of"
     " accuracy behind it beyond chance, the one that leaks least (if neither leaks, the most accurate)."
 )
-FEWEST = 6  # images: of fewer, no interval that lies between the values covers a median at 95 %
+FEWEST = 6  # images: with fewer, no interval between two of the values covers a median at 95 %
 
 
 class Outcome(StrEnum):
-    """What the images that both were attacked on tell."""
+    """The result of a comparison, over the images that both defenses were attacked on."""
 
     AHEAD = "hides more"
     BEHIND = "hides less"
     EQUAL = "no difference beyond chance"
     BOTH_HIDE = "neither leaks"
     COSTS_MORE = "neither leaks, and it costs more accuracy"
-    TOO_FEW = f"fewer than {FEWEST} images: cannot be told"
+    TOO_FEW = f"fewer than {FEWEST} images: cannot tell"
     ALONE = "no known defense is as accurate"
 
 
 class Measured(NamedTuple):
-    """A mean over seeds of training, and its interval: NaN of fewer than two seeds."""
+    """A mean over training seeds and its interval, which is NaN for fewer than two seeds."""
 
     mean: float
     interval: Interval
@@ -49,23 +49,23 @@ class Standing:
     """A defense and its rival: see RULE."""
 
     defense: str
-    accuracy: Measured  # NaN where none was measured; then every known one is a rival
+    accuracy: Measured  # NaN if not measured; then every known defense may be the rival
     ssim: float  # median over the images that leak without a defense
-    labels: str  # `12 of 12` whose label leaks; empty where it does not, beyond chance
-    rival: str  # empty where there is none
+    labels: str  # `12 of 12` images whose label leaks; empty if no more than by chance
+    rival: str  # empty if there is none
     rival_accuracy: Measured
     rival_ssim: float
-    images: int  # that it and its rival were attacked on, and that leak without a defense
-    difference: float  # median over them of its SSIM less the rival's
+    images: int  # on which both were attacked, and which leak without a defense
+    difference: float  # median over these images of its SSIM minus the rival's
     interval: Interval
-    cost: Measured  # of accuracy: the rival's less its own, over the seeds that both have
+    cost: Measured  # of accuracy: the rival's minus its own, over the seeds that both have
     outcome: Outcome
 
     def describe(self, names: Mapping[str, str]) -> str:
-        """In a line, with other names for the defenses that have one."""
+        """The standing on one line; `names` replaces the names of some defenses."""
         own = names.get(self.defense, self.defense)
         if not self.images:
-            return f"{own}: no image leaks without a defense, so nothing can be told{self._labels()}"
+            return f"{own}: no image leaks without a defense, so there is nothing to compare{self._labels()}"
         own = f"{own}: {_scores(self.accuracy, self.ssim)}"
         if not self.rival:
             return f"{own}; {self.outcome}{self._labels()}"
@@ -94,11 +94,11 @@ def standings(
     """Each new defense and its rival, in the order of `new`.
 
     Args:
-        rows: of the attacks, on one data set and one model.
-        best: what `strongest` makes of them.
-        trainings: of that model; may be empty.
+        rows: attack rows on one dataset and one model.
+        best: `strongest` of these rows.
+        trainings: training rows of that model; may be empty.
         scale: what counts as a leak.
-        new: names of the defenses that are compared; the others are the known ones.
+        new: names of the defenses to compare; all others are known ones.
     """
     usable = best[best["attackable"]]
     images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
@@ -114,24 +114,24 @@ def standings(
 
 
 class Accuracies:
-    """What was measured of the accuracy of a model trained with each defense, seed by seed."""
+    """The measured accuracy of a model trained with each defense, seed by seed."""
 
     def __init__(self, trainings: pd.DataFrame):
         by_seed = with_result(trainings).set_index([*TRAINED, "seed"])
         self.known = {name: own["accuracy"] for name, own in by_seed.groupby("defense")}
 
     def of(self, name: str) -> Measured:
-        """The mean over the seeds; NaN where there is none."""
+        """The mean over the seeds; NaN if there is none."""
         own = self.known.get(name, pd.Series(dtype=float))
         return Measured(own.mean(), mean_interval(own))
 
     def rank(self, name: str) -> float:
-        """The mean, to order by; those without one come last."""
+        """The mean as a sort key; defenses without one come last."""
         mean = self.of(name).mean
         return -inf if isnan(mean) else mean
 
     def lead(self, one: str, other: str) -> Measured:
-        """How much more accurate one is than another: the mean over the seeds that both have."""
+        """How much more accurate one defense is than another: the mean over the seeds that both have."""
         if not {one, other} <= self.known.keys():
             return Measured(nan, Interval(nan, nan))
         differences = (self.known[one] - self.known[other]).dropna()
@@ -140,7 +140,7 @@ class Accuracies:
     def keeps_up(self, known: str, new: str) -> bool:
         """Whether a known defense is not shown to be more than AS_ACCURATE less accurate than a new one.
 
-        One seed shows nothing. One that could not be trained with is no rival to one that could.
+        A single seed shows nothing. A defense that could not be trained with is no rival to one that could.
         """
         if new not in self.known:
             return True

@@ -8,7 +8,7 @@ from leakbench.sweeps.tables import TRIALS
 
 
 def write_csv(rows: pd.DataFrame, path: Path) -> Path:
-    """All rows as CSV, one a trial; `read_csv` gives them back equal."""
+    """Write all rows as CSV, one per trial; `read_csv` reads them back unchanged."""
     rows.to_csv(path, index=False)
     return path
 
@@ -21,5 +21,5 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _exact_float(text: str) -> float:
-    # not every version of pandas reads a float back to the bit that it wrote
+    # not every version of pandas reads a float back bit for bit
     return float(text or "nan")

@@ -18,7 +18,7 @@ Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
 
 
 class Change(StrEnum):
-    """What became of a defense. Of the undefended attack, one that rebuilds less is the worse."""
+    """How a defense changed. For the undefended attack, a lower SSIM counts as worse."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -34,9 +34,9 @@ WORSENED = (Change.WORSE, Change.FAILED)
 
 @dataclass(frozen=True)
 class Difference:
-    """One number of a defense in two runs, over what both have: the same images, or the same seeds."""
+    """One number of a defense in two runs, over the images or the seeds that both have."""
 
-    place: str  # data set, model and protocol; or how it was trained
+    place: str  # dataset, model and protocol; or how it was trained
     defense: str
     quantity: str
     pairs: int
@@ -48,11 +48,11 @@ class Difference:
 
 
 def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Difference]:
-    """SSIM of every defense of either run, then its accuracy.
+    """The change in SSIM of every defense of either run, then the change in accuracy.
 
     Args:
-        rows: of the attacks.
-        trainings: of the trainings; either may be empty.
+        rows: attack rows of both runs.
+        trainings: training rows of both runs; either may be empty.
         scale: what counts as a leak.
     """
     bests = [counted(strongest(each, scale)) for each in rows]
@@ -67,7 +67,7 @@ def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Differenc
 
 
 def conditions(tables: Sequence[pd.DataFrame]) -> str:
-    """`cpu, AVX2, torch 2.6.0`, on and with which all results of these tables were computed."""
+    """`cpu, AVX2, torch 2.6.0`: the hardware and version that computed the results in these tables."""
     columns = ["device", "hardware", "torch_version"]
     computed = pd.concat([with_result(table)[columns] for table in tables]).drop_duplicates()
     found = (
@@ -78,7 +78,7 @@ def conditions(tables: Sequence[pd.DataFrame]) -> str:
 
 
 def attackers(rows: pd.DataFrame) -> str:
-    """`dlg, adaptive`: the attacks of which the strongest decides."""
+    """`dlg, adaptive`: the attacks in these rows."""
     return ", ".join(sorted(rows["attack"].unique()))
 
 
@@ -95,13 +95,13 @@ def _of(tables: Sequence[pd.DataFrame], place: list[str], own: Any, defense: str
 
 
 def _paired(tables: Sequence[pd.DataFrame], on: list[str], value: str) -> pd.DataFrame:
-    """The columns before and after: the value of what both tables have."""
+    """The columns before and after: the values of the entries that both tables have."""
     before, after = (table.set_index(on)[value] for table in tables)
     return pd.DataFrame({"before": before, "after": after}).dropna()
 
 
 def _lost(tables: Sequence[pd.DataFrame], on: list[str]) -> Change | None:
-    """Whether one table lacks the defense, or a result is gone that was there."""
+    """Whether one table lacks the defense, or a trial that had a result no longer has one."""
     if any(table.empty for table in tables):
         return Change.MISSING
     before, after = (table.set_index(on) for table in tables)

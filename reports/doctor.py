@@ -1,4 +1,4 @@
-"""`leakbench doctor`: what is there, what is missing, and how to get it."""
+"""`leakbench doctor`: what is installed, what is missing, and how to get it."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from leakbench.sweeps.manifest import package_versions
 
 
 def diagnosis(data_root: Path) -> Iterator[str]:
-    """A line a fact."""
+    """One line per fact."""
     yield f"python       {sys.version.split()[0]}"
     for package, version in package_versions().items():
         yield f"{package:<12} {version}"
@@ -40,7 +40,7 @@ def _torchvision() -> Iterator[str]:
     try:
         torchvision_datasets()
     except (ImportError, RuntimeError) as error:
-        yield f"torchvision  cannot be imported: {error}; only embedded data sets and folders work"
+        yield f"torchvision  cannot be imported: {error}; only embedded datasets and folders work"
 
 
 def _data_line(name: str, data_root: Path) -> str:

@@ -1,4 +1,4 @@
-"""A run for a paper: tables as CSV, LaTeX and Markdown, figures, and whom to cite."""
+"""A run for a paper: tables as CSV, LaTeX and Markdown, figures, and citations."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,9 +36,9 @@ HEADS = (
     "verdict",
 )
 NOTE = (
-    "leaked: images, of those that leak without a defense; CI: Wilson's, at 95 %; SSIM, PSNR (dB), MSE:"
-    " medians; label: images whose label was recovered, of all; change: from the undefended training;"
-    " kB: of a gradient as it is sent; ms: of the defense"
+    "leaked: images, out of those that leak without a defense; CI: Wilson interval at 95 %; SSIM, PSNR (dB),"
+    " MSE: medians; label: images whose label was recovered, out of all; change: compared with undefended"
+    " training; kB: size of a gradient as sent; ms: time of the defense"
 )
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
@@ -46,7 +46,7 @@ LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
 })  # fmt: skip
 LATEX_HEAD = r"""% {setting}
 % {note}
-% needs \usepackage{{booktabs}}; about 15 cm wide: both columns of a page (table*)
+% needs \usepackage{{booktabs}}; about 15 cm wide: needs both columns of a page (table*)
 {{\footnotesize\setlength{{\tabcolsep}}{{3pt}}%
 \begin{{tabular}}{{{columns}}}
 \toprule"""
@@ -62,12 +62,12 @@ PROGRAM = """@misc{{leakbench,
 
 
 def boards(run: Run) -> pd.DataFrame:
-    """One line a defense of every dataset, model and protocol: see `leaderboard`."""
+    """One line per defense for every dataset, model and protocol: see `leaderboard`."""
     return pd.concat([setting.board for setting in run.settings], ignore_index=True)
 
 
 def export(run: Run, formats: Sequence[str], folder: Path) -> Iterator[Path]:
-    """Write the run in some of FORMATS; the path of each file.
+    """Write the run in some of FORMATS, and yield the path of each file.
 
     Raises:
         OSError: it cannot be written.
@@ -99,7 +99,7 @@ def _markdown(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
 
 
 def _latex(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
-    """One tabular a setting, for the package booktabs."""
+    """One tabular per setting, for the package booktabs."""
     text: list[str] = []
     columns = "l" + "r" * (len(HEADS) - 2) + "l"
     for setting, rows in _tables(lines):
@@ -142,7 +142,7 @@ def _number(value: float, form: str) -> str:
 
 
 def citations(rows: pd.DataFrame) -> list[str]:
-    """BibTeX entries of the program, and of the papers of what these rows name."""
+    """BibTeX entries of the program, and of the attacks, defenses and protocols in these rows."""
     entries = [PROGRAM.format(version=own_version())]
     for registry in (ATTACKS, DEFENSES, PROTOCOLS):
         for name in rows[f"{registry.kind}_name"].unique():

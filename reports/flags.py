@@ -1,4 +1,4 @@
-"""What a reader must know before he trusts a line of a table: docs/FLAGS.md explains each."""
+"""Flags: reasons to doubt a line of a table; docs/FLAGS.md explains each."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from leakbench.reports.selection import BASELINE, counted, strongest, with_resul
 from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
-FEWEST_IMAGES = 10  # that count
-UNFINISHED_SHARE = 0.2  # of the images, at most, may end without a leak while the match loss falls
-FALLING = 0.01  # of itself, in the last tenth of the steps
-SMALL_MATCH = 1e-4  # match loss beside the squared norm of the shared gradient
-HARD = 0.1  # of SSIM, between what is strongest and what an attacker would choose
-SMALLEST_NORM = 1e-3  # of a gradient that the attack cannot match by none: the root of its `stop_loss`
+FEWEST_IMAGES = 10  # images that count
+UNFINISHED_SHARE = 0.2  # of the images may end without a leak while the match loss still falls
+FALLING = 0.01  # relative fall of the loss in the last tenth of the steps
+SMALL_MATCH = 1e-4  # match loss relative to the squared norm of the shared gradient
+HARD = 0.1  # of SSIM, between the strongest result and the one that an attacker would choose
+SMALLEST_NORM = 1e-3  # below it, a gradient of zeros counts as matched: the root of the attack's `stop_loss`
 
 
 Histories = Callable[[Collection[str]], dict[str, np.ndarray]]
@@ -104,10 +104,10 @@ class Raised:
 
 
 def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised]:
-    """The flags of one data set, model and protocol, in the order of the defenses.
+    """The flags of one dataset, model and protocol, in the order of the defenses.
 
     Args:
-        rows: of that one setting.
+        rows: rows of that one setting.
         scale: what counts as a leak.
         histories: see `Store.histories`.
     """
@@ -117,7 +117,7 @@ def flags(rows: pd.DataFrame, scale: Scale, histories: Histories) -> list[Raised
 def raised(
     rows: pd.DataFrame, best: pd.DataFrame, lines: pd.DataFrame, scale: Scale, histories: Histories
 ) -> list[Raised]:
-    """The same, of what `strongest` and `summarize` make of these rows."""
+    """The same, from the `strongest` and `summarize` of these rows."""
     stopped = histories(list(best.loc[best["status"] == Status.BUDGET, "key"]))
     falling = [key for key, history in stopped.items() if is_falling(history)]
     best = best.assign(falling=best["key"].isin(falling))
@@ -130,17 +130,17 @@ def raised(
     ]
     for line in lines.to_dict("records"):
         if line["chosen"] <= line["ssim"] - HARD:
-            text = f"SSIM {line['ssim']:.3f}, and {line['chosen']:.3f} of what an attacker would choose"
+            text = f"SSIM {line['ssim']:.3f}, but {line['chosen']:.3f} for what an attacker would choose"
             found.append(Raised(Flag.HARD_TO_CHOOSE, line["defense"], text))
-    text = "the attack was told nothing of it, as it says nothing of itself"
+    text = "the attack knew nothing about it, because it has no `account`"
     untold = _untold(rows)
     return found + [Raised(Flag.NOT_ADAPTIVE, each, text) for each in defense_order(rows) if each in untold]
 
 
 def flag_lines(raised: Sequence[Raised], defenses: int) -> Iterator[str]:
-    """`FLAG: detail (which defenses)`, a line for those that share a detail; of so many defenses.
+    """`FLAG: detail (which defenses)`, one line for all that share a detail, out of that many defenses.
 
-    What is about the undefended attack alone says so itself.
+    BASELINE_FAILED names no defense: it is about the undefended attack.
     """
     places: dict[tuple[Flag, str], list[str]] = {}
     for each in raised:
@@ -185,7 +185,7 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:
-    """The defenses that an attack was told nothing of, though it was told of others."""
+    """The defenses that an attack knew nothing about, although it knew something about others."""
     told = rows["threat"] == Knows.DEFENSE.value
     asks = rows["attack"].isin(rows.loc[told, "attack"])
     measured = with_result(rows[asks])

@@ -15,11 +15,11 @@ from leakbench.reports.terminal import plain_table, put_below
 from leakbench.sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]
-FEWEST = 4  # networks of which a correlation is told
+FEWEST = 4  # networks, for a correlation to be reported
 
 
 def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
-    """A table a network and image, and below each what it means; defenses that keep the same share one."""
+    """One table per network and image, with its meaning below; defenses with the same equations share one."""
     for (dataset, index, model, seed, _), part in short_networks(rows).groupby(
         [*NETWORK, "equations"], sort=False
     ):
@@ -44,34 +44,34 @@ def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
 
 
 def short_networks(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with models and defenses as tables show them."""
+    """The rows with the short names of models and defenses."""
     return rows.assign(**{name: rows[name].map(short_names(rows[name])) for name in ("model", "defense")})
 
 
 def in_words(found: ModelIndex) -> str:
-    """c(M), and what it says."""
+    """c(M) and its meaning."""
     if found.is_exact and found.value == 0:
         return (
-            "c(M) = 0, the least secure: every layer's equations determine its input, and so an exact\n"
-            f"gradient the image; an error of it may grow {found.condition:.2g} times on the way to the image"
+            "c(M) = 0, the least secure: every layer's equations determine its input, so an exact\n"
+            f"gradient determines the image; errors in it may grow {found.condition:.2g} times on the way"
         )
     text = f"c(M) = {found.value:,.0f}"
     if found.is_exact:
         return (
-            f"{text}: so many numbers no equation determines, those of layer i of d counted (d - i + 1) / d"
-            " times;\n0 is the least secure, and the further below it, the less of the image a gradient tells"
+            f"{text}: minus the count of numbers that no equation determines, layer i of d weighted\n"
+            "(d - i + 1) / d; 0 is the least secure; the lower, the less a gradient reveals of the image"
         )
     return (
         f"{text} ± {found.error:,.0f}, or nearer to 0, which is the least secure: ranks of large layers (~)\n"
-        f"are estimates, and take for lost what is below {SEEN:.0%} of a layer's largest singular value"
+        f"are estimates that ignore what is below {SEEN:.0%} of a layer's largest singular value"
     )
 
 
 def index_and_leakage(rows: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
-    """One line a network that was attacked and whose index is known, under each defense that both have.
+    """One line per network and defense that was attacked and whose index is known.
 
     Columns: dataset, model, model_seed, defense, `value` (c(M)), `condition` (the product of its layers'),
-    `ssim` (the median of what the strongest attack got), `images`.
+    `ssim` (the median of the strongest attack), `images`.
     """
     if not settings or rows.empty:
         return pd.DataFrame()
@@ -98,23 +98,23 @@ def index_and_leakage(rows: pd.DataFrame, settings: Sequence[Setting]) -> pd.Dat
 
 
 def correlations(lines: pd.DataFrame) -> Iterator[str]:
-    """Whether the index predicts what leaks, a sentence a defense of enough networks.
+    """Whether the index predicts what leaks: one sentence per defense with enough networks.
 
-    The condition tells of networks that lack nothing: of others it leaves out what they lack.
+    The condition is used only where c(M) = 0: elsewhere it ignores what no equation determines.
     """
     for defense, own in lines.groupby("defense", sort=False):
         if len(own) < FEWEST:
             continue
-        text = f"{defense}, {len(own)} networks: rank correlation of what leaked with c(M) "
+        text = f"{defense}, {len(own)} networks: rank correlation of SSIM with c(M) "
         text += _told(rank_correlation(own["value"], own["ssim"]))
         whole = own[own["value"] == 0]
         if len(whole) >= FEWEST:
             told = _told(rank_correlation(-whole["condition"], whole["ssim"]))
-            text += f"; with how small the condition is, of the {len(whole)} with c(M) = 0, {told}"
+            text += f"; with minus the condition, among the {len(whole)} with c(M) = 0, {told}"
         yield text
 
 
 def _told(found: Correlation) -> str:
     if isnan(found.rho):
-        return "unknown: all are alike"
+        return "unknown: all values are equal"
     return f"{found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"

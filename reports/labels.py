@@ -1,4 +1,4 @@
-"""What leaked of the labels."""
+"""How many labels leaked."""
 
 from collections.abc import Mapping
 from math import nan
@@ -12,7 +12,7 @@ from leakbench.reports.statistics import ends, wilson
 
 
 def label_line(best: pd.DataFrame) -> dict[str, Any]:
-    """What leaked of the labels: of every image that has a result."""
+    """How many labels leaked, over every image with a result."""
     known = best["label_correct"].dropna()
     labels, labelled = int(known.sum()), len(known)
     return {
@@ -29,7 +29,7 @@ def label_leaks(line: Mapping[Any, Any]) -> bool:
 
 
 def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """`image hidden, label leaks in 20 of 20: int8` for those where it is so; empty where there are none."""
+    """`image hidden, label leaks in 20 of 20: int8` for such defenses; empty if there are none."""
     parts: dict[str, list[str]] = {}
     for line in lines.to_dict("records"):
         hidden = line["verdict"] == Verdict.NONE and line["defense"] != BASELINE

@@ -1,4 +1,4 @@
-"""One line a defense, with everything that a decision for one needs."""
+"""One line per defense, with everything needed to choose one."""
 
 import pandas as pd
 
@@ -11,18 +11,18 @@ UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", 
 
 
 def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One line a defense of one setting, those that hide most first, the undefended attack at the top.
+    """One line per defense of one setting: the undefended attack, then those that hide most first.
 
-    Columns: those of `summarize`, of `summarize_utility` (NaN where nothing was trained), and
+    Columns: those of `summarize`, of `summarize_utility` (NaN if nothing was trained), and
         attacks: all that were run.
-        sent_bytes: median over the trials, of one gradient; sent: its share of what is sent undefended.
-        defense_seconds: median over the trials, of one gradient.
+        sent_bytes: size of one gradient, median over the trials; sent: its share of the undefended size.
+        defense_seconds: time for one gradient, median over the trials.
     """
     return board(summarize(rows, scale), rows, trainings)
 
 
 def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `leaderboard`, of what `summarize` gives."""
+    """The lines of `leaderboard`, from the output of `summarize`."""
     costs = rows.groupby("defense")[["sent_bytes", "defense_seconds"]].median().astype(float)
     lines = lines.merge(costs.reset_index(), on="defense")
     lines["attacks"] = ", ".join(rows["attack"].unique())
@@ -36,7 +36,7 @@ def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame) -> p
 
 
 def describe_trainings(trainings: pd.DataFrame) -> str:
-    """What the accuracies are of, in a sentence; empty where there are none."""
+    """A sentence on how the accuracies were measured; empty if there are none."""
     if trainings.empty:
         return ""
     tests, seeds = ", ".join(trainings["test"].unique()), trainings["seed"].nunique()

@@ -31,7 +31,7 @@ YOUR_OWN = {
 
 
 def listing() -> Iterator[str]:
-    """A block a kind: names, what they are, settings with type and default."""
+    """One block per kind: names, descriptions, and settings with type and default."""
     for registry in REGISTRIES:
         yield f"{registry.kind}s"
         for name in registry.known():
@@ -43,7 +43,7 @@ def listing() -> Iterator[str]:
 def _entry(registry: Registry[Any], name: str) -> Iterator[str]:
     try:
         member = registry.find(name)
-    except SettingError as error:  # of another package
+    except SettingError as error:  # from another package
         yield f"  {name:<21} cannot be used: {error}"
         return
     yield f"  {name:<21} {(member.__doc__ or 'no description').strip().splitlines()[0]}"

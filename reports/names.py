@@ -1,4 +1,4 @@
-"""Defenses and attacks as they are shown: their order, and names without files."""
+"""How defenses and attacks are shown: their order, and their names without files."""
 
 import json
 import re
@@ -16,18 +16,18 @@ _FILE = re.compile(r"^[^()]*\.py:")
 
 
 def title(rows: pd.DataFrame, attacks: Mapping[str, str] = MappingProxyType({})) -> str:
-    """What rows of one setting are of: `cifar10-sample · lenet · fedsgd · dlg, adaptive`.
+    """The title of one setting: `cifar10-sample · lenet · fedsgd · dlg, adaptive`.
 
     Args:
-        rows: of that setting.
-        attacks: other names for those that have one.
+        rows: rows of that setting.
+        attacks: names to show in place of some full ones.
     """
     named = [attacks.get(name, name) for name in rows["attack"].unique()]
     return " · ".join([*map(str, rows[SETTING].iloc[0]), ", ".join(named)])
 
 
 def defense_order(rows: pd.DataFrame) -> list[str]:
-    """The defenses of the rows: as in the registry, then others by short name; a family by strength."""
+    """The defenses of the rows: in registry order, then others by short name; within a family by strength."""
     registered = list(DEFENSES)
     families = list(dict.fromkeys(each.family or each.name for each in registered))
     names = [each.name for each in registered]
@@ -47,14 +47,14 @@ def defense_order(rows: pd.DataFrame) -> list[str]:
 
 
 def short_names(defenses: Iterable[str]) -> dict[str, str]:
-    """{defense: its name without the user's file that it is from}, where that tells them apart."""
+    """{defense: its name without the user's file, if that is still unique}."""
     full = list(dict.fromkeys(defenses))
     short = [_FILE.sub("", name) for name in full]
     return {name: own if short.count(own) == 1 else name for name, own in zip(full, short, strict=True)}
 
 
 def shortened(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with short names of defenses, as they are shown."""
+    """The rows with the short names of defenses that reports show."""
     families = short_names(rows["family"])
     return rows.assign(
         defense=rows["defense"].map(short_names(rows["defense"])), family=rows["family"].map(families)
@@ -62,7 +62,7 @@ def shortened(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def short_attacks(rows: pd.DataFrame) -> dict[str, str]:
-    """{attack: its bare name}, where that tells them apart."""
+    """{attack: its bare name, if that is still unique}."""
     known = rows[["attack", "attack_name"]].drop_duplicates()
     bare = [_FILE.sub("", name) for name in known["attack_name"]]
     return {

@@ -1,4 +1,4 @@
-"""How pictures are shown: in a panel, on a sheet, or as one."""
+"""How pictures are shown: in a panel, on a sheet, or joined into one."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ MOST_COLUMNS = 10
 
 
 class Sheet:
-    """Pictures and words at places in inches, from the upper left corner.
+    """Pictures and text at positions in inches from the upper left corner.
 
-    All are in one panel: a panel each would take a second for every fifty to be laid out.
+    All share one panel: with a panel each, every fifty pictures would take a second to lay out.
     """
 
     def __init__(self, width: float, height: float):
@@ -22,49 +22,49 @@ class Sheet:
         self.panel.axis("off")
 
     def show(self, image: np.ndarray, left: float, top: float, side: float) -> None:
-        """A picture (C, H, W) in [0, 1] in the middle of a square."""
+        """Show a picture (C, H, W) in [0, 1], centred in a square."""
         height, width = (side * each / max(image.shape[1:]) for each in image.shape[1:])
         left, top = left + (side - width) / 2, top + (side - height) / 2
         place = (left, left + width, top + height, top)
         self.panel.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto")
 
     def write(self, text: str, x: float, y: float, size: float, **options: Any) -> None:
-        """Words around or from there, as `ha` and `va` say."""
+        """Write text at a position, aligned by `ha` and `va`."""
         self.panel.text(x, y, text, fontsize=size, **{"ha": "center", **options})
 
 
 def two_lines(defense: str) -> str:
-    """`gaussian(variance=0.01)` with its settings in a line of their own."""
+    """`gaussian(variance=0.01)` with its settings on a line of their own."""
     name, _, settings = defense.removesuffix(")").partition("(")
     return f"{name}\n{settings}"
 
 
 def spread(steps: list[int], most: int) -> list[int]:
-    """At most so many of the steps, the first and the last among them."""
+    """At most `most` of the steps, including the first and the last."""
     places = np.linspace(0, len(steps) - 1, min(len(steps), most)).round().astype(int)
     return [steps[place] for place in places]
 
 
 def side_by_side(pictures: list[np.ndarray]) -> Image.Image:
-    """Pictures (C, H, W) in [0, 1] as one."""
+    """Pictures (C, H, W) in [0, 1], joined into one."""
     strip = np.concatenate(pictures, axis=2)  # (C, H, N * W)
     return Image.fromarray(_pixels((strip * 255).round().astype(np.uint8)))
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) as (H, W, C), or as (H, W) where it has one channel."""
+    """(C, H, W) as (H, W, C), or as (H, W) if it has one channel."""
     pixels = image.transpose(1, 2, 0)
     return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
 
 
 def clear(panel: Axes) -> None:
-    """Take away what is drawn around a picture."""
+    """Remove the ticks and the frame around a picture."""
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
 
 
 def show_image(panel: Axes, image: np.ndarray | None, title: str) -> None:
-    """An image (C, H, W) in [0, 1], grey where it has one channel; nothing where it was torn."""
+    """Show an image (C, H, W) in [0, 1], grey if it has one channel; nothing if it could not be read."""
     panel.set_title(title, fontsize=7, pad=3)
     if image is not None:
         panel.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1)

@@ -1,4 +1,4 @@
-"""`--where`: a condition on the columns of a table, and nothing else of Python."""
+"""`--where`: a condition on the columns of a table, in a small part of Python."""
 
 import ast
 from collections.abc import Collection, Iterator
@@ -22,13 +22,13 @@ def where(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
     """The rows that fulfil a condition such as `ssim > 0.5 and defense in ["int8", "none"]`.
 
     Raises:
-        UserError: it is none, or names a column that is not there.
+        UserError: it is not a condition, or names an unknown column.
     """
     problems = list(_problems(condition, [str(name) for name in rows.columns]))
     if problems:
         raise UserError(*(f"--where: {problem}" for problem in problems))
     try:
-        with foreign():  # pandas raises what it likes, such as where text is compared with a number
+        with foreign():  # pandas raises many kinds of errors, for example if text is compared with a number
             fulfilled = rows.eval(condition, engine="python")
     except ForeignError as error:
         raise UserError(f"--where: {condition!r}: {error}") from error
@@ -38,7 +38,7 @@ def where(rows: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 
 def _problems(condition: str, columns: Collection[str]) -> Iterator[str]:
-    """What in it is neither a comparison, nor `and`, `or`, `not`, arithmetic, a list, a value or a column."""
+    """The parts that are not a comparison, `and`, `or`, `not`, arithmetic, a list, a value or a column."""
     try:
         tree = ast.parse(condition.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -50,7 +50,7 @@ def _problems(condition: str, columns: Collection[str]) -> Iterator[str]:
             yield unknown_text("column", node.id, columns)
         elif isinstance(node, ast.Constant):
             if type(node.value) not in (str, int, float, bool):
-                yield f"expected texts, numbers, True or False for values, got {ast.unparse(node)}"
+                yield f"expected text, numbers, True or False as values, got {ast.unparse(node)}"
         elif not isinstance(node, ALLOWED):
             found = ast.unparse(node) if isinstance(node, ast.expr) else condition
             yield f"expected comparisons, and, or, not, + - * / and lists, got {found!r}"

@@ -13,7 +13,7 @@ from leakbench.core.registry import unknown_text
 from leakbench.reports.markdown import markdown
 from leakbench.reports.terminal import plain_table
 
-WIDEST = 100_000  # columns of characters
+WIDEST = 100_000  # characters
 NAMES = ["dataset", "index", "model", "model_seed", "protocol", "attack", "start"]
 SCORES = ["status", "ssim", "psnr", "mse"]
 
@@ -22,7 +22,7 @@ def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
     """The columns that `a,b` names.
 
     Raises:
-        UserError: one is not there; with those that are.
+        UserError: a column is unknown; the message lists the known ones.
     """
     names = [each.strip() for each in text.split(",")]
     unknown = [unknown_text("column", each, rows.columns) for each in names if each not in rows.columns]
@@ -32,12 +32,12 @@ def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
 
 
 def telling(rows: pd.DataFrame) -> list[str]:
-    """The columns by which these rows differ, and their scores: what fits into a terminal."""
+    """The columns in which these rows differ, and their scores: these fit into a terminal."""
     return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES]
 
 
 def print_table(rows: pd.DataFrame, console: Console) -> None:
-    """As wide as it is: nothing is cut off where the output is a file or the terminal narrow."""
+    """Print the full width: nothing is cut off in a file or a narrow terminal."""
     first, *others = map(str, rows.columns)
     table = plain_table(None, others, first)
     for line in _lines(rows):
@@ -47,7 +47,7 @@ def print_table(rows: pd.DataFrame, console: Console) -> None:
 
 
 def as_json(rows: pd.DataFrame) -> Iterator[str]:
-    """A list of objects, one on each line; null where there is no finite number."""
+    """A list of objects, one per line; null for missing and infinite values."""
     records = [json.dumps(_plain(each), ensure_ascii=False) for each in rows.to_dict("records")]
     yield "[" + ",\n ".join(records) + "]\n"
 
@@ -64,7 +64,7 @@ def as_csv(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def as_tsv(rows: pd.DataFrame) -> Iterator[str]:
-    """Likewise, with tabs."""
+    """The same with tabs."""
     yield rows.to_csv(index=False, sep="\t")
 
 

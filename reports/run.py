@@ -10,10 +10,10 @@ from leakbench.sweeps.tables import TRAININGS
 
 
 class Run:
-    """Its tables and its settings, each read and worked out once.
+    """The tables and settings of a run, each read and computed once.
 
     Args:
-        store: of the run, to which nothing is added meanwhile.
+        store: the run's store, which must not change meanwhile.
     """
 
     def __init__(self, store: Store):
@@ -38,5 +38,5 @@ class Run:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """In the order of the rows."""
+        """Each dataset, model and protocol of the run, in the order of the rows."""
         return list(settings_of(self.rows, self.scale, self.trainings, self.store.histories))

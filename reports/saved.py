@@ -1,4 +1,4 @@
-"""What an attack made of a gradient that somebody saved."""
+"""What an attack recovered from a saved gradient."""
 
 from collections.abc import Iterator
 from math import nan
@@ -17,19 +17,19 @@ from leakbench.reports.terminal import plain_table, put_below
 
 ENLARGED = 4  # times, in the pictures that are written
 CAPTION = (
-    "*: of lowest objective (of dlg the match loss), which is all that an attacker sees\n"
-    "of norm: the match loss beside the squared norm of the gradient; well below 1e-4 the gradients match"
+    "*: the start of lowest objective (for dlg: the match loss), which is all that an attacker sees\n"
+    "of norm: match loss / squared norm of the gradient; well below 1e-4 the gradients match"
 )
 
 
 def measured(found: Found, match_loss: float, norm: float, truth: Tensor | None) -> Iterator[tuple[str, Any]]:
-    """The columns of a start; the scores only where the images (N, C, H, W) are known.
+    """The columns of a start, with scores only if the images (N, C, H, W) are known.
 
     Args:
-        found: of that start.
-        match_loss: of it.
-        norm: of the gradient, L2.
-        truth: the images behind it.
+        found: the result of that start.
+        match_loss: its match loss.
+        norm: the L2 norm of the gradient.
+        truth: the images behind the gradient.
     """
     yield "status", found.status.value
     yield "reason", found.reason
@@ -43,7 +43,7 @@ def measured(found: Found, match_loss: float, norm: float, truth: Tensor | None)
 
 
 def starts_table(rows: pd.DataFrame, best: int, title: str) -> Table:
-    """A line a start, the one that an attacker would keep with a star."""
+    """One line per start; a star marks the one that an attacker would keep."""
     shown = rows.drop(columns="reason")
     table = plain_table(title, [str(name).replace("_", " ") for name in shown], first="start")
     for number, row in enumerate(shown.itertuples(index=False)):
@@ -54,7 +54,7 @@ def starts_table(rows: pd.DataFrame, best: int, title: str) -> Table:
 
 
 def write_pictures(found: Found, truth: Tensor | None, folder: Path) -> Iterator[Path]:
-    """Write each image of a reconstruction as a PNG, beside the original where that is known.
+    """Write each image of a reconstruction as a PNG, next to the original if that is known.
 
     Raises:
         OSError: it cannot be written.

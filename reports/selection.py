@@ -1,4 +1,4 @@
-"""Which rows stand for an image: of its starts and attacks those that count."""
+"""Which of the starts and attacks on an image count."""
 
 from collections.abc import Sequence
 from math import inf
@@ -21,41 +21,41 @@ def with_result(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def kept_starts(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each attack, victim and defense the start of lowest objective: the one its attacker would keep.
+    """For each attack, victim and defense, the start of lowest objective: the one an attacker would keep.
 
-    Starts without a result are left out; what has none at all has no line.
+    Starts without a result are dropped; without any result there is no line.
     """
     measured = with_result(rows)
-    # an attack that minimises nothing has no objective: of its starts the first stands
+    # an attack that minimises nothing has no objective: its first start counts
     loss = measured["objective"].fillna(inf)
     places = [measured[name] for name in (*VICTIM, "attack", "defense")]
     return measured.loc[loss.groupby(places, sort=False).idxmin()].sort_index()
 
 
 def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """For each victim and defense the attack that got most of the picture, by the start that it would keep.
+    """For each victim and defense, the attack that recovered most of the image, by the start it would keep.
 
-    A defense is worth what the strongest attack leaves of it; the column `attack` says which that was.
-    Adds the columns `leaked` and `attackable`: whether any attack leaked that image without a defense.
+    A defense is judged by its strongest attack, which the column `attack` names.
+    Adds the columns `leaked`, and `attackable`: whether the image leaks to any attack without a defense.
     """
     return judged(kept_starts(rows), scale)
 
 
 def judged(kept: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """The lines of `strongest`, of what `kept_starts` gives."""
+    """The lines of `strongest`, from the output of `kept_starts`."""
     best = most(kept, [*VICTIM, "defense"])
     best = best.assign(leaked=best["ssim"] >= scale.leak)
     return best.assign(attackable=leaks_without(best, VICTIM, best))
 
 
 def chosen(kept: pd.DataFrame) -> pd.DataFrame:
-    """For each victim and defense what an attacker would choose, who does not know which attack got most.
+    """For each victim and defense, the result that an attacker would choose without knowing the image.
 
-    The most likely of what the attacks got, by one measure for all of them: `bench.posterior`. An attack
-    that gives no labels has none, and is chosen where there is no other.
+    This is the most likely result, by one measure for all attacks: `bench.posterior`. A result without
+    labels has no such measure, and is chosen only if there is no other.
 
     Args:
-        kept: as `kept_starts` gives it.
+        kept: the output of `kept_starts`.
     """
     value = kept["neg_log_posterior"].fillna(inf)
     places = [kept[name] for name in (*VICTIM, "defense")]
@@ -63,26 +63,26 @@ def chosen(kept: pd.DataFrame) -> pd.DataFrame:
 
 
 def most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
-    """The row of highest score at each place; of equal ones the first."""
+    """The row of highest score at each place; the first of equal ones."""
     return rows.loc[rows.groupby(place, sort=False)["score"].idxmax()].sort_index()
 
 
 def counted(best: pd.DataFrame) -> pd.DataFrame:
-    """The lines that count: of `none` all, of a defense those of images that leak without it."""
+    """The lines that count: all of `none`; of a defense, those whose image leaks without it."""
     return best[best["attackable"] | (best["defense"] == BASELINE)]
 
 
 def first_victim(best: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the first image, and of the weights it was attacked with."""
+    """The lines of the first victim: one image and one draw of the weights."""
     return best[is_of(best, VICTIM, list(best[VICTIM].iloc[0]))]
 
 
 def is_of(rows: pd.DataFrame, columns: list[str], values: Sequence[Any]) -> pd.Series:
-    """Which rows have these values there."""
+    """Which rows have these values in these columns."""
     return (rows[columns] == list(values)).all(axis=1)
 
 
 def leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) -> pd.Series:
-    """For each of the rows, whether the undefended attack leaked at its place."""
+    """For each row, whether the undefended attack leaked at the same place."""
     baseline = leaks[leaks["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
     return rows.join(baseline, on=place)["undefended"].eq(True)

@@ -14,12 +14,12 @@ from leakbench.reports.summary import summary
 
 
 class Setting:
-    """What several reports need of it is worked out once.
+    """Tables that several reports need, each computed once.
 
     Args:
-        rows: of that one dataset, model and protocol.
+        rows: rows of that one dataset, model and protocol.
         scale: what counts as a leak.
-        trainings: of that model; may be empty.
+        trainings: training rows of that model; may be empty.
         histories: see `Store.histories`.
     """
 
@@ -28,7 +28,7 @@ class Setting:
 
     @cached_property
     def several(self) -> bool:
-        """Whether it was attacked by more than one attack."""
+        """Whether there is more than one attack."""
         return self.rows["attack"].nunique() > 1
 
     @cached_property

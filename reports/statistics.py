@@ -11,23 +11,23 @@ from scipy.special import ndtri, stdtrit  # the quantiles of scipy.stats, which 
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-BAND_RESAMPLES = 999  # of a band along a curve
+BAND_RESAMPLES = 999  # for a band along a curve
 SEED = 0
 
 
 class Interval(NamedTuple):
-    """From where to where; NaN where nothing can be said."""
+    """The ends of an interval; NaN if nothing can be said."""
 
     low: float
     high: float
 
 
 def wilson(rate: float, observations: int) -> Interval:
-    """The score interval of a share (Wilson 1927); (0, 1) where nothing was observed.
+    """The score interval of a share (Wilson 1927); (0, 1) if nothing was observed.
 
     Args:
-        rate: the share, in 0..1; of several starts an image, the mean of the images' shares.
-        observations: how many images.
+        rate: the share, in 0..1; with several starts per image, the mean of the images' shares.
+        observations: the number of images.
     """
     if not observations:
         return Interval(0.0, 1.0)
@@ -39,7 +39,7 @@ def wilson(rate: float, observations: int) -> Interval:
 
 
 def median_interval(values: ArrayLike) -> Interval:
-    """Of the median, by the percentile bootstrap (Efron 1979), always with the same resamples."""
+    """The interval of the median, by the percentile bootstrap (Efron 1979), with fixed resamples."""
     array = np.asarray(values, dtype=float)
     if len(array) < 2 or np.isnan(array).any():
         return Interval(nan, nan)
@@ -53,7 +53,7 @@ def median_interval(values: ArrayLike) -> Interval:
 
 @lru_cache(maxsize=1)
 def _resampled(count: int) -> NDArray[np.integer]:
-    """Which of so many are in each resample, (RESAMPLES, count)."""
+    """The indices in each resample, (RESAMPLES, count)."""
     return np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
 
 
@@ -70,7 +70,7 @@ def median_band(curves: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDA
 
 
 class Correlation(NamedTuple):
-    """A rank correlation with its interval; NaN where nothing can be said."""
+    """A rank correlation with its interval; NaN if nothing can be said."""
 
     rho: float
     low: float
@@ -78,7 +78,7 @@ class Correlation(NamedTuple):
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> Correlation:
-    """Spearman's, of pairs, with the percentile bootstrap over them; equal values share their rank."""
+    """Spearman's rho of pairs, with the percentile bootstrap over them; equal values share their rank."""
     pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)])
     chosen = np.random.default_rng(SEED).integers(pairs.shape[1], size=(BAND_RESAMPLES, pairs.shape[1]))
     drawn = _spearman(pairs[:, chosen.T])
@@ -90,7 +90,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> Correlation:
 
 
 def _spearman(pairs: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(k,) of pairs (2, n, k); NaN where all on one side are alike."""
+    """Spearman's rho (k,) of pairs (2, n, k); NaN if all values on one side are equal."""
     ranks = np.stack([pd.DataFrame(side).rank().to_numpy() for side in pairs])
     apart = ranks - ranks.mean(axis=1, keepdims=True)
     sizes = np.sqrt(np.square(apart).sum(axis=1)).prod(axis=0)
@@ -99,7 +99,7 @@ def _spearman(pairs: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """Of the mean of a few runs, by Student's t."""
+    """The interval of the mean of a few runs, by Student's t."""
     array = np.asarray(values, dtype=float)
     if len(array) < 2:
         return Interval(nan, nan)
@@ -113,7 +113,7 @@ def ends(prefix: str, interval: Interval) -> dict[str, float]:
 
 
 def percent(value: float, low: float, sign: str = "") -> str:
-    """A share and half its interval: `95.2 ± 0.4 %`; of one seed, the share alone."""
+    """A share and half its interval: `95.2 ± 0.4 %`; for one seed, the share alone."""
     if isnan(value):
         return "-"
     half = "" if isnan(low) else f" ± {100 * (value - low):.1f}"

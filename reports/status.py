@@ -17,7 +17,7 @@ from leakbench.sweeps.tables import TRAININGS, TRIALS
 
 
 def status(store: Store) -> Iterator[str | Table]:
-    """A line a fact, then a table of the defenses."""
+    """One line per fact, then a table of the defenses."""
     manifest, rows, runner = store.manifest(), store.rows(), store.runner()
     settled = manifest.get("settled", {})
     of_all = _needed(manifest)
@@ -35,7 +35,7 @@ def status(store: Store) -> Iterator[str | Table]:
     yield f"{len(rows)} of {of_all} trials, {len(rows) / of_all:.0%}{counts and ': '}{counts}"
     if settled:
         count = sum(settled.values())
-        yield f"{count} trials are not needed: what they would attack has leaked to another attack"
+        yield f"{count} trials are not needed: their victims have leaked to another attack"
     written = store.last_written()
     sessions = manifest["sessions"].get(TRIALS.name)
     if sessions and written:
@@ -45,20 +45,20 @@ def status(store: Store) -> Iterator[str | Table]:
 
 
 def under_way(store: Store) -> str:
-    """`the run is under way: 5 of 12 trials`; empty where no process runs it."""
+    """`the run is under way: 5 of 12 trials`; empty if no process runs it."""
     running = f"the run is under way: {len(store.rows())} of {_needed(store.manifest())} trials"
     return running if store.runner() else ""
 
 
 def _needed(manifest: Mapping[str, Any]) -> int:
-    """How many trials there will be: without those whose victims have leaked already."""
+    """The number of trials, without those whose victims have leaked already."""
     return int(manifest["trials"] - sum(manifest.get("settled", {}).values()))
 
 
 def _pace(
     sessions: list[dict[str, Any]], done: int, of_all: int, written: float, running: bool
 ) -> Iterator[str]:
-    """How fast the latest session is or was, and what is left at that pace."""
+    """The pace of the latest session, and the time left at that pace."""
     latest = sessions[-1]
     began = datetime.fromisoformat(latest["began"]).timestamp()
     seconds = max(written - began, 1e-9)
@@ -71,7 +71,7 @@ def _pace(
 
 
 def _table(rows: pd.DataFrame, defenses: Mapping[str, int]) -> Table:
-    """How many trials of each defense have ended, and how; of how many."""
+    """For each defense: finished trials, all trials, and the finished ones by status."""
     statuses = sorted(rows["status"].unique())
     table = plain_table(None, ("done", "of", *statuses))
     counts = rows.groupby(["defense", "status"]).size()

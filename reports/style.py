@@ -1,4 +1,4 @@
-"""How every figure looks: a defense has one colour, marker and line everywhere, told apart in grey, too."""
+"""How every figure looks: a defense has one colour, marker and line everywhere, distinct in grey, too."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from leakbench.reports.selection import BASELINE, VICTIM
 
 
 class Look(NamedTuple):
-    """Of a family of defenses."""
+    """The look of a family of defenses."""
 
     hue: str
     marker: str
-    is_log: bool = False  # whether its strength is a power of ten, from 1e-8 on
+    is_log: bool = False  # whether its strength is on a logarithmic scale from 1e-8 on
 
 
-# hues of Okabe and Ito's palette, which colour-blind people tell apart; the marker says the same
+# hues of Okabe and Ito's palette, which colour-blind people can distinguish; markers differ, too
 FAMILIES = {
     "gaussian": Look("#0072B2", "o", is_log=True),
     "laplacian": Look("#D55E00", "s", is_log=True),
@@ -38,7 +38,7 @@ OTHERS = [
     Look("#332288", "<"),
     Look("#661100", ">"),
 ]
-HUES = [look.hue for look in [*FAMILIES.values(), *OTHERS]]  # of what is no defense
+HUES = [look.hue for look in [*FAMILIES.values(), *OTHERS]]  # for anything but defenses
 DPI = 160
 MARGIN = 0.1  # inches
 LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]
@@ -61,9 +61,9 @@ def line_style(name: str, family: str, strength: float) -> dict[str, Any]:
 
 
 def styles(best: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
-    """{defense: what the two functions above want to know of it}.
+    """{defense: the arguments of the two functions above}.
 
-    Of a family that is not ours and tells no strength, each has its place in the order of the rows.
+    Defenses of a family that is not built in and has no strength are placed in the order of the rows.
     """
     columns = ["defense", "defense_name", "family", "strength"]
     known = best[columns].drop_duplicates("defense").astype({"strength": float})
@@ -82,7 +82,7 @@ def _look(family: str) -> Look:
 
 
 def _position(name: str, family: str, strength: float) -> float:
-    """Of a defense between the weakest (0) and the strongest (1) of its family that one may meet."""
+    """Where a defense lies between the weakest (0) and the strongest (1) of its family."""
     if isnan(strength):
         kin = [each.name for each in DEFENSES if (each.family or each.name) == family]
         return (kin.index(name) + 0.5) / len(kin) if name in kin else 0.5
@@ -109,9 +109,9 @@ def caption(best: pd.DataFrame) -> str:
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """The figure in each of these formats, as large as what is on it.
+    """Save the figure in each of these formats, cropped to its content.
 
-    It is laid out here, once: `bbox_inches="tight"` draws a figure twice for each format.
+    The layout is computed once, here: `bbox_inches="tight"` draws a figure twice for each format.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{each}" for each in formats]

@@ -1,4 +1,4 @@
-"""How each defense did: one number an image, judged beside the undefended attack on that image."""
+"""How each defense did: one number per image, compared with the undefended attack on that image."""
 
 from itertools import product
 from math import nan
@@ -27,28 +27,28 @@ MEDIANS = ("ssim", "psnr", "mse")
 
 
 def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One line a defense (and data set, model and protocol), weak defenses before strong ones.
+    """One line per defense (and dataset, model and protocol), weak defenses before strong ones.
 
-    Of several attacks the strongest decides, for each image by itself: see `strongest`.
+    For each image the strongest attack decides: see `strongest`.
 
-    Columns, beside those names, `family` and `strength`:
-        trials: rows, whatever became of them.
+    Columns, in addition to these names, `family` and `strength`:
+        trials: all rows, with or without a result.
         failed: trials without a result.
-        images: those that count. Of `none` all, of a defense those that leak without it.
-        excluded: images that do not leak without a defense, and so say nothing of one.
-        leaked, rate, low, high: images that leaked by the best of their starts, their share, its interval.
+        images: those that count: all for `none`; for a defense, those that leak without it.
+        excluded: images that do not leak without a defense, and so say nothing about one.
+        leaked, rate, low, high: images that leaked to the strongest attack, their share, its interval.
         single, single_low, single_high: share of single starts that leaked, by any attack.
-        by: the attacks that got most and of how many images, the most frequent first: `adaptive 15, dlg 5`.
-        threat: what those were told besides: `defense` if any of them was, else `nothing`.
-        labels, labelled: images whose label was recovered, of all that have a result: a label may leak
-            where the image does not, with or without a defense.
+        by: the strongest attacks and on how many images, most frequent first: `adaptive 15, dlg 5`.
+        threat: what these attacks knew: `defense` if any of them knew the defense, else `nothing`.
+        labels, labelled: images whose label was recovered, out of all with a result: a label may leak
+            even if the image does not, with or without a defense.
         labels_low, labels_high, chance: the interval of that share, and the share that guessing would get.
-        chosen: median SSIM of what an attacker would choose among the attacks: see `chosen`.
+        chosen: median SSIM of the results that an attacker would choose: see `chosen`.
         signal_to_noise: median |g|^2 / (entries x variance of the noise on each); NaN without noise.
         ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
-        drop, drop_low, drop_high: median over images of the SSIM that the defense took away, beside
-            the undefended attack on the same image and weights from the same start, where that leaked.
-        verdict: of the median SSIM.
+        drop, drop_low, drop_high: median over images of the SSIM that the defense took away, compared with
+            the undefended attack on the same image and weights from the same start, if that leaked.
+        verdict: the verdict on the median SSIM.
 
     Intervals: `reports.statistics`.
     """
@@ -57,7 +57,7 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """The lines of `summarize`, of what `kept_starts` and `strongest` make of these rows."""
+    """The lines of `summarize`, from the `kept_starts` and `strongest` of these rows."""
     likely = chosen(kept)
     likely = likely.assign(attackable=leaks_without(best, VICTIM, likely))
     place = [*SETTING, "defense"]
@@ -116,7 +116,7 @@ def _deciding(attacks: pd.Series) -> str:
 
 
 def by_count(attacks: pd.Series) -> dict[str, int]:
-    """{attack: how often it is there}, the most frequent first."""
+    """{attack: how often it occurs}, most frequent first."""
     counts = attacks.value_counts().items()
     return dict(sorted(((str(name), count) for name, count in counts), key=lambda each: (-each[1], each[0])))
 
@@ -130,10 +130,10 @@ def by_attack(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
 
 def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """Of every start the strongest attack with a result, beside the undefended one of the same start.
+    """For every start, the strongest attack with a result, compared with the undefended one.
 
-    Adds `leaked`, `attackable` (as of the best starts), `paired` (whether that trial leaked) and
-    `drop`, the SSIM that the defense took from it.
+    Adds `leaked`, `attackable` (as for the best starts), `paired` (whether the undefended attack leaked
+    from the same start) and `drop`, the SSIM that the defense took away from it.
     """
     place = [*VICTIM, "start"]
     measured = most(with_result(rows), [*place, "defense"])

@@ -1,4 +1,4 @@
-"""The tables of a run for a terminal: how each defense did, and what each attack got."""
+"""The tables of a run for a terminal: how each defense and each attack did."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +17,14 @@ from leakbench.reports.setting import Setting
 from leakbench.reports.summary import by_count
 from leakbench.reports.terminal import plain_table, put_below
 
-NOTABLE = 0.005  # of SSIM: smaller differences are not told
+NOTABLE = 0.005  # of SSIM: smaller differences are not reported
 _SINGLE = "1 start: the share of single starts that leak"
 
 
 def terminal_tables(settings: Sequence[Setting]) -> Iterator[Table]:
     """A table for each dataset, model and protocol of a run, with its flags below; see `flags`.
 
-    Of several attacks the strongest decides; what each got by itself is in a table above.
+    With several attacks the strongest decides, and a table above shows each attack alone.
     """
     names = short_names(name for each in settings for name in each.rows["defense"].unique())
     for setting in settings:
@@ -40,7 +40,7 @@ def _attack_table(setting: Setting, names: Mapping[str, str]) -> Table:
     table = plain_table(title(setting.rows, attacks), heads)
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
-        text += "; (3): only so many were attacked,\nas an attack before had leaked the others"
+        text += "; (3): only 3 were attacked,\nbecause an earlier attack had leaked the others"
     cells = cells.replace(r" of \d+\)", ")", regex=True)
     put_below(table, f"{text}\n")
     for defense, values in cells.iterrows():
@@ -54,7 +54,7 @@ def _terminal_table(setting: Setting, names: Mapping[str, str]) -> Table:
     name = title(setting.rows)
     table = plain_table(f"{name}: the strongest" if several else name, columns)
     raised = [replace(each, defense=names[each.defense]) for each in setting.raised]
-    told = ["docs/FLAGS.md tells what these mean"] if raised else []
+    told = ["docs/FLAGS.md explains these flags"] if raised else []
     below = [_caption(lines, setting.scale, several), *flag_lines(raised, len(lines)), *told]
     put_below(table, "\n".join(below))
     by = _strongest(setting.best, short_attacks(setting.rows))
@@ -69,7 +69,7 @@ def _share(single: float) -> str:
 
 
 def _strongest(best: pd.DataFrame, attacks: Mapping[str, str]) -> dict[str, str]:
-    """{defense: `adaptive`, or `adaptive +` where others got most of some images}."""
+    """{defense: `adaptive`, or `adaptive +` if other attacks were strongest on some images}."""
     found = {}
     for defense, own in counted(best).groupby("defense")["attack"]:
         first, *others = by_count(own.map(attacks))
@@ -92,17 +92,17 @@ def _cells(line: dict[Hashable, Any], third: str) -> list[str]:
 
 
 def _caption(lines: pd.DataFrame, scale: Scale, several: bool) -> str:
-    third = "by: the attack that got most of most images (+: others did of some)" if several else _SINGLE
+    third = "by: the attack that is strongest on most images (+: others on some)" if several else _SINGLE
     caption = (
         f"leaked: images rebuilt with SSIM >= {scale.leak:g}, of those that leak without a defense; the start"
         f" of lowest objective counts\n{third}; SSIM: the median;"
-        f" artifacts: one of {scale.artifacts:g} or more\n"
-        "label: images whose label was recovered, of all that have a result"
+        f" artifacts: {scale.artifacts:g} or more\n"
+        "label: images whose label was recovered, out of all with a result"
     )
     excluded = int(lines["excluded"].max())
     if excluded:
         images = "image" if excluded == 1 else "images"
-        caption += f"\n{excluded} {images} left out: not rebuilt even without a defense"
+        caption += f"\n{excluded} {images} excluded: not rebuilt even without a defense"
     failed = [
         f"{line['failed']} of {line['trials']} trials of {line['defense']}"
         for line in lines[lines["failed"] > 0].to_dict("records")
@@ -117,19 +117,19 @@ def _caption(lines: pd.DataFrame, scale: Scale, several: bool) -> str:
 
 
 def _as_chosen(lines: pd.DataFrame) -> str:
-    """What becomes of the medians where nobody can tell which attack got most."""
+    """The medians of the results that an attacker would choose, where they differ."""
     others = [
-        f"{line['chosen']:.3f} of {line['defense']}"
+        f"{line['chosen']:.3f} for {line['defense']}"
         for line in lines.to_dict("records")
         if line["images"] and abs(line["chosen"] - line["ssim"]) >= NOTABLE
     ]
-    text = "by what is most likely, as an attacker would have to choose among them, SSIM is"
-    return f"{text} {', '.join(others)}, and else the same" if others else f"{text} the same"
+    text = "SSIM of the most likely result, which an attacker would choose:"
+    return f"{text} {', '.join(others)}; otherwise the same" if others else f"{text} the same"
 
 
 def _signals(lines: pd.DataFrame) -> str:
-    """How large the gradients are beside the noise."""
+    """How large the gradients are compared with the noise."""
     noisy = lines[lines["signal_to_noise"].notna()].to_dict("records")
-    parts = [f"{line['signal_to_noise']:.3g} of {line['defense']}" for line in noisy]
-    text = "|g|^2 / (entries x variance of the noise), where noise hides the more the smaller it is"
+    parts = [f"{line['signal_to_noise']:.3g} for {line['defense']}" for line in noisy]
+    text = "|g|^2 / (entries x variance of the noise); the smaller, the more the noise hides"
     return f"{text}:\n{', '.join(parts)}" if parts else ""

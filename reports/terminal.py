@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.box import Box
 from rich.table import Table
 
-# a line under the heads and nothing else: defenses have long names, and terminals 80 columns
+# only a line under the column headings: defenses have long names, and terminals have 80 columns
 HEADS = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
@@ -19,5 +19,5 @@ def plain_table(title: str | None, columns: Sequence[str], first: str = "defense
 
 
 def put_below(table: Table, text: str) -> None:
-    """Say that under a table, after a blank line: it has no edge."""
+    """Put text below a table, after a blank line, because the table has no edge."""
     table.caption, table.caption_justify = f"\n{text}", "left"

@@ -1,4 +1,4 @@
-"""How well models are trained with each defense."""
+"""How well models train with each defense."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ from leakbench.reports.selection import BASELINE, with_result
 from leakbench.reports.statistics import ends, mean_interval, percent
 from leakbench.reports.terminal import plain_table, put_below
 
-TRAINED = ["train", "test", "model", "recipe"]  # what trainings have in common that are compared
+TRAINED = ["train", "test", "model", "recipe"]  # columns in which compared trainings agree
 UTILITY_CAPTION = (
-    "accuracy: on the test images after the last epoch, mean over the seeds and half of its 95 % interval\n"
-    "change: beside the undefended training of the same seed"
+    "accuracy: on the test images after the last epoch, mean over the seeds ± half of its 95 % interval\n"
+    "change: compared with the undefended training of the same seed"
 )
 
 
 def summarize_utility(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a model, data, recipe and defense: how well it is trained with that defense.
+    """One line per model, data, recipe and defense: how well the model trains with that defense.
 
-    Columns, beside those names:
-        trainings, failed: rows, and those of them that have no result.
-        diverged: trainings that ended early, as a gradient was no longer finite.
+    Columns, in addition to these names:
+        trainings, failed: all rows, and those without a result.
+        diverged: trainings that ended early because a gradient was no longer finite.
         accuracy, accuracy_low, accuracy_high: mean over the seeds, with Student's interval.
-        change, change_low, change_high: of accuracy, beside the undefended training of the same seed.
+        change, change_low, change_high: of accuracy, from the undefended training of the same seed.
     """
     lines = []
     for place, part in rows.groupby(TRAINED, sort=False):

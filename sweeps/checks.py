@@ -1,4 +1,4 @@
-"""What can only be checked with the data and the models at hand, before any attack starts."""
+"""Checks that need the data and the models, before any attack starts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,9 +33,9 @@ def load_sweep(
 
     Args:
         file: the sweep file.
-        data_root: where data sets lie that do not come with the project.
-        download: whether data sets that ask for it are fetched, once nothing else is wrong.
-        changes: what is asked for beside the file.
+        data_root: folder of the datasets that are not bundled with the project.
+        download: whether datasets with `download: true` are fetched, once nothing else is wrong.
+        changes: changes to the file.
 
     Raises:
         UserError: with a line `FILE: PLACE: expected ..., got ...` for every problem.
@@ -54,7 +54,7 @@ def load_sweep(
 
 
 def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
-    """Tells the data sets that still have to be downloaded from all others."""
+    """A test that is true for datasets that need no download."""
 
     def at_hand(data: Choice[Dataset]) -> bool:
         if not (isinstance(data.value, Standard) and data.value.download):
@@ -69,7 +69,7 @@ def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
 
 
 def check(sweep: Sweep, data_root: Path) -> list[str]:
-    """What is wrong with the sweep's images and models, a line each; every image is read."""
+    """What is wrong with the sweep's images and models, one line each; every image is read."""
     problems = []
     together = max((protocol.value.batch_size for protocol in sweep.protocols), default=1)
     opened: list[tuple[str, Images, Tensor, Tensor]] = []
@@ -115,7 +115,7 @@ def defense_problems(defense: Defense) -> Iterator[str]:
         with foreign(SystemExit):
             strength, family = defense.strength, defense.family
     except ForeignError as error:
-        yield f"its strength cannot be asked: {error.short}"
+        yield f"its strength cannot be read: {error.short}"
         return
     if strength is not None and type(strength) not in (int, float):
         yield f"expected a strength that is a number, got {strength!r}"
@@ -124,13 +124,13 @@ def defense_problems(defense: Defense) -> Iterator[str]:
 
 
 def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:
-    """What is wrong with the chosen images; each text goes right behind the data set's place."""
-    last = len(images) - together  # its gradient is also of those after it
+    """What is wrong with the chosen images; each text follows directly after the dataset's place."""
+    last = len(images) - together  # a gradient also covers the images after it
     outside = [index for index in indices if index > last]
     if last < 0:
-        yield f": expected {together} images or more, as batch_size asks for, got {len(images)}"
+        yield f": expected {together} images or more, as batch_size requires, got {len(images)}"
     elif outside:
-        reason = f" (batch_size {together} takes those after it, too)" if together > 1 else ""
+        reason = f" (batch_size {together} takes the images after it, too)" if together > 1 else ""
         yield f".indices: expected 0..{last}{reason}, got {outside[0]}"
     if min(images.shape[1:]) < SSIM_WINDOW:
         size = "x".join(map(str, images.shape[1:]))

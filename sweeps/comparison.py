@@ -10,10 +10,10 @@ import yaml
 from leakbench.bench.datasets import Images
 from leakbench.defenses import Defense
 
-EMBEDDED = "mnist-5k"  # to train on, where the attacked data set has too few images
-FEWEST = 200  # images that a model can be trained on and tested with
+EMBEDDED = "mnist-5k"  # to train on if the attacked dataset has too few images
+FEWEST = 200  # images, for a model to be trained and tested on
 MOST = 5000
-TESTED = 5  # every fifth image
+TESTED = 5  # every fifth image is for testing
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Comparison:
     model: str
 
     def sweep(self, images: Images) -> dict[str, Any]:
-        """The content of a sweep file; `images` are those of the data set."""
+        """The content of a sweep file; `images` are those of the dataset."""
         budget = self.budget
         return {
             "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, len(images)) - 1}"}],
@@ -61,13 +61,13 @@ class Comparison:
 
 
 def examples(data: str, images: Images) -> dict[str, Any]:
-    """What to train on and to test with: those images or, where they are too few, digits of their shape."""
+    """What to train and to test on: these images or, if they are too few, digits of their shape."""
     count = len(images)
     if count < FEWEST:
         channels, size, _ = images.shape
         digits = {"name": EMBEDDED, "size": size, "grey": channels == 1}
         return {"train": {**digits, "indices": "0-3999"}, "test": {**digits, "indices": "4000-4999"}}
-    # folders hold one class after the other: every so many images, and not the last ones
+    # folders hold one class after the other: take images at even distances, not the last ones
     chosen = [place * count // min(count, MOST) for place in range(min(count, MOST))]
     return {
         "train": {"name": data, "indices": [each for n, each in enumerate(chosen) if n % TESTED]},
@@ -76,7 +76,7 @@ def examples(data: str, images: Images) -> dict[str, Any]:
 
 
 def write_sweep(content: dict[str, Any], file: Path, command: list[str]) -> None:
-    """The sweep file, with the command that it is from.
+    """Write the sweep file, with the command that it comes from.
 
     Raises:
         OSError: it cannot be written.

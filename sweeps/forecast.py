@@ -1,4 +1,4 @@
-"""How long a sweep takes, and how much room: predicted from a short measured probe."""
+"""How long a sweep takes, and how much memory and disk: predicted from a short measured probe."""
 
 import time
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from leakbench.core.words import in_words
 from leakbench.sweeps.plan import Kind, Plan
 from leakbench.sweeps.resources import GIB, Memory
 
-PROBE_STEPS = 3  # outer steps that every kind of batch takes to be measured
+PROBE_STEPS = 3  # outer steps for which every kind of batch is measured
 ROW_BYTES = 400  # of a row, a trace's key and their share of a file
 
 
@@ -40,11 +40,11 @@ def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, dat
     """Measure a few steps of every kind of batch on this machine, and add up.
 
     Args:
-        todo: what is to be run.
-        resources: of each worker; the probe runs on its device.
-        memory: of each worker's batch.
-        workers: how many share the trials, each as fast as the one that is measured.
-        data_root: where data sets lie that do not come with the project.
+        todo: the trials to run.
+        resources: resources of each worker; the probe runs on its device.
+        memory: memory of each worker's batch.
+        workers: how many workers share the trials, each as fast as the one that is measured.
+        data_root: folder of the datasets that are not bundled with the project.
     """
     prepare_worker()
     conditions = Conditions(resources, data_root, todo.sweep.snapshot_every)
@@ -54,9 +54,9 @@ def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, dat
 
 
 def _seconds(kind: Kind, conditions: Conditions) -> float:
-    """Of one worker for all trials of a kind."""
+    """The seconds that one worker takes for all trials of a kind."""
     attack = kind.example.attack.with_budget(PROBE_STEPS)
-    together = conditions.resources.slots if attack.in_lock_step else 1  # others take one after the other
+    together = conditions.resources.slots if attack.in_lock_step else 1  # others run one by one
     trials = [
         replace(kind.example, attack=attack, start=start) for start in range(min(together, kind.trials))
     ]
@@ -66,7 +66,7 @@ def _seconds(kind: Kind, conditions: Conditions) -> float:
     failed = [row.reason for row in rows if not Status(row.status).has_result]
     if failed:
         where = f"{kind.example.dataset} {kind.example.index}, {kind.example.defense}"
-        raise UserError(f"{where}: nothing can be predicted, as its probe failed: {failed[0]}")
+        raise UserError(f"{where}: nothing can be predicted, because its probe failed: {failed[0]}")
     attacking = sum(row.seconds for row in rows)
     each_step = attacking / max(sum(row.iterations or 0 for row in rows), 1)
     return kind.steps * each_step + kind.trials * (whole - attacking) / len(rows)
@@ -90,7 +90,7 @@ def workers_of(text: str, device: str) -> int:
         raise UserError(f"--plan: expected gpus=N or cores=N, got {text!r}")
     here = "cores" if device == "cpu" else "gpus"
     if kind != here:
-        option = "--device cpu" if kind == "cores" else "a machine with one"
-        text = f"--plan {text}: the probe runs on {device}, and says nothing of {kind}"
-        raise UserError(f"{text}; it takes {option}")
+        option = "--device cpu" if kind == "cores" else "a machine with a GPU"
+        text = f"--plan {text}: the probe runs on {device}, and says nothing about {kind}"
+        raise UserError(f"{text}; use {option}")
     return int(number)

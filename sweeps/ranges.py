@@ -21,7 +21,7 @@ def parse_ranges(value: Any) -> tuple[int, ...]:
 
 
 def _spans(value: Any) -> list[tuple[int, int]]:
-    """The (first, last) pairs of one number or text; a pair out of order where it is neither."""
+    """The (first, last) pairs of one number or text; a pair out of order if it is neither."""
     if type(value) is int:
         return [(value, value)]
     matches = [_RANGE.fullmatch(part) for part in value.split(",")] if isinstance(value, str) else [None]
@@ -29,6 +29,6 @@ def _spans(value: Any) -> list[tuple[int, int]]:
 
 
 def shown(value: Any) -> str:
-    """A value of a file in a message, which has to stay a line."""
+    """A value of a file for a message, which has to stay on one line."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Which attacks of a sweep are not for which of its networks and protocols, and why."""
+"""Which attacks of a sweep do not apply to which of its networks and protocols, and why."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,12 +20,12 @@ from leakbench.sweeps.spec import Choice, Meeting, Sweep
 def without_refused(
     sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
 ) -> tuple[Sweep, list[str]]:
-    """A sweep less what the attacks of its suite are not for; of attacks that it lists that is a problem.
+    """The sweep without trials whose attack does not apply, if it has a suite; otherwise they are problems.
 
     Args:
-        sweep: one without other problems.
-        datasets: those of its data sets that are at hand.
-        data_root: where they lie.
+        sweep: a sweep without other problems.
+        datasets: those of its datasets that need no download.
+        data_root: their folder.
     """
     found = list(_refusals(sweep, datasets, data_root))
     if not sweep.suite:
@@ -36,7 +36,7 @@ def without_refused(
         )
         return sweep, list(dict.fromkeys(lines))
     notices = (
-        f"{meeting.attack} is left out on {meeting.model}"
+        f"{meeting.attack} is skipped on {meeting.model}"
         f"{' with ' + meeting.defense if meeting.defense else ''}: {text}"
         for _, meeting, text in found
     )
@@ -64,9 +64,9 @@ def _refusals(
 
 
 def refusal(attack: Attack, example: Case) -> str:
-    """Why an attack cannot take such cases; empty where it can."""
+    """Why an attack cannot take such cases; empty if it can."""
     try:
         with foreign(SystemExit):
             return attack.refusal(example)
     except ForeignError as error:
-        return f"its refusal cannot be asked: {error.short}"
+        return f"its `refusal` failed: {error.short}"

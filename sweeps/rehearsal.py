@@ -1,4 +1,4 @@
-"""What a user's own code does to a process is found out in another one first."""
+"""A user's own code is first tried in a separate process, in case it ends the process."""
 
 import re
 import signal
@@ -24,10 +24,10 @@ def rehearse(
     download: bool = True,
     changes: Changes = Changes(),  # noqa: B008  # frozen
 ) -> None:
-    """Check a sweep that names a user's code in a process of its own, which that code may end.
+    """Check a sweep that names a user's code in a separate process, which that code may end.
 
     Raises:
-        UserError: it does, or the sweep has problems (see `load_sweep`).
+        UserError: the code ends it, or the sweep has problems (see `load_sweep`).
     """
     named = _NAMES_CODE.findall(file.read_text(errors="replace")) if file.is_file() else []
     if not named:
@@ -42,7 +42,7 @@ def rehearse(
     except EOFError:
         process.join()
         how, files = how_it_ended(process.exitcode), ", ".join(sorted({name.strip(" -") for name in named}))
-        text = f"{file}: expected code that can be checked, found that it ends its process"
+        text = f"{file}: expected code that can be checked, found code that ends its process"
         raise UserError(f"{text} ({how}); look at {files}") from None
     finally:
         kill(process)
@@ -51,7 +51,7 @@ def rehearse(
 
 
 def _rehearse(file: Path, data_root: Path, download: bool, changes: Changes, there: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to heed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process handles Ctrl-C
     try:
         sweep = load_sweep(file, data_root, download, changes)
         choose(plan(sweep, {}, ahead=True), ["cpu"], None, None, data_root)

@@ -23,7 +23,7 @@ class Choice(Generic[T]):
 
     place: str
     value: T
-    indices: tuple[int, ...] = ()  # of a data set
+    indices: tuple[int, ...] = ()  # of a dataset
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Course:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is asked for beside a sweep file."""
+    """Changes to a sweep file that options request."""
 
-    quick: bool = False  # what the file has under that key in place of the rest
+    quick: bool = False  # whether the values under that key replace the others
     suite: str = ""  # its attacks in place of the file's
     exhaustive: bool = False  # all attacks on all victims, whatever the file says
 
     @property
     def typed(self) -> str:
-        """The options of `leakbench sweep` that ask for it."""
+        """The options of `leakbench sweep` that request the changes."""
         options = (
             "--quick" * self.quick,
             f"--suite {self.suite}" * bool(self.suite),
@@ -67,19 +67,19 @@ class Changes:
 
 
 class Meeting(NamedTuple):
-    """What an attack meets, by name: what decides whether it is for it."""
+    """An attack and what it meets, by name: this decides whether the attack applies."""
 
     attack: str
     dataset: str
     model: str
     protocol: str
-    defense: str  # empty where it leaves the model alone
+    defense: str  # empty if it leaves the model alone
 
     @classmethod
     def of(
         cls, attack: Attack, dataset: Dataset, model: Model, protocol: Protocol, defense: Defense
     ) -> "Meeting":
-        """With all that by name."""
+        """The meeting of these objects, by their names."""
         changed = str(defense) if Point.MODEL in defense.points() else ""
         return cls(str(attack), str(dataset), str(model), str(protocol), changed)
 
@@ -96,28 +96,28 @@ class Sweep:
     defenses: tuple[Choice[Defense], ...]  # the undefended baseline is always among them
     model_seeds: tuple[int, ...] = (0,)
     restarts: int = 1
-    suite: str = ""  # whose attacks they are
-    refused: Mapping[Meeting, str] = field(default_factory=dict)  # left out of a suite, and why
+    suite: str = ""  # the suite that the attacks are from, if any
+    refused: Mapping[Meeting, str] = field(default_factory=dict)  # where an attack does not apply, and why
     exhaustive: bool = True  # whether a victim that has leaked is attacked by the attacks that follow
     snapshot_every: int = 30  # outer steps between two pictures kept of a trial; 0 keeps none
-    trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0 is for ever
+    trial_timeout: float = 0  # seconds after which a trial without a result is an error; 0: never
     training: Course | None = None
     probes: tuple[str, ...] = ()  # what is measured without an attack, of PROBES
     scale: Scale = field(default_factory=Scale)  # what counts as a leak
     notices: tuple[str, ...] = ()
-    changes: Changes = field(default_factory=Changes)  # as they are in it
+    changes: Changes = field(default_factory=Changes)  # those that were applied
 
     def __len__(self) -> int:
         return self.size
 
     @property
     def spares(self) -> bool:
-        """Whether what has leaked to one attack is spared the others, so that `size` is a bound."""
+        """Whether victims that leaked to one attack are spared the others, so that `size` is a bound."""
         return not self.exhaustive and len(self.attacks) > 1
 
     @property
     def size(self) -> int:
-        """How many trials; more than `len` can tell, where a file asks for that."""
+        """The number of trials, which may be more than `len` can return."""
         pictures = sum(len(choice.indices) for choice in self.datasets)
         networks = len(self.models) * len(self.model_seeds)
         crossed = len(self.protocols) * len(self.attacks) * len(self.defenses)
@@ -125,7 +125,7 @@ class Sweep:
 
     @property
     def left_out(self) -> int:
-        """How many trials there are not, since their attack is not for them."""
+        """The number of trials that are dropped because their attack does not apply."""
         images = {str(choice.value): len(choice.indices) for choice in self.datasets}
         alike = sum(Point.MODEL not in choice.value.points() for choice in self.defenses)
         each = len(self.model_seeds) * self.restarts
@@ -139,7 +139,7 @@ class Sweep:
         return len(self.models) * len(self.defenses) * len(self.training.seeds) if self.training else 0
 
     def takes(self, attack: Attack, *others: Any) -> bool:
-        """Whether it holds trials of that attack on that; see `Meeting.of`."""
+        """Whether the sweep has trials of that attack on these objects; see `Meeting.of`."""
         return not self.refused or Meeting.of(attack, *others) not in self.refused
 
     def describe(self) -> str:
@@ -153,7 +153,7 @@ class Sweep:
             "defense": len(self.defenses),
             "start": self.restarts,
         }
-        left_out = f", less {self.left_out} that their attack is not for" if self.refused else ""
+        left_out = f", less {self.left_out} whose attack does not apply" if self.refused else ""
         return _product("trial", self.size, counts, " at most" if self.spares else "") + left_out
 
     def describe_training(self) -> str:
@@ -166,7 +166,7 @@ class Sweep:
         return _product("training", self.trainings, counts)
 
     def canonical(self) -> dict[str, Any]:
-        """All that decides which trials there are: two files that agree in it are one sweep."""
+        """All that decides which trials there are: two files that agree in this are one sweep."""
         return {
             "datasets": [[data.value.canonical(), list(data.indices)] for data in self.datasets],
             "models": [model.value.canonical() for model in self.models],

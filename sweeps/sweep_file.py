@@ -24,7 +24,7 @@ from leakbench.sweeps.spec import Changes, Choice, Course, Sweep
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
 T = TypeVar("T", bound=Configured)
-MOST_TRIALS = 10_000_000  # the runner knows each by its key
+MOST_TRIALS = 10_000_000  # the runner keeps the key of each
 
 KEYS = (
     "datasets", "models", "protocols", "attacks", "suite", "exhaustive", "defenses", "model_seeds",
@@ -45,12 +45,12 @@ def read_sweep(
     file: Path,
     changes: Changes = Changes(),  # noqa: B008  # frozen
 ) -> tuple[Sweep, list[str]]:
-    """The sweep that a YAML file describes, and a line `PLACE: expected ..., got ...` a problem.
+    """The sweep that a YAML file describes, and one line `PLACE: expected ..., got ...` per problem.
 
-    With problems, the sweep holds what could be understood of the file.
+    If there are problems, the sweep holds the parts of the file that could be understood.
 
     Raises:
-        UserError: no such file, or no YAML.
+        UserError: there is no such file, or it is not YAML.
     """
     content = _content(file)
     reader = _Reader()
@@ -59,10 +59,10 @@ def read_sweep(
 
 
 def read_content(file: Path, quick: bool) -> dict[str, Any]:
-    """The keys and values of a sweep file, with those of a quick run if asked for.
+    """The keys and values of a sweep file, with those of a quick run if requested.
 
     Raises:
-        UserError: no such file, no YAML, no keys.
+        UserError: there is no such file, it is not YAML, or it has no keys.
     """
     reader = _Reader()
     content = reader.changed(_content(file), Changes(quick))
@@ -81,7 +81,7 @@ def _content(file: Path) -> Any:
 
 
 def named(content: Mapping[str, Any], key: str) -> list[str]:
-    """What the list under a key names, its grids unfolded; what cannot be understood is left out."""
+    """The names in the list under a key, with grids unfolded; entries with problems are skipped."""
     return [str(choice.value) for choice in _Reader().choices(LISTS[key], content, key)]
 
 
@@ -122,7 +122,7 @@ class _Reader:
         return replace(sweep, notices=notices + imports(sweep))
 
     def changed(self, content: Any, changes: Changes) -> Any:
-        """The content with what is asked for beside it."""
+        """The content with the changes applied."""
         content = self.shortened(content) if changes.quick else content
         if not isinstance(content, Mapping):
             return content
@@ -131,12 +131,12 @@ class _Reader:
         return {**content, "exhaustive": True} if changes.exhaustive else content
 
     def shortened(self, content: Any) -> Any:
-        """The content with what its key `quick` has instead; within `training`, key by key."""
+        """The content with the values under its key `quick`; within `training`, key by key."""
         short = content.get("quick") if isinstance(content, Mapping) else None
         if not isinstance(short, Mapping):
             self.report("quick", f"expected keys and values for a quick run, got {shown(short)}")
             return content
-        if "suite" in short or "attacks" in short:  # one stands for the other
+        if "suite" in short or "attacks" in short:  # either one replaces both
             content = without_attacks(content)
         training = content.get("training")
         if isinstance(training, Mapping) and isinstance(short.get("training"), Mapping):
@@ -147,7 +147,7 @@ class _Reader:
         self.problems.append(f"{place}: {text}" if place else text)
 
     def attacks(self, content: Mapping[str, Any]) -> tuple[Choice[Attack], ...]:
-        """Those that are listed, or those of a suite."""
+        """The attacks that are listed, or those of a suite."""
         if "suite" not in content:
             return self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks")
         name = content["suite"]
@@ -169,7 +169,7 @@ class _Reader:
         return tuple(dict.fromkeys(map(str, items)))
 
     def training(self, content: Any) -> Course | None:
-        """How models are trained; None where that cannot be understood."""
+        """How models are trained; None if it cannot be understood."""
         if not isinstance(content, Mapping):
             self.report("training", f"expected the keys {', '.join(TRAINING_KEYS)}, got {shown(content)}")
             return None
@@ -250,7 +250,7 @@ class _Reader:
         return numbers
 
     def choices(self, registry: Registry[T], content: Mapping[str, Any], key: str) -> tuple[Choice[T], ...]:
-        """What the list under `key` names, its grids unfolded."""
+        """The choices in the list under `key`, with grids unfolded."""
         items = content.get(key)
         if not isinstance(items, list) or not items:
             found = "none" if items is None else shown(items)
@@ -266,7 +266,7 @@ class _Reader:
             same = [(choice.value, index) for index in choice.indices or (None,)]
             earlier = next((first[each] for each in same if each in first), None)
             if earlier is not None:
-                self.report(choice.place, f"{choice.value} is there already, as {earlier}")
+                self.report(choice.place, f"{choice.value} is already listed, as {earlier}")
             first.update(dict.fromkeys(same, choice.place))
         return tuple(found_choices)
 
@@ -302,7 +302,7 @@ class _Reader:
 
 
 def without_attacks(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A sweep file's content without what says by whom."""
+    """A sweep file's content without the keys that choose attacks."""
     return {key: value for key, value in content.items() if key not in ("suite", "attacks", "exhaustive")}
 
 
@@ -310,7 +310,7 @@ def _make(registry: Registry[T], name: str, settings: dict[str, Any]) -> T:
     if settings and "(" not in name:
         return registry.build(name, settings)
     if settings:
-        raise SettingError([("", f"expected settings in {name!r} or beside it, got both")])
+        raise SettingError([("", f"expected settings in {name!r} or as keys, got both")])
     return registry.parse(name)
 
 
@@ -331,12 +331,12 @@ def with_baseline(
     """The defenses with the undefended baseline among them, and a notice where it was added."""
     if any(isinstance(choice.value, NoDefense) for choice in defenses):
         return defenses, ()
-    notice = "defense 'none' added: every defense is judged beside the undefended attack"
+    notice = "defense 'none' added: every defense is compared with the undefended attack"
     return (Choice("defenses", NoDefense()), *defenses), (notice,)
 
 
 def imports(sweep: Sweep) -> tuple[str, ...]:
-    """A notice for each file of the user's that was imported, which runs it."""
+    """One notice per user file that was imported: importing a file runs it."""
     files: dict[str, str] = {}
     named: tuple[tuple[Choice[Any], ...], ...] = (
         sweep.datasets, sweep.models, sweep.protocols, sweep.attacks, sweep.defenses
@@ -345,4 +345,4 @@ def imports(sweep: Sweep) -> tuple[str, ...]:
         match = USER_CLASS.fullmatch(choice.value.name)
         if match:
             files.setdefault(match["file"], choice.place)
-    return tuple(f"{file} is imported, as {place} names it" for file, place in files.items())
+    return tuple(f"{file} is imported, because {place} names it" for file, place in files.items())

@@ -1,4 +1,4 @@
-"""A sweep that was typed: options in place of a sweep file, or of some of its keys."""
+"""A sweep given by typed options, in place of a sweep file or of some of its keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from leakbench.core.errors import UserError
 from leakbench.sweeps.sweep_file import LISTS, named, read_content, without_attacks
 from leakbench.sweeps.yaml_file import UnreadableFileError, parse_yaml
 
-SUITE = "standard"  # where nothing says which attacks
+SUITE = "standard"  # if no attacks are named
 
 
 @dataclass(frozen=True)
 class Typed:
     """What was typed, by the keys of a sweep file."""
 
-    lists: Mapping[str, tuple[str, ...]]  # {key: names, or patterns such as `prune*` of the file's}
+    lists: Mapping[str, tuple[str, ...]]  # {key: names, or patterns of the file's names such as `prune*`}
     indices: str = ""  # of the images, in every dataset
     settings: tuple[str, ...] = ()  # KEY=VALUE, in the order in which they were typed
     suite: str = ""
-    quick: bool = False  # with what the file has under `quick`
+    quick: bool = False  # use the values that the file has under `quick`
 
     def __bool__(self) -> bool:
         """Whether any of it changes the keys of a file."""
@@ -29,7 +29,7 @@ class Typed:
 
 
 def merge(file: Path | None, typed: Typed) -> dict[str, Any]:
-    """The content of a sweep file with what was typed; without a file, of what was typed alone.
+    """The content of a sweep file with the typed options; without a file, of the typed options alone.
 
     Raises:
         UserError: with a line for everything that has to be changed.
@@ -56,7 +56,7 @@ def merge(file: Path | None, typed: Typed) -> dict[str, Any]:
 
 
 def _entries(content: dict[str, Any], key: str, name: str, problems: list[str]) -> list[Any]:
-    """What a name stands for: itself or, as a pattern, what matches it in the file."""
+    """The entries that a name stands for: itself or, if it is a pattern, what matches it in the file."""
     if not any(sign in name for sign in "*?"):
         return [name]
     if key == "datasets":  # whose entries have indices, too
@@ -65,7 +65,7 @@ def _entries(content: dict[str, Any], key: str, name: str, problems: list[str]) 
         known = {each: each for each in named(content, key)}
     found = [entry for text, entry in known.items() if fnmatchcase(text, name)]
     if not found:
-        expected = f"expected a pattern of some of {', '.join(known) or 'none'}"
+        expected = f"expected a pattern that matches some of {', '.join(known) or 'none'}"
         problems.append(f"--{LISTS[key].kind}: {expected}, got {name!r}, which matches none")
     return found
 

@@ -8,7 +8,7 @@ import yaml
 
 
 class UnreadableFileError(ValueError):
-    """The file is not there, or is no YAML. The text is one sentence."""
+    """There is no such file, or it is not YAML. The text is one sentence."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""Rows that no attack gave, to see what is made of them."""
+"""Made-up rows, which no attack produced, to test what reports make of them."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What defenses say of themselves: whether it is true, and what becomes of one that lies."""
+"""Defenses' accounts of themselves: whether they are true, and what happens to one that is false."""
 
 import pytest
 import torch
@@ -33,14 +33,14 @@ def test_nothing_was_done_to_an_undefended_gradient():
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplacian"])
-def test_noise_tells_its_variance_and_several_rounds_less_of_it(noise):
+def test_noise_gives_its_variance_and_less_of_it_over_several_rounds(noise):
     assert account(f"{noise}(std=0.1)") == Account(variance=pytest.approx(0.01))
     parsed = DEFENSES.parse(f"{noise}(variance=0.01)")
     assert parsed.checked_account(GRADIENT, rounds=4).variance == pytest.approx(0.0025)
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
-def test_pruning_tells_which_entries_it_kept(scope):
+def test_pruning_says_which_entries_it_kept(scope):
     defense = f"prune(ratio=0.3, scope={scope})"
     kept = account(defense).kept
     assert kept["a"].shape == GRADIENT["a"].shape
@@ -57,7 +57,7 @@ def test_zeros_of_the_gradients_own_are_known_to_be_zeros():
 
 @pytest.mark.parametrize("defense", ["float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1.0, 1e4])
-def test_rounding_tells_how_far_an_entry_was_moved_and_not_much_more(defense, scale):
+def test_rounding_says_how_far_an_entry_was_moved_and_not_much_more(defense, scale):
     gradient = {name: scale * each for name, each in GRADIENT.items()}
     bound = account(defense, gradient).rounding
     off = {name: (each - gradient[name]).abs() for name, each in shared(defense, gradient).items()}
@@ -75,18 +75,18 @@ def test_a_defense_says_nothing_unless_it_is_written_to(tmp_path):
 LENET = "'0.weight' of a gradient of a LeNet"
 LIES = {
     "class Mine(Gaussian):\n    def account(self, shared): return Account(variance=2 * self.strength)\n":
-        "expected errors of the variance that it says, 2, got 1",
+        "expected errors of the variance that its account says, 2, got 1",
     "class Mine(Gaussian):\n    def account(self, shared): return Account()\n":
-        f"expected entries of {LENET} that are off by what it says at most, ",
+        f"expected entries of {LENET} to be off by at most what its account says, ",
     "class Mine(Gaussian):\n    def apply(self, gradients, generator):\n"
     "        return super().apply({n: g.clamp(-0.01, 0.01) for n, g in gradients.items()}, generator)\n":
-        "expected errors of the variance that it says, 1, got ",
+        "expected errors of the variance that its account says, 1, got ",
     "class Mine(Prune):\n    def account(self, shared):\n"
     "        return Account(kept={n: torch.ones_like(s, dtype=torch.bool) for n, s in shared.items()})\n":
-        f"expected entries of {LENET} that are off by what it says at most, ",
+        f"expected entries of {LENET} to be off by at most what its account says, ",
     "class Mine(Prune):\n    def account(self, shared):\n"
     "        return Account(kept={n: torch.zeros_like(s, dtype=torch.bool) for n, s in shared.items()})\n":
-        f"expected zeros in {LENET} where it says that nothing was kept, got others",
+        f"expected zeros in {LENET} where its account says that nothing was kept, got others",
     "class Mine(Prune):\n    def account(self, shared): return 3\n":
         "account: expected an Account or None, got int",
     "class Mine(Prune):\n    def account(self, shared): return Account(variance=-1.0)\n":
@@ -104,20 +104,20 @@ def test_a_defense_that_lies_about_itself_is_caught(tmp_path, monkeypatch, capsy
     grid = "    grid = {'variance': [1.0]}\n" if "Gaussian" in body else "    grid = {'ratio': [0.5]}\n"
     (tmp_path / "mine.py").write_text(HEAD + body + grid)
     assert leakbench.main(["check", "mine.py"]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "its account of itself" in line]
-    assert line.startswith("  wrong  its account of itself: ")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "its account: " in line]
+    assert line.startswith("  wrong  its account: ")
     assert LIES[body] in line
 
 
-def test_that_nothing_is_said_is_told(tmp_path, monkeypatch, capsys):
+def test_a_missing_account_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert leakbench.main(["new-defense", "mine"]) == 0
     assert leakbench.main(["check", "mine.py"]) == 0
-    told = "not for its account of itself: none is given, so attacks that know defenses are told nothing"
+    told = "not for its account: none is given, so attacks that know defenses learn nothing about it"
     assert told in capsys.readouterr().out
 
 
-def test_only_an_attack_that_asks_is_told_of_the_defense(make_trial, tmp_path):
+def test_only_an_attack_that_knows_defenses_gets_the_account(make_trial, tmp_path):
     def told(attack, **names):
         return prepare(make_trial(attack=attack, **names), 0, tmp_path)[0].account
 

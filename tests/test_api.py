@@ -1,4 +1,4 @@
-"""The same from Python, and the example notebook."""
+"""`leakbench.run`, a sweep from Python, and the example notebook."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_what_stands_in_a_sweep_file_runs_and_gives_the_rows(capsys):
+def test_the_content_of_a_sweep_file_runs_and_gives_the_rows(capsys):
     rows = run(SMALL, out="runs/mine", jobs=1)
     assert {name: str(dtype) for name, dtype in rows.dtypes.items()} == TRIALS.dtypes
     assert set(rows["defense"]) == {"none", "int8"}

@@ -1,4 +1,4 @@
-"""What an attack may not give back: each broken promise is a sentence in the row of its own trial."""
+"""What an attack must not return: each breach of the contract is a sentence in the row of its trial."""
 
 import dataclasses
 import math
@@ -290,5 +290,5 @@ def test_a_truth_that_is_nan_is_an_error_of_the_trial(monkeypatch):
     assert row.reason.startswith("ValueError: expected scores that are numbers, got NaN")
 
 
-def test_only_the_status_tells_whether_there_is_a_result():
+def test_only_the_status_says_whether_there_is_a_result():
     assert [each for each in Status if not each.has_result] == [Status.ERROR]

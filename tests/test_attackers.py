@@ -1,4 +1,4 @@
-"""Every attack that optimises: what it minimises, beside a plain rendering, and what it may not see."""
+"""Every attack that optimises: what it minimises, compared with plain code, and what it may not see."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Writing a defense or an attack: the templates, and what is said of one that breaks its contract."""
+"""Writing a defense or an attack: the templates, and what is reported if one breaks its contract."""
 
 import subprocess
 import sys
@@ -98,12 +98,12 @@ SEVERAL = "several gradients, each answered once"
         ("return Found(grey / case.shared['1.bias'].norm())", "a gradient of zeros", "images: holds NaN or"),
         (
             "return Found(torch.rand(case.spec.batch_shape))",
-            "the same again from the same start, and no other randomness",
+            "the same images from the same start, and no other randomness",
             "expected the same images again, got others; draw from `case.generator` alone",
         ),
         (
             "torch.rand(1); return Found(grey)",
-            "the same again from the same start, and no other randomness",
+            "the same images from the same start, and no other randomness",
             "used PyTorch's global random generator; draw only from `case.generator`",
         ),
         ("raise ValueError('no way')", SEVERAL, "ValueError: no way"),
@@ -131,7 +131,7 @@ def test_what_is_not_an_attacks_own_is_left_alone(here, capsys, deed, what):
     text = text.replace("return Found(grey)", "yield case.number, Found(grey)")
     (here / "mine.py").write_text(text)
     problem = f"changed the {what} in place; work on `case.copy()`"
-    assert checked(capsys) == {"what it is given is left as it is": problem}
+    assert checked(capsys) == {"an unchanged model and gradient": problem}
 
 
 def test_an_attack_that_is_not_for_a_model_says_so(here, capsys):
@@ -153,7 +153,7 @@ def test_a_file_may_hold_both_kinds(here, capsys):
     assert leakbench.main(["check", "dlg"]) == 0
 
 
-def test_nothing_is_written_over(here, capsys):
+def test_nothing_is_overwritten(here, capsys):
     (here / "mine.py").write_text("precious")
     assert leakbench.main(["new-defense", "mine"]) == commands.USER_ERROR
     text = "mine.py: the file exists already; choose another name or remove it\n"
@@ -170,8 +170,8 @@ def test_a_name_that_is_none_is_refused(here, capsys, name):
 
 PLAIN = "a gradient of a LeNet"
 SHAPES = "shapes from a single entry to a kernel"
-AGAIN = "the same again from an equal generator, and no other randomness"
-SETTINGS = "settings that make a name, and a name that makes the settings"
+AGAIN = "the same gradients from an equal generator, and no other randomness"
+SETTINGS = "settings that give a name, and a name that gives the settings"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ SETTINGS = "settings that make a name, and a name that makes the settings"
         ),
         (
             "def apply(self, gradients, generator):\n        torch.rand(1)\n        return dict(gradients)",
-            AGAIN, "expected that only `generator` is drawn from, found PyTorch's global one moved",
+            AGAIN, "used PyTorch's global random generator; draw only from `generator`",
         ),
         (
             gives("g.clone()") + "\n    def sent_bytes(self, shared): return 'many'", PLAIN,

@@ -124,7 +124,7 @@ BAD = [
     (["sweep", "good.yaml", "--plan", "gpus=8"], "--plan: expected --dry-run with it"),
     (
         ["sweep", "good.yaml", "--dry-run", "--plan", "gpus=8"],
-        "the probe runs on cpu, and says nothing of gpus",
+        "the probe runs on cpu, and says nothing about gpus",
     ),
     (
         ["sweep", "good.yaml", "--dry-run", "--plan", "cores=0"],
@@ -179,7 +179,7 @@ def test_another_sweep_does_not_get_the_folder_of_one(finished, write, tmp_path,
 
 
 def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys):
-    """In the same folder; what it no longer asks for stays there, and out of the tables."""
+    """In the same folder; rows that are no longer requested stay there, but not in the tables."""
     text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none, {}]\nattacks: [dlg(steps=1)]\n"
     arguments = ("sweep", "mine.yaml", "--executor", "inline")
     write("mine.yaml", text.format("float16"))
@@ -201,7 +201,7 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     assert problem in capsys.readouterr().err
 
 
-def test_rows_of_a_changed_defense_are_told_of_and_removed_when_asked_for(
+def test_rows_of_a_changed_defense_are_reported_and_removed_on_request(
     write, tmp_path, capsys, without_rehearsal
 ):
     """They have the name of the new ones, and plain pandas would read both."""
@@ -273,7 +273,7 @@ def test_list_shows_everything_with_its_settings(capsys):
         assert line in text
 
 
-def test_doctor_tells_what_is_missing_and_how_to_get_it(capsys, tmp_path):
+def test_doctor_says_what_is_missing_and_how_to_get_it(capsys, tmp_path):
     assert leakbench.main(["doctor", "--data-root", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "found   cifar10-sample: 20 images, 3x32x32, 10 classes" in text
@@ -299,7 +299,7 @@ def test_a_bare_program_shows_each_command_on_one_line_and_what_to_try_first(mon
 
 
 def test_the_version_is_that_of_the_files_that_run(monkeypatch, tmp_path, capsys):
-    """In a checkout of its pyproject.toml, also beside another version that is installed."""
+    """In a checkout that of its pyproject.toml, even if another version is installed."""
     stated = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     monkeypatch.setattr("importlib.metadata.version", {"leakbench": "7.7", "torch": "2.99"}.get)
     assert leakbench.main(["--version"]) == 0

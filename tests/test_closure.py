@@ -108,7 +108,7 @@ def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count, kind)
         assert (gradient - slope).norm() <= tolerance * slope.norm()
 
 
-def test_slots_that_depend_on_their_place_are_told_of(monkeypatch, caplog):
+def test_slots_that_depend_on_their_place_are_reported(monkeypatch, caplog):
     (case, *_) = victims("linear", torch.float32)
     batch = BatchClosure(DLG(), case, begun(case), 4, torch.device("cpu"))
     x = torch.zeros(4, case.start.images.numel() + CLASSES)

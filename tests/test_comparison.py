@@ -1,4 +1,4 @@
-"""New defenses beside known ones: who is ahead, what is run for it, and what is not run twice."""
+"""New defenses compared with known ones: who is ahead, what is run for it, and what is not run twice."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Mine(Defense):
 
 
 def attacks(**ssims):
-    """Rows of images 0, 1, ... by defense, all of which leak without one; `_` stands for the settings."""
+    """Rows of images 0, 1, ... by defense, all of which leak without one; `_` replaces the settings."""
     count = max(map(len, ssims.values()))
     cells = [("none", index, 0, 0.0, 0.99) for index in range(count)]
     for name, values in ssims.items():
@@ -174,7 +174,10 @@ def test_images_that_do_not_leak_without_a_defense_do_not_count():
     rows.loc[(rows["defense"] == "none") & (rows["index"] == 6), "ssim"] = 0.5
     assert standing(rows).images == 6
     rows.loc[rows["defense"] == "none", "ssim"] = 0.5
-    assert standing(rows).describe({}) == "mine: no image leaks without a defense, so nothing can be told"
+    assert (
+        standing(rows).describe({})
+        == "mine: no image leaks without a defense, so there is nothing to compare"
+    )
 
 
 def test_a_standing_reads_as_a_sentence():
@@ -249,12 +252,12 @@ def compare(*arguments):
     return leakbench.main(["compare", *arguments, "--jobs", "1"])
 
 
-def test_a_comparison_attacks_trains_and_tells_and_another_takes_its_rows(here, capsys):
+def test_a_comparison_attacks_trains_and_reports_and_another_takes_its_rows(here, capsys):
     assert compare("mine.py", "--against", "prune") == 0
     output = capsys.readouterr().out
     assert "runs/compare-mine.yaml: 6 trials = 6 defenses" in output
     for name in ("mine.py:Mine", "mine.py:Mine(factor=0.25)"):
-        assert f"  {name}: no image leaks without a defense, so nothing can be told\n" in output
+        assert f"  {name}: no image leaks without a defense, so there is nothing to compare\n" in output
     first = Store.existing(here / "runs/compare-mine")
     text = (here / "runs/compare-mine.yaml").read_text()
     command = "leakbench compare mine.py --against prune --budget quick --model lenet --data cifar10-sample"

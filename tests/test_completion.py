@@ -45,7 +45,7 @@ end
 
 @pytest.mark.parametrize(("shell", "asks"), [("bash", BASH), ("fish", FISH)])
 def test_tab_completes_commands_options_names_and_files(tmp_path, shell, asks):
-    """What is typed is asked for in one process: starting a shell with its script takes longest."""
+    """All is completed in one process: starting a shell with its script takes longest."""
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
     script, ask = tmp_path / f"leakbench.{shell}", tmp_path / f"ask.{shell}"

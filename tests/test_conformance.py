@@ -1,4 +1,4 @@
-"""What `leakbench check` says of datasets, models and protocols; test_author.py has defenses and attacks."""
+"""What `leakbench check` reports on datasets, models and protocols; test_author.py has the other kinds."""
 
 import re
 
@@ -47,8 +47,8 @@ def dataset(folder, image="torch.full((1, 28, 28), index / 9)", label="index % 4
 
 OPENED = "a shape, a number of classes and a length"
 READ = "images in [0, 1], and labels of its classes"
-ANOTHER_ORDER = "the same again in another order, and no other randomness"
-OUTSIDE = "an IndexError for an index outside"
+ANOTHER_ORDER = "the same images in another order, and no other randomness"
+OUTSIDE = "an IndexError for an index out of range"
 
 
 def test_a_dataset_that_keeps_its_contract_passes(here, capsys):
@@ -77,10 +77,10 @@ def test_our_own_datasets_pass(capsys, name):
             {"gives": "Images((28, 28), 4, 10, None)"}, OPENED,
             "expected a shape (C, H, W) of whole numbers >= 1, got (28, 28)",
         ),
-        ({"gives": "Images((1, 28, 28), 4, 0, None)"}, OPENED, "expected a whole number >= 1 of length, got"),
+        ({"gives": "Images((1, 28, 28), 4, 0, None)"}, OPENED, "expected a whole number >= 1 as length, got"),
         (
             {"gives": "Images((1, 28, 28), '4', 9, None)"}, OPENED,
-            "expected a whole number >= 1 of classes, got '4'",
+            "expected a whole number >= 1 as classes, got '4'",
         ),
         (
             {"gives": "Images((1, 4, 4), 4, 10, None)"}, OPENED,
@@ -113,7 +113,7 @@ def test_our_own_datasets_pass(capsys, name):
         ),
         (
             {"opened": "torch.rand(1)"}, ANOTHER_ORDER,
-            "used PyTorch's global random generator; its index alone decides an image",
+            "used PyTorch's global random generator; let the index alone decide an image",
         ),
     ],
 )  # fmt: skip
@@ -122,7 +122,7 @@ def test_what_a_dataset_breaks_is_said(here, capsys, change, what, problem):
     assert checked(capsys)[what].startswith(problem)
 
 
-def test_an_index_outside_has_to_be_refused(here, capsys):
+def test_an_index_out_of_range_has_to_be_refused(here, capsys):
     """As `Images` does, unless somebody overrides that."""
     odd = "type('Odd', (Images,), {'__getitem__': lambda own, index: own.read(index % 10)})"
     dataset(here, gives=f"{odd}((1, 28, 28), 4, 10, lambda i: (self.image(i), self.label(i)))")
@@ -157,7 +157,7 @@ def model(folder, forward="return self.last(x.flatten(1))", arguments="image_sha
 
 CIFAR = "images of 3x32x32 in 10 classes, and a second derivative"
 WEIGHTS = "the same weights from the same seed"
-SCORES = "the same scores again, and no randomness"
+SCORES = "the same scores from the same images, and no randomness"
 SMOOTH = "return torch.sigmoid(self.last(x.flatten(1)))"
 
 
@@ -211,7 +211,7 @@ def test_modules_of_a_file_may_be_layers_and_go_by_their_names(here, capsys):
     model(here)
     assert leakbench.main(["check", "mine.py"]) == commands.USER_ERROR
     text = "expected a subclass of Defense, Attack, Dataset, Model or Protocol, found none"
-    hint = "a model goes by its name, such as mine.py:Mine"
+    hint = "check a model by its name, such as mine.py:Mine"
     assert capsys.readouterr().err == f"mine.py: {text}; {hint}\n"
 
 
@@ -241,12 +241,12 @@ def test_a_protocol_of_a_users_passes(here, capsys):
     ("member", "what", "problem"),
     [
         (
-            "def problems(self): return iter(())", "no batch without images, and no sharing without rounds",
-            "expected a SettingError for batch_size=0, got none; let `problems` yield super's, too",
+            "def problems(self): return iter(())", "a SettingError for a count of 0",
+            "expected a SettingError for batch_size=0, got none; yield super's `problems`, too",
         ),
         (
             "rounds: float = 1.5",
-            "whole numbers of images and of rounds", "expected a whole number >= 1 of rounds, got 1.5",
+            "whole numbers of images and of rounds", "expected a whole number >= 1 as rounds, got 1.5",
         ),
     ],
 )  # fmt: skip
@@ -257,7 +257,7 @@ def test_what_a_protocol_breaks_is_said(here, capsys, member, what, problem):
 
 def test_a_batch_that_is_too_large_to_be_tried_is_said(capsys):
     assert leakbench.main(["check", "fedsgd(batch_size=6000)"]) == 0
-    text = "not for a gradient that a client shares: it is tried on 5000 images, and asks for 6000"
+    text = "not for a gradient that a client shares: the check has 5000 images, and it needs 6000"
     assert text in capsys.readouterr().out
 
 

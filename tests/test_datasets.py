@@ -1,4 +1,4 @@
-"""Embedded images are the real ones; data sets on disk are read by torchvision itself."""
+"""Embedded images are the real ones; datasets on disk are read by torchvision itself."""
 
 import json
 import pickle
@@ -88,7 +88,7 @@ def test_digits_come_in_other_shapes():
         DATASETS.parse("mnist-5k(size=0)")
 
 
-# --- data sets on disk, written here in their own formats from the embedded pictures -------------
+# --- datasets on disk, written here in their own formats from the embedded pictures --------------
 
 
 def write_idx(folder, prefix, pixels, labels):

@@ -106,7 +106,7 @@ def test_any_shape_goes_through_every_defense(shape, seed):
 @pytest.mark.parametrize("given_as", ["variance", "std"])
 @pytest.mark.parametrize("variance", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("kind", ["gaussian", "laplacian"])
-def test_noise_has_the_variance_that_was_asked_for(kind, variance, given_as):
+def test_noise_has_the_requested_variance(kind, variance, given_as):
     value = variance if given_as == "variance" else math.sqrt(variance)
     zeros = {"g": torch.zeros(500_000, dtype=torch.float64)}
     noise = DEFENSES.build(kind, {given_as: value})(zeros, generator())["g"]
@@ -205,7 +205,7 @@ def _scaled(array):
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
-def test_a_defense_that_breaks_its_contract_is_told_so(misdeed):
+def test_a_defense_that_breaks_its_contract_gets_an_error(misdeed):
     @dataclass(frozen=True)
     class Bad(Defense):
         name: ClassVar[str] = "bad"

@@ -1,4 +1,4 @@
-"""Which workers run where, and what is said of it."""
+"""Which workers run where, and how it is announced."""
 
 import pytest
 import torch

@@ -47,7 +47,7 @@ def test_what_became_of_a_defense(before, after, expected):
     assert change(attacks(before), attacks(after)).change == expected
 
 
-def test_runs_of_two_machines_are_told_apart():
+def test_runs_of_two_machines_are_distinguished():
     rows = attacks(LOW)
     assert conditions((rows, accuracies())) == "cpu, AVX2, torch 2"
     mixed = rows.assign(hardware=["AVX2", "AVX512"] * 6, device="cuda:1")
@@ -121,7 +121,7 @@ def test_the_exit_code_tells_whether_something_got_worse(runs, capsys):
     assert "nothing got worse\n" in capsys.readouterr().out
 
 
-def test_what_cannot_be_told_is_counted(tmp_path, capsys):
+def test_undecided_changes_are_counted(tmp_path, capsys):
     few = [
         str(store(tmp_path / name, attacks(ssims[:3])).folder) for name, ssims in (("a", LOW), ("b", HIGH))
     ]

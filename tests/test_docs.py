@@ -118,7 +118,7 @@ CATCH_ALL = {
 
 
 def caught(file):
-    """The names of what a file's handlers catch and keep, `everything` where a handler names nothing."""
+    """The names of what a file's handlers catch and keep, `everything` if a handler names nothing."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
             kinds = ast.walk(node.type) if node.type else [ast.Name("everything")]

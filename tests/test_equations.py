@@ -1,4 +1,4 @@
-"""What a gradient says of a layer's input, beside matrices and a pencil."""
+"""What a gradient says about a layer's input, compared with matrices and calculations by hand."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_what_no_equation_tells_of_stays_where_it_was():
     assert not torch.allclose(solution.inputs, truth, atol=0.1)
 
 
-def test_a_limit_of_steps_is_told():
+def test_a_limit_of_steps_is_reported():
     equations, *_ = made("strided", trust=1.0)
     solution = equations.solve(steps=2)
     assert (solution.steps, solution.settled) == (2, False)

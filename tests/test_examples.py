@@ -96,7 +96,7 @@ def test_wrong_settings_are_explained():
         example("clipped_noise.py:ClippedNoise(noise=-1, clip=0)")
 
 
-def test_the_bottleneck_stands_before_the_last_linear_layer():
+def test_the_bottleneck_is_before_the_last_linear_layer():
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Sigmoid(), torch.nn.Linear(3, 2))
     changed = example("bottleneck.py:Bottleneck(size=5)").checked_model(network, seed=0)
     last = changed[2]

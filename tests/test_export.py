@@ -1,4 +1,4 @@
-"""A run for a paper: every format holds the numbers of the rows, and says whom to cite."""
+"""A run for a paper: every format holds the numbers of the rows, and the citations."""
 
 import pandas as pd
 import pytest
@@ -51,7 +51,7 @@ def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["export", "report", "csv", "figures"])
-def test_a_run_without_trials_is_told(tmp_path, capsys, verb):
+def test_a_run_without_trials_is_an_error(tmp_path, capsys, verb):
     folder = store(tmp_path / "run", table()).folder
     assert leakbench.main([verb, str(folder)]) == commands.USER_ERROR
     text = f"{folder}: expected trials, found none; `leakbench sweep FILE --out {folder}` runs them\n"
@@ -59,7 +59,7 @@ def test_a_run_without_trials_is_told(tmp_path, capsys, verb):
 
 
 @pytest.mark.parametrize(("kind", "head"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_figures_come_in_the_format_that_was_asked_for(run, tmp_path, kind, head):
+def test_figures_come_in_the_requested_format(run, tmp_path, kind, head):
     paths = list(export(Run(run), [kind], tmp_path))
     assert {path.stem for path in paths} == {"scores", "curves", "strip", "film"}
     for path in paths:
@@ -67,7 +67,7 @@ def test_figures_come_in_the_format_that_was_asked_for(run, tmp_path, kind, head
         assert path.read_bytes().startswith(head)
 
 
-def test_papers_are_cited_once_and_a_lost_file_is_told(run):
+def test_papers_are_cited_once_and_a_lost_file_is_reported(run):
     entries = citations(run.rows())
     assert [entry.partition("{")[0] for entry in entries[:2]] == ["@misc", "@inproceedings"]
     assert "Deep Leakage from Gradients" in entries[1]
@@ -87,7 +87,7 @@ def test_braces_of_every_citation_match():
         assert {"title", "author", "year"} <= {line.split("=")[0].strip() for line in entry.splitlines()}
 
 
-def test_the_command_writes_what_is_asked_for(run, tmp_path, capsys):
+def test_the_command_writes_the_requested_formats(run, tmp_path, capsys):
     arguments = ["export", str(run.folder), "--format", "csv, bibtex", "--out", str(tmp_path / "out")]
     assert leakbench.main(arguments) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

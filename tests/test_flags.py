@@ -35,12 +35,12 @@ def test_sound_rows_raise_no_flag():
     assert raised(rows()) == set()
 
 
-def test_a_baseline_that_fails_too_often_is_told():
+def test_a_baseline_that_fails_too_often_is_flagged():
     assert raised(rows(leaking=7)) == {("BASELINE_FAILED", "none"), ("FEW_TRIALS", "int8")}
     assert ("BASELINE_FAILED", "none") not in raised(rows(leaking=8))
 
 
-def test_a_baseline_without_a_single_result_is_told():
+def test_a_baseline_without_a_single_result_is_flagged():
     failed = table(
         *(("none", i, 0, None, None) for i in range(10)), *(("int8", i, 0, 0.5, 0.1) for i in range(10))
     )
@@ -48,11 +48,11 @@ def test_a_baseline_without_a_single_result_is_told():
     assert found.detail == "0 of 0 images leak without a defense: none of 10 undefended trials has a result"
 
 
-def test_few_images_are_told():
+def test_few_images_are_flagged():
     assert raised(rows(images=9, leaking=9)) == {("FEW_TRIALS", "none"), ("FEW_TRIALS", "int8")}
 
 
-def test_a_match_loss_that_was_not_finite_is_told():
+def test_a_match_loss_that_was_not_finite_is_flagged():
     assert raised(rows(finite=False)) == {("NON_FINITE", "int8")}
     assert raised(rows(finite=None)) == set()  # a trial without a result says nothing of that
 
@@ -62,7 +62,7 @@ def test_an_attack_that_came_to_its_end_is_no_reason_for_doubt(status, history):
     assert raised(rows(status=status), history) == set()
 
 
-def test_an_attack_that_was_still_getting_on_is_told():
+def test_an_attack_that_was_still_improving_is_flagged():
     assert raised(rows(status="budget"), FALLING) == {("NOT_CONVERGED", "int8")}
     few = rows(status="budget")
     few.loc[few["index"] > 1, "status"] = "converged"  # two of ten are not more than a fifth
@@ -78,18 +78,18 @@ def test_a_match_loss_falls_where_its_lowest_value_does():
 
 
 @pytest.mark.parametrize("silent", [{"shared_norm": 0.0}, {"gradient_norm": 9e-4}])
-def test_a_gradient_that_says_nothing_is_told(silent):
+def test_a_gradient_that_says_nothing_is_flagged(silent):
     assert raised(rows(**silent)) == {("ZERO_GRADIENT", "int8")}
 
 
-def test_a_match_without_the_image_is_told():
+def test_a_match_without_the_image_is_flagged():
     assert raised(rows(match_loss=1e-4)) == {("LOSS_IMAGE_DISAGREE", "int8")}
     assert raised(rows(match_loss=1e-4, ssim=0.4)) == set()
 
 
-def test_a_defense_that_an_attack_was_told_nothing_of_is_told():
+def test_a_defense_that_an_attack_knows_nothing_about_is_flagged():
     made = rows(threat="nothing").assign(attack="adaptive")
-    assert raised(made) == set()  # an attack that asks for nothing
+    assert raised(made) == set()  # an attack that uses no account
     made.loc[made["defense"] == "none", "threat"] = "defense"
     assert raised(made) == {("NOT_ADAPTIVE", "int8")}
     made["threat"] = "defense"

@@ -1,4 +1,4 @@
-"""What code of others raises becomes a line, but for what its caller wants to see."""
+"""What foreign code raises becomes one line, except for errors that its caller wants to see."""
 
 import pytest
 

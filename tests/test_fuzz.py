@@ -171,6 +171,6 @@ def refused_or_run(folder, text):
 
 def test_both_kinds_were_among_them():
     """After one of the tests above."""
-    if tried["refused"] + tried["run"]:  # else only this one was asked for
+    if tried["refused"] + tried["run"]:  # else only this test was selected
         assert tried["refused"] > 15
         assert tried["run"] > 6

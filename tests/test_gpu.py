@@ -1,4 +1,4 @@
-"""What runs on a GPU, beside the same on the CPU. Without a GPU nothing of this can be tested."""
+"""Results on a GPU compared with those on the CPU. These tests need a GPU."""
 
 import dataclasses
 from pathlib import Path

@@ -131,8 +131,8 @@ def test_it_adds_what_layers_miss_deep_ones_for_less():
     rough = ModelIndex((layer(10, 8.5, 0.3), layer(6, 6, 0.8)))
     assert (rough.value, rough.error) == (pytest.approx(-1.5), pytest.approx(0.5))
     assert "c(M) = -2 ± 0, or nearer to 0" in in_words(rough)
-    assert "c(M) = -5: so many numbers no equation determines" in in_words(found)
-    assert "an error of it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
+    assert "c(M) = -5: minus the count of numbers that no equation determines" in in_words(found)
+    assert "errors in it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
 
 
 @pytest.mark.parametrize("channels", ["[6]", "[6, 3]"])  # sizes as in the code of Chen and Campbell
@@ -144,7 +144,7 @@ def test_small_networks_miss_what_there_are_no_equations_for(channels):
     twice = 6**2  # <W_k, D_l> = <g_l, z_k> for all channels k, l: what weights and gradients both say
     assert found.layers[0].rank == outputs + weights - twice
     assert found.layers[0].missing == 3 * 32**2 - found.layers[0].rank
-    assert found.layers[-1].missing == 0  # every feature stands in the gradient of the linear layer
+    assert found.layers[-1].missing == 0  # every feature is in the gradient of the linear layer
 
 
 def slopes_of(built, place, kept=None):
@@ -257,7 +257,7 @@ class NotLinear(nn.Sequential):
 
 
 class Unknown(nn.Module):
-    """Layers that cannot be told apart: one is used twice."""
+    """Layers that cannot be distinguished: one is used twice."""
 
     def __init__(self):
         super().__init__()
@@ -408,7 +408,7 @@ def test_a_sweep_measures_it_once(write, tmp_path, capsys):
     assert f"index 2 of 6: {SMALL} · lfw-subset 0 · prune(ratio=0.9)" in out
     assert "note: no index of mine.py:Mute: expected a defense that says what it leaves of" in out
     assert "note: no index of mine.py:Ends: expected a model whose class scores come from an nn.Linear" in out
-    assert "c(M) = -273: so many numbers no equation determines" in out
+    assert "c(M) = -273: minus the count of numbers that no equation determines" in out
     store = Store.existing(tmp_path / "runs/sweep")
     assert list(store.index_rows()["defense"].unique()) == ["none", "prune(ratio=0.9)"]
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
@@ -420,7 +420,7 @@ def test_a_sweep_measures_it_once(write, tmp_path, capsys):
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     assert list(store.index_rows()["defense"].unique()) == [
         "none"
-    ]  # what is no longer asked for is not shown
+    ]  # probes that are no longer requested are not shown
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_index_and_leakage_meet_by_network_and_defense(write, tmp_path, capsys):
     assert list(lines["images"]) == [2] * 4
     assert lines["value"].is_monotonic_increasing  # wider, with more equations
     (told,) = correlations(lines)
-    assert told.startswith("none, 4 networks: rank correlation of what leaked with c(M) ")
+    assert told.startswith("none, 4 networks: rank correlation of SSIM with c(M) ")
     assert told in capsys.readouterr().out
 
 
@@ -475,8 +475,8 @@ def test_the_condition_counts_where_nothing_is_missing():
         }
     )
     (told,) = correlations(made)
-    assert told.startswith("none, 6 networks: rank correlation of what leaked with c(M) 0.85 (")
-    assert "; with how small the condition is, of the 4 with c(M) = 0, 1.00 (" in told
+    assert told.startswith("none, 6 networks: rank correlation of SSIM with c(M) 0.85 (")
+    assert "; with minus the condition, among the 4 with c(M) = 0, 1.00 (" in told
     (alike,) = correlations(made[:4])
-    assert "c(M) unknown: all are alike; with" in alike
+    assert "c(M) unknown: all values are equal; with" in alike
     assert list(correlations(made[:3])) == []

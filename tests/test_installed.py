@@ -1,4 +1,4 @@
-"""Defenses that an installed package brings: found by name, and wrong ones explained."""
+"""Defenses of an installed package: found by name, and errors explained."""
 
 import subprocess
 import sys

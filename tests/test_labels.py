@@ -1,4 +1,4 @@
-"""What the gradient of the last layer says of the labels."""
+"""What the gradient of the last layer says about the labels."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_the_layer_is_the_one_that_the_scores_come_from():
         nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh()),
     ],
 )
-def test_a_model_that_ends_otherwise_is_told_so(model):
+def test_a_model_that_ends_otherwise_is_refused(model):
     with pytest.raises(NotApplicableError, match="expected a model whose class scores come from an nn.Lin"):
         output_layer(model, SPEC)
 

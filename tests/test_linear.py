@@ -66,7 +66,7 @@ def test_one_image_is_read_off(make_trial, model, defense, least):
     assert row.reason == "solved in closed form"
 
 
-def test_noise_that_is_told_of_is_smoothed_away():
+def test_noise_in_the_account_is_smoothed_away():
     """Under a prior of pictures that are flat in parts, as this one is."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 50), nn.Sigmoid(), nn.Linear(50, 4))
@@ -84,7 +84,7 @@ def test_noise_that_is_told_of_is_smoothed_away():
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
-def test_several_images_are_told_apart_exactly(make_trial, count):
+def test_several_images_are_separated_exactly(make_trial, count):
     protocol = f"fedsgd(batch_size={count})"
     row = row_of(make_trial(attack="linear", model=RELU, protocol=protocol, dataset="mnist-sample"))
     assert row.ssim_least > 0.999
@@ -106,7 +106,7 @@ def test_a_sum_of_outer_products_with_zeros_is_taken_apart():
     assert torch.allclose(found.slopes[:, order], slopes, atol=1e-6)
 
 
-def test_what_has_no_zeros_cannot_be_told_apart_and_is_grey():
+def test_images_without_zeros_cannot_be_separated_and_are_grey():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 4))
     with torch.no_grad():
         model[1].bias.fill_(100)  # no ReLU is ever closed

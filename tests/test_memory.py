@@ -1,4 +1,4 @@
-"""The memory of a batch: as predicted, never more, and enough of it or half the batch."""
+"""The memory of a batch: never more than predicted, and half the batch if there is not enough."""
 
 import itertools
 import resource

@@ -1,4 +1,4 @@
-"""Networks as the paper has them, weights as addressed, and the user's own."""
+"""Networks as in the paper, weights from their addresses, and models of a user's own."""
 
 from pathlib import Path
 

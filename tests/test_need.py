@@ -1,4 +1,4 @@
-"""A victim that has leaked is not attacked again: which trials that spares, and that nothing else changes."""
+"""A victim that has leaked is not attacked again: which trials this saves, and that nothing else changes."""
 
 import io
 
@@ -174,7 +174,7 @@ def test_tables_and_status_say_what_was_not_needed(runs):
     for line in status(made):
         Console(file=out, width=100).print(line)
     assert "12 of 12 trials, 100%" in out.getvalue()
-    assert "6 trials are not needed: what they would attack has leaked to another attack" in out.getvalue()
+    assert "6 trials are not needed: their victims have leaked to another attack" in out.getvalue()
     whole = Store.existing(runs / "all")
     assert "not needed" not in settings(whole.rows())[0].alone.to_numpy()
 
@@ -198,7 +198,7 @@ def test_an_image_of_several_that_is_attacked_again_is_counted():
     assert cells.loc["none"].to_dict() == {"dlg": "0.850", "later": "0.400 (2 of 3)"}
 
 
-def test_what_is_foretold_is_the_most_that_can_be(runs, capsys):
+def test_the_prediction_is_an_upper_bound(runs, capsys):
     assert inside(runs, "sweep", "mine.yaml", "--out", "new", "--dry-run") == 0
     told = capsys.readouterr().out
     assert "mine.yaml: 18 trials at most = 3 images x 2 attacks x 3 defenses" in told

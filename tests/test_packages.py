@@ -56,7 +56,7 @@ def call(command, folder):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy: building writes beside the sources."""
+    """A copy, because building writes next to the sources."""
     return copy_of_the_project(tmp_path_factory.mktemp("copy") / "leakbench-copy")
 
 
@@ -113,7 +113,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(built):
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_it_is_used_beside_packages_of_the_same_names(kind, built, checkout, theirs, tmp_path):
+def test_it_is_used_next_to_packages_of_the_same_names(kind, built, checkout, theirs, tmp_path):
     what = {"wheel": [built[0]], "editable": ["--editable", checkout]}[kind]
     python = environment(tmp_path / "environment", *what)
     program = python.parent / "leakbench"

@@ -1,4 +1,4 @@
-"""The page of a run: what it shows, and how it behaves in a browser."""
+"""The page of a run: what it contains, and how it behaves in a browser."""
 
 import base64
 import io
@@ -183,7 +183,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, path):
-    """The open page; afterwards there must be no error, and no request for anything else."""
+    """The page, opened; in the end there must be no error, and no request to another place."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     problems, requests = [], []
     opened.on("console", lambda message: problems.append(message.text))

@@ -84,7 +84,7 @@ def page(folder):
 
 
 def tables(text):
-    """Every table of a page: {first head: [{head: cell}]}; of equal heads, the first."""
+    """Every table of a page: {first heading: [{heading: cell}]}; the first of tables with equal headings."""
     found = {}
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
         heads, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
@@ -175,7 +175,7 @@ def test_each_number_of_the_strongest_again(folder, page):
         assert line["verdict"] == word(own["strongest"].median())
         assert (line["signal"] == "-") == (not line["defense"].startswith("gaussian"))
     assert {line["DLG"] for line in tables(blocks[2])["defense"]} == {"-"}  # it was not run on the photograph
-    assert "Verdicts on the strongest that agree with the paper's:" in section
+    assert "Verdicts on the strongest attack that agree with the paper's:" in section
 
 
 def test_each_number_of_table_2_again(folder, page):
@@ -220,8 +220,8 @@ def test_each_number_of_the_batches_again(folder, page):
 
 def test_each_number_of_sensitivity_again(folder, page):
     for head, value, name, dataset in (  # noqa: B007  # the query names it
-        ("data set", "cifar10", "data", "cifar10-sample"),
-        ("data set", "mnist", "data", "mnist-sample"),
+        ("dataset", "cifar10", "data", "cifar10-sample"),
+        ("dataset", "mnist", "data", "mnist-sample"),
         ("draw of the weights", "1", "weights", "cifar10-sample"),
         ("activation", "tanh", "activations", "cifar10-sample"),
         ("outer steps", "4", "budgets", "cifar10-sample"),
@@ -308,7 +308,7 @@ def test_sensitivity_changes_one_thing_at_a_time(folder):
     table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=6, engine=reference)", Scale())
     values = {name: list(own["value"].unique()) for name, own in table.groupby("factor")}
     assert values == {
-        "data set": ["cifar10", "mnist"], "draw of the weights": ["0", "1"],
+        "dataset": ["cifar10", "mnist"], "draw of the weights": ["0", "1"],
         "activation": ["sigmoid", "tanh"], "epochs of training (MNIST)": ["0", "1"],
         "outer steps": ["4", "6"],
     }  # fmt: skip

@@ -91,7 +91,7 @@ def test_logits_and_classes_are_one_label_and_nothing_is_no_number(make_trial, t
     assert posterior_of(case, exposed.account, Found(victim.batch)) is None
 
 
-def test_rows_hold_both_whether_the_attack_was_told_or_not(make_trial):
+def test_rows_hold_both_whether_or_not_the_attack_knows_the_defense(make_trial):
     trials = [
         make_trial(defense="gaussian(variance=0.01)", attack=attack)
         for attack in ("dlg(steps=1)", "adaptive(steps=1)")
@@ -99,7 +99,7 @@ def test_rows_hold_both_whether_the_attack_was_told_or_not(make_trial):
     rows = {(each.row.attack, each.row.defense): each.row for each in run_trials(trials, Conditions())}
     noisy = [row for (_, defense), row in rows.items() if defense.startswith("gaussian")]
     for row in noisy:
-        entries = 15_826  # of this LeNet, beside CIFAR-10
+        entries = 15_826  # of this LeNet, for CIFAR-10
         assert row.signal_to_noise == pytest.approx(row.gradient_norm**2 / (entries * 0.01), rel=1e-3)
     assert {row.threat for row in noisy} == {"defense", "nothing"}
     assert all(row.signal_to_noise is None for row in rows.values() if row not in noisy)
@@ -136,23 +136,23 @@ def test_an_attacker_chooses_the_likeliest_of_the_starts_that_its_attacks_keep()
     assert chosen(kept_starts(silent)).set_index("defense")["key"].to_dict() == {"none": "3", NOISE: "4"}
 
 
-def test_both_numbers_are_told_and_a_flag_where_they_differ_much():
+def test_both_numbers_are_reported_with_a_flag_if_they_differ_much():
     lines = summarize(ROWS, Scale()).set_index("defense")
     assert lines.loc[NOISE, ["ssim", "chosen", "signal_to_noise"]].to_list() == [0.8, 0.5, 3.0]
     assert lines.loc["none", "chosen"] == lines.loc["none", "ssim"] == 0.97
     (raised,) = [each for each in flags(ROWS, Scale(), lambda _: {}) if each.flag == Flag.HARD_TO_CHOOSE]
     assert (raised.defense, raised.detail) == (
         NOISE,
-        "SSIM 0.800, and 0.500 of what an attacker would choose",
+        "SSIM 0.800, but 0.500 for what an attacker would choose",
     )
     near = ROWS.assign(ssim=ROWS["ssim"].mask(ROWS["key"] == "1", 0.71))
     assert Flag.HARD_TO_CHOOSE not in {each.flag for each in flags(near, Scale(), lambda _: {})}
 
 
-def test_the_terminal_tells_them_below_its_table():
+def test_the_terminal_shows_them_below_its_table():
     *_, board = terminal_tables(settings(ROWS))
     caption = str(board.caption)
-    assert f"SSIM is 0.500 of {NOISE}, and else the same" in caption
-    assert f"3 of {NOISE}" in caption
+    assert f"would choose: 0.500 for {NOISE}; otherwise the same" in caption
+    assert f"3 for {NOISE}" in caption
     *_, alone = terminal_tables(settings(ROWS[ROWS["attack"] == "one"]))
     assert "likely" not in str(alone.caption)

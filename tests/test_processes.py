@@ -45,7 +45,7 @@ def found(trial, device):
 
 
 def tell(trials, device, watcher):
-    """Stands for the attack: says where each trial ran."""
+    """Replaces the attack: says where each trial ran."""
     for trial in trials:
         watcher.preparing(trial)
         watcher.preparing(None)

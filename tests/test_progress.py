@@ -1,4 +1,4 @@
-"""What is shown of a running sweep, and what is said of one before it runs."""
+"""What is shown of a running sweep, and what is predicted before it runs."""
 
 import io
 import re
@@ -76,7 +76,7 @@ def test_of_several_attacks_each_has_its_line(write):
     assert out.getvalue() == "idlg(steps=5), none: 2 budget; median SSIM of all starts 0.200\n"
 
 
-def test_attacks_in_closed_form_foretell_nothing(write, monkeypatch):
+def test_attacks_in_closed_form_predict_nothing(write, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     todo = plan(
@@ -148,9 +148,9 @@ def test_a_forecast_attacks_once_what_takes_one_trial_after_the_other(write, mon
 def test_machines_that_a_forecast_can_be_made_for():
     assert workers_of("cores=64", "cpu") == 64
     assert workers_of("gpus=8", "cuda:0") == 8
-    with pytest.raises(UserError, match="--plan gpus=8: the probe runs on cpu, and says nothing of gpus"):
+    with pytest.raises(UserError, match="--plan gpus=8: the probe runs on cpu, and says nothing about gpus"):
         workers_of("gpus=8", "cpu")
-    with pytest.raises(UserError, match="the probe runs on cuda:0, and says nothing of cores; it"):
+    with pytest.raises(UserError, match="the probe runs on cuda:0, and says nothing about cores; use"):
         workers_of("cores=8", "cuda:0")
     for text in ("gpus", "gpus=0", "gpus=x", "tpus=8", "gpus=-1"):
         with pytest.raises(UserError, match=f"--plan: expected gpus=N or cores=N, got '{text}'"):

@@ -99,7 +99,7 @@ def test_it_is_a_plain_rendering_with_dense_matrices():
 
 
 def test_what_was_dropped_counts_for_nothing():
-    """Zeros in the place of a tenth of the entries, told or not."""
+    """Zeros in place of a tenth of the entries, with or without an account."""
     model, image = small_network(), torch.rand(1, 1, 8, 8)
     shared = shared_gradient(model, image, torch.tensor([2]))
     kept = {name: each.abs() >= each.abs().flatten().quantile(0.1) for name, each in shared.items()}
@@ -132,7 +132,7 @@ def test_what_it_cannot_take_is_said_before_the_start(model, count, text):
         Recursive().invert(case)
 
 
-def test_too_few_steps_are_told():
+def test_too_few_steps_are_reported():
     model = small_network()
     shared = shared_gradient(model, torch.rand(1, 1, 8, 8), torch.tensor([2]))
     found = Recursive(steps=3).invert(Case(0, model, shared, Spec((1, 8, 8), 4), (), Account()))

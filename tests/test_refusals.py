@@ -1,4 +1,4 @@
-"""A suite leaves out what its attacks are not for; of attacks that are listed it is a mistake."""
+"""A suite skips cases to which its attacks do not apply; for attacks that are listed that is an error."""
 
 import pytest
 
@@ -33,9 +33,9 @@ def test_a_suite_has_no_trials_of_what_an_attack_is_not_for(write, tmp_path):
         "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"
     }  # fmt: skip
     assert ("linear", "mlp(hidden=[16])", "int8") in meetings(sweep)
-    assert sweep.notices == (f"linear is left out on lenet: {FIRST_LAYER}",)
+    assert sweep.notices == (f"linear is skipped on lenet: {FIRST_LAYER}",)
     assert len(sweep) == len(list(trials(sweep))) == 2 * 2 * (6 + 5)
-    expected = "2 images x 2 models x 6 attacks x 2 defenses, less 4 that their attack is not for"
+    expected = "2 images x 2 models x 6 attacks x 2 defenses, less 4 whose attack does not apply"
     assert sweep.describe() == f"44 trials at most = {expected}"
 
 
@@ -61,12 +61,12 @@ def test_layers_that_a_defense_adds_count(write, tmp_path):
     sweep = load_sweep(write("mine.yaml", text), tmp_path)
     attacks = {attack for attack, _, defense in meetings(sweep) if defense.endswith("Pooled")}
     assert attacks == {"adaptive", "cosine", "cosine(optimizer=adam)"}
-    (notice,) = [each for each in sweep.notices if each.startswith("recursive is left out on lenet")]
-    assert notice.startswith(f"recursive is left out on lenet with {path}:Pooled: expected layers one after")
+    (notice,) = [each for each in sweep.notices if each.startswith("recursive is skipped on lenet")]
+    assert notice.startswith(f"recursive is skipped on lenet with {path}:Pooled: expected layers one after")
     assert len(sweep) == len(list(trials(sweep)))
 
 
-def test_nothing_waits_for_an_attack_that_is_left_out(write, tmp_path):
+def test_nothing_waits_for_an_attack_that_is_skipped(write, tmp_path):
     """On a LeNet `recursive` is the first, on a fully connected network `linear` is."""
     sweep = load_sweep(write("mine.yaml", SUITE), tmp_path)
     due = {(str(each.attack), str(each.model)) for each in plan(sweep, {})}
@@ -81,7 +81,7 @@ def test_nothing_waits_for_an_attack_that_is_left_out(write, tmp_path):
         assert Needs(sweep, {first.key}, {first.key: Score(None, ssim)}).of(adaptive) is need
 
 
-def test_a_run_of_a_suite_tells_what_is_left_out(write, tmp_path, monkeypatch, capsys):
+def test_a_run_of_a_suite_says_what_is_skipped(write, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = write("mine.yaml", SUITE.replace("lenet, ", "").replace("none, int8", "none"))
     assert leakbench.main(["sweep", str(file), "--no-figures", "--executor", "inline"]) == 0

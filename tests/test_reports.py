@@ -37,7 +37,7 @@ ROWS = table(
 )  # fmt: skip
 
 
-def test_the_restart_of_lowest_objective_stands_for_an_image():
+def test_the_restart_of_lowest_objective_represents_an_image():
     """Not the one of highest SSIM: an attacker cannot see that."""
     best = strongest(ROWS, Scale()).set_index(["defense", "index"])["start"]
     assert best["none", 0] == 1
@@ -104,10 +104,10 @@ def test_the_terminal_table_says_it_all():
     assert "prune(ratio=0.5)" in text
     assert "failed: 1 of 6 trials of none, 2 of 4 trials of prune(ratio=0.1)" in " ".join(text.split())
     assert "2/3" in text
-    assert "1 image left out: not rebuilt even without a defense" in text
+    assert "1 image excluded: not rebuilt even without a defense" in text
 
 
-def test_a_label_that_leaks_is_told_though_the_image_is_hidden():
+def test_a_label_that_leaks_is_reported_though_the_image_is_hidden():
     hidden = [("int8", index, 0, 1.0, 0.05) for index in range(20)]
     rows = table(*(("none", index, 0, 1.0, 0.95) for index in range(20)), *hidden)
     assert "label leaks" not in printed(rows)
@@ -139,7 +139,7 @@ def test_titles_of_pictures_break_before_the_settings():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A real, small run of two data sets with a defense that fails."""
+    """A real, small run of two datasets with a defense that fails."""
     import leakbench
     from leakbench import commands
 

@@ -35,7 +35,7 @@ def test_a_batch_holds_a_workers_share(sweep, pending, workers, slots):
     assert chosen(sweep(), pending, workers)[0].slots == slots
 
 
-def test_a_width_that_was_asked_for_is_taken(sweep):
+def test_a_requested_width_is_taken(sweep):
     found, memory = chosen(sweep(), slots=5)
     assert found.slots == 5
     assert memory.needed == 5 * bytes_per_slot(*examples(list(trials(sweep())), Path("data"))[0], "cpu")

@@ -25,7 +25,7 @@ ITERATIONS = 40
 
 @cache
 def victims(model, dataset):
-    """Cases in float64: every defense from a usual start, and starts beside the image and far from it."""
+    """Cases in float64: every defense from a usual start, and starts near the image and far from it."""
     images = DATASETS.parse(dataset).open(None)
     image, label = images.batch([1])
     network = MODELS.parse(model).build(images.shape, images.classes, 0).double()

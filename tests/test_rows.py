@@ -140,7 +140,7 @@ BAD = [
     (("--where", ""), f"{NONE}'': invalid syntax"),
     (("--where", "ssim"), f"{NONE}'ssim'"),
     (("--where", "1 == 1"), f"{NONE}'1 == 1'"),
-    (("--where", "reason == None"), "--where: expected texts, numbers, True or False for values, got None"),
+    (("--where", "reason == None"), "--where: expected text, numbers, True or False as values, got None"),
     (("--where", "defense > 1"), "--where: 'defense > 1': TypeError: "),
     (
         ("--columns", "defense,sim"),
@@ -165,7 +165,7 @@ def test_bad_input_is_a_line(run, capsys, arguments, problem):
 
 @pytest.mark.parametrize("form", ["csv", "table"])
 def test_a_reader_that_has_enough_is_no_error(run, form):
-    """As `head`: it is gone before the first line comes."""
+    """Like `head`: it is gone before the first line comes."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start("rows", "out", "--format", form, cwd=run, **pipes) as printing:
         printing.stdout.close()

@@ -1,4 +1,4 @@
-"""A run as reports read it: everything once, and no more than is asked for."""
+"""A run as reports read it: everything once, and no more than is needed."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A gradient from a training of the user's own: read with care, and inverted."""
+"""A gradient from a user's own training: read with care, and inverted."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Sweep files: what they mean, and what bad ones are answered."""
+"""Sweep files: what they mean, and how bad ones are reported."""
 
 import re
 from pathlib import Path
@@ -89,10 +89,10 @@ restarts: 3
     )
 
 
-def test_one_data_set_may_be_named_twice_for_other_indices(write):
+def test_one_dataset_may_be_named_twice_for_other_indices(write):
     text = "datasets: [{name: mnist-sample, indices: 0-1}, {name: mnist-sample, indices: %s}]\n"
     assert len(load(write, text % "2-3" + "defenses: [none]")) == 4
-    with pytest.raises(UserError, match=r"datasets\[1\]: mnist-sample is there already, as datasets\[0\]"):
+    with pytest.raises(UserError, match=r"datasets\[1\]: mnist-sample is already listed, as datasets\[0\]"):
         load(write, text % "1-2" + "defenses: [none]")
 
 
@@ -195,10 +195,10 @@ BAD = {
     SMALL + "defenses: [{name: prune, ration: 0.1}]":
         "defenses[0].ration: unknown setting 'ration'; did you mean 'ratio'?",
     SMALL + "defenses: [{name: prune(ratio=0.1), scope: global}]":
-        "defenses[0]: expected settings in 'prune(ratio=0.1)' or beside it, got both",
-    SMALL + "defenses: [int8, int8]": "defenses[1]: int8 is there already, as defenses[0]",
+        "defenses[0]: expected settings in 'prune(ratio=0.1)' or as keys, got both",
+    SMALL + "defenses: [int8, int8]": "defenses[1]: int8 is already listed, as defenses[0]",
     SMALL + "defenses: [prune(ratio=0.1), {name: prune, ratio: [0.1, 0.2]}]":
-        "defenses[1]: prune(ratio=0.1) is there already, as defenses[0]",
+        "defenses[1]: prune(ratio=0.1) is already listed, as defenses[0]",
     SMALL + "defenses: []": "defenses: expected a list of one defense or more, got []",
     SMALL + "defenses: none": "defenses: expected a list of one defense or more, got 'none'",
     SMALL: "defenses: expected a list of one defense or more, got none",
@@ -228,9 +228,9 @@ BAD = {
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
         "datasets[0].indices: expected 0..19, got 20",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 16-19}]\nprotocols: [fedsgd(batch_size=4)]":
-        "datasets[0].indices: expected 0..16 (batch_size 4 takes those after it, too), got 17",
+        "datasets[0].indices: expected 0..16 (batch_size 4 takes the images after it, too), got 17",
     SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=21)]":
-        "datasets[0]: expected 21 images or more, as batch_size asks for, got 20",
+        "datasets[0]: expected 21 images or more, as batch_size requires, got 20",
     SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=0)]":
         "protocols[0].batch_size: expected a whole number >= 1, got 0",
     SMALL + "defenses: [none]\nprotocols: [{name: fedsgd, rounds: 0}]":
@@ -250,7 +250,7 @@ BAD = {
     SMALL + "defenses: [{name: gaussian, variance: 1" + "0" * 400 + "}]":
         "defenses[0].variance: expected a finite number, got 1000",
     "defenses: [none]\ndatasets: [mnist-sample, mnist-sample]":
-        "datasets[1]: mnist-sample is there already, as datasets[0]",
+        "datasets[1]: mnist-sample is already listed, as datasets[0]",
     SMALL + "defenses: [none]\nexhaustive: 1": "exhaustive: expected true or false, got 1",
     "- 1": "expected the keys datasets, models, protocols, attacks, suite, exhaustive, ",
     "": "expected the keys datasets, models, protocols, attacks, suite, exhaustive, ",
@@ -498,7 +498,7 @@ def test_a_model_made_for_float32_is_taken(write):
         ("    family = 3", "expected a family that is text, got 3"),
         (
             "    @property\n    def strength(self):\n        return 1 / 0",
-            "its strength cannot be asked: ZeroDivisionError",
+            "its strength cannot be read: ZeroDivisionError",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Intervals against values known from elsewhere, and each column of a summary again."""
+"""Intervals against values known from elsewhere, and each column of a summary computed again."""
 
 import math
 
@@ -62,7 +62,7 @@ ROWS = table(
 )  # fmt: skip
 
 
-def test_single_starts_and_the_best_of_them_are_both_told():
+def test_single_starts_and_the_best_of_them_are_both_reported():
     none, int8 = (summarize(ROWS, Scale()).set_index("defense").loc[name] for name in ("none", "int8"))
     assert (none["single"], int8["single"]) == (0.75, 0.75)  # 3 of 4 starts
     assert (none["rate"], int8["rate"]) == (1.0, 0.5)

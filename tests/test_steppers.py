@@ -1,4 +1,4 @@
-"""The steppers beside plain, slow renderings of what they do."""
+"""The steppers compared with plain, slow code that does the same."""
 
 import math
 
@@ -103,7 +103,7 @@ def test_whole_steps_are_among_them_and_halved_ones():
 
 
 @pytest.mark.parametrize("function", [bowl, valley, cliff], ids=lambda function: function.__name__)
-def test_halving_never_stands_higher_than_before(function):
+def test_halving_is_never_higher_than_before(function):
     stepper = halving()
     for slot, start in enumerate(STARTS / 2):
         stepper.restart(slot, start)

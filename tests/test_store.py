@@ -114,7 +114,7 @@ def test_the_order_of_rows_does_not_depend_on_the_order_of_arrival(sweep, tmp_pa
     pd.testing.assert_frame_equal(first.rows(), second.rows())
 
 
-def test_traces_and_originals_are_there_when_asked_for(store):
+def test_traces_and_originals_are_there_on_request(store):
     store.append([result("a"), failed("b")])
     store.append([result("c")])
     traces = store.traces(["a", "b"])
@@ -146,7 +146,7 @@ def test_an_empty_run_has_an_empty_table(store):
     assert store.traces(["a"]) == {}
 
 
-def test_the_manifest_says_what_was_asked_for_and_with_what_it_ran(store, sweep):
+def test_the_manifest_says_what_was_requested_and_with_what_it_ran(store, sweep):
     store.begin(TRIALS, sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
     store.begin(TRIALS, sweep, ["cuda:0"], ["NVIDIA H100"], 1, [])
     manifest = json.loads((store.folder / "sweep.json").read_text())
@@ -211,7 +211,7 @@ def test_a_fresh_run_wants_an_empty_folder(store, sweep, tmp_path):
     Store.open_for(tmp_path / "new", sweep, fresh=True)
 
 
-def test_rows_that_are_no_longer_asked_for_are_in_no_table_and_may_return(store, sweep):
+def test_rows_that_are_no_longer_requested_are_in_no_table_and_may_return(store, sweep):
     store.append([result("a"), result("b")])
     store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 1, ["b"])
     assert list(store.rows()["key"]) == ["a"]

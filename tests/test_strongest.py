@@ -26,7 +26,7 @@ WEAK = table(  # (defense, index, start, objective, ssim)
     ("none", 0, 0, 0.1, 0.95), ("none", 1, 0, 0.1, 0.3), ("none", 2, 0, 9.0, 0.2),
     (PRUNE, 0, 0, 5.0, 0.05), (PRUNE, 1, 0, 5.0, 0.1), (PRUNE, 2, 0, None, None),
 )  # fmt: skip
-STRONG = table(  # its objectives are far smaller, and mean nothing beside the other's
+STRONG = table(  # its objectives are far smaller, and cannot be compared with the other's
     ("none", 0, 0, 1e-9, 0.93), ("none", 1, 0, 1e-9, 0.97), ("none", 1, 1, 1e-8, 0.99),
     ("none", 2, 0, 1e-9, 0.4), (PRUNE, 0, 0, 1e-9, 0.92), (PRUNE, 1, 0, 1e-9, 0.04), (PRUNE, 2, 0, 1e-9, 0.1),
 )  # fmt: skip
@@ -36,7 +36,7 @@ ROWS = pd.concat(
 ROWS["key"] = [f"{number}" for number in range(len(ROWS))]
 
 
-def test_for_each_victim_and_defense_the_attack_of_highest_score_stands():
+def test_for_each_victim_and_defense_the_attack_of_highest_score_counts():
     """By the start that its own attacker keeps: not by the better one that it threw away."""
     best = strongest(ROWS, Scale()).set_index(["defense", "index"])
     assert best["attack"].to_dict() == {
@@ -107,7 +107,7 @@ def test_the_terminal_says_what_each_made_of_it_and_who_decided():
     assert [column.header for column in single.columns][3] == "1 start"
 
 
-def test_a_defense_that_no_attack_was_told_of_is_flagged_and_no_other():
+def test_only_a_defense_without_an_account_is_flagged():
     untold = ROWS.assign(threat=ROWS["threat"].mask(ROWS["defense"] == PRUNE, "nothing"))
     raised = [flags(rows, Scale(), lambda _: {}) for rows in (untold, ROWS)]
     found = [[each.defense for each in own if each.flag == "NOT_ADAPTIVE"] for own in raised]

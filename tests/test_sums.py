@@ -1,4 +1,4 @@
-"""Sums as a GPU is to do them, beside PyTorch's own; that they help there is seen in `test_gpu`."""
+"""Sums as a GPU does them, compared with PyTorch's own; `test_gpu` shows that they help there."""
 
 import pytest
 import torch

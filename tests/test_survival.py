@@ -50,7 +50,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
     write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 8\n")
     done = command("sweep", "mine.yaml", "--out", "out", cwd=tmp_path)
     assert done.returncode == commands.TRIALS_FAILED, done.stderr
-    assert "note: bad.py is imported, as defenses[1] names it" in done.stdout
+    assert "note: bad.py is imported, because defenses[1] names it" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     rows = stored(tmp_path / "out")
     reasons = dict(zip(rows["defense"], rows["reason"], strict=True))
@@ -73,7 +73,7 @@ def test_a_model_that_ends_its_process_is_found_out_before_the_start(write, tmp_
     write("mine.yaml", SWEEP.replace("mlp(hidden=[16])", "bad.py:Exits"))
     done = command("sweep", "mine.yaml", cwd=tmp_path)
     assert done.returncode == commands.USER_ERROR
-    expected = "mine.yaml: expected code that can be checked, found that it ends its process (exit code 0)"
+    expected = "mine.yaml: expected code that can be checked, found code that ends its process (exit code 0)"
     assert done.stderr.strip() == f"{expected}; look at bad.py"
     assert set(os.listdir(tmp_path)) - {"__pycache__"} == {"bad.py", "mine.yaml"}
 
@@ -164,7 +164,7 @@ def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
 
 
 @pytest.mark.usefixtures("without_rehearsal")
-def test_failed_trials_are_run_again_when_that_is_asked_for(write, tmp_path, capsys):
+def test_failed_trials_are_run_again_on_request(write, tmp_path, capsys):
     source = BAD.replace('if self.deed == "raise"', 'if not os.path.exists("mended")')
     write("bad.py", source)
     write("mine.yaml", SWEEP.replace("[none, float16]", "[none, {name: 'bad.py:Bad', deed: raise}]"))

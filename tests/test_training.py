@@ -1,4 +1,4 @@
-"""Training with defended gradients: against plain SGD, and what becomes of the rows."""
+"""Training with defended gradients: compared with plain SGD, and its rows."""
 
 import dataclasses
 import os
@@ -86,7 +86,7 @@ def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
 
 
 def test_a_training_does_not_depend_on_its_company():
-    """To the bit, whatever is trained beside it and in whatever place."""
+    """To the bit, whatever is trained along with it and in whatever place."""
     wanted, noise = training("int8"), training("gaussian(variance=0.1)")
     others = [training("prune(ratio=0.3)"), training("none"), noise]
     alone = train_together([wanted], DATA, keep=[1])[0]
@@ -222,7 +222,7 @@ def test_what_is_trained_already_is_not_trained_again(trained, tmp_path, capsys)
 
 
 @pytest.mark.usefixtures("without_rehearsal")
-def test_a_failed_training_is_told_and_run_again_when_asked_for(write, tmp_path, capsys):
+def test_a_failed_training_is_reported_and_run_again_on_request(write, tmp_path, capsys):
     write("bad.py", BAD.replace("if float(", "import os\n        if not os.path.exists('mended') and float("))
     write(
         "mine.yaml",

@@ -323,7 +323,7 @@ def test_a_broken_promise_of_a_defense_is_a_row(make_trial, write):
     assert "holds NaN or infinity" in row.reason
 
 
-def test_a_match_loss_that_is_no_number_is_told(make_trial):
+def test_a_match_loss_that_is_no_number_is_reported(make_trial):
     row = run_trial(make_trial(model="lenet(activation=relu)", attack="dlg(lr=1e30, pixel_limit=1e38)")).row
     assert (row.status, row.finite) == ("diverged", False)
     assert row.reason.startswith("match loss became")

@@ -1,4 +1,4 @@
-"""A sweep that is typed: without a file, or in place of some keys of one."""
+"""A sweep given by typed options: without a file, or in place of some of its keys."""
 
 from pathlib import Path
 
@@ -79,11 +79,11 @@ def test_settings_are_read_as_in_a_file_and_reach_inner_keys(file):
     [
         (
             {"defenses": ("x*",)},
-            r"--defense: expected a pattern of some of none, prune.*, got 'x\*'",
+            r"--defense: expected a pattern that matches some of none, prune.*, got 'x\*'",
         ),
         (
             {"datasets": ("c*",)},
-            "--dataset: expected a pattern of some of mnist-sample, fashion-mnist",
+            "--dataset: expected a pattern that matches some of mnist-sample, fashion-mnist",
         ),
         ({"settings": ("restarts",)}, "--set: expected KEY=VALUE, such as restarts=3, got 'restarts'"),
         ({"settings": ("=3",)}, "--set: expected KEY=VALUE"),

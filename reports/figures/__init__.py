@@ -1,4 +1,4 @@
-"""The figures of a run: a file for each, which says what it is with a `KIND`."""
+"""The figures of a run: one file each, which describes its figure by a `KIND`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -26,12 +26,12 @@ class Drawn:
     setting: int  # which dataset, model and protocol of the run, from 0
     name: str
     caption: str  # empty: not on the page
-    paths: list[Path]  # one a format
+    paths: list[Path]  # one per format
 
 
 @cache
 def kinds() -> list[Kind]:
-    """Those of the files of this folder, in the order of the page."""
+    """The kinds in the files of this folder, in the order of the page."""
     files = (import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__))
     return sorted((file.KIND for file in files if hasattr(file, "KIND")), key=lambda kind: kind.place)
 
@@ -39,12 +39,12 @@ def kinds() -> list[Kind]:
 def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] = ("png",)) -> list[Drawn]:
     """Draw every figure of every dataset, model and protocol.
 
-    Where the run has several of those, a figure's name tells which it is of.
+    If the run has several of those, a figure's name says which one it shows.
 
     Args:
-        run: that they are of.
-        folder: where they go; RUN/figures where none is given.
-        formats: that each is written in.
+        run: the run to draw.
+        folder: where to write; RUN/figures by default.
+        formats: the file formats of each figure.
     """
     folder = folder or run.store.folder / "figures"
     drawn = []
@@ -65,7 +65,7 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
 
 
 def _draw(run: Run, setting: Setting) -> Iterator[tuple[Kind, str, Figure]]:
-    """Those of one setting, where there is something to draw."""
+    """The figures of one setting for which there is something to draw."""
     curves = run.store.curves(setting.kept["key"])
     for kind in kinds():
         for attack, figure in kind.draw(run, setting, curves):

@@ -1,4 +1,4 @@
-"""Objective and image error over the steps of the attack, a panel a family."""
+"""Objective and image error over the steps of the attack, one panel per family."""
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,15 @@ from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import caption, line_style, styles
 
-QUANTITIES = {"objective": "objective (of dlg the match loss)", "image_mse": "image MSE (raw pixels)"}
+QUANTITIES = {"objective": "objective (for dlg: the match loss)", "image_mse": "image MSE (raw pixels)"}
 
 
 def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
-    """Each trial faint, the median over images strong; above the objective, below image MSE.
+    """Each trial faint, the median over images strong; the objective above, the image MSE below.
 
     `best` has the restart of lowest objective for each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
-    so under noise it does not fall to 0 and says little of the image: hence the second row.
+    so under noise it does not fall to 0 and says little about the image: hence the second row.
     """
     family_of = dict(zip(best["defense"], best["family"], strict=True))
     members: dict[str, list[str]] = {}
@@ -54,7 +54,7 @@ def _draw_family(
     known = styles(best)
     for defense in dict.fromkeys([BASELINE, *members[family]]):
         if defense not in known:
-            continue  # what leaks undefended is not attacked again
+            continue  # not attacked again: its victims had leaked to another attack
         style = line_style(*known[defense])
         keys = best.loc[best["defense"] == defense, "key"]
         drawn = pad([getattr(curves[key], quantity) for key in keys if key in curves])
@@ -69,7 +69,7 @@ def _draw_family(
 def pad(curves: list[np.ndarray]) -> np.ndarray:
     """(N, longest): curves of different lengths, each continued by its last value; without empty ones.
 
-    An attack that takes no steps, such as one in closed form, has none.
+    The curve of an attack without steps, such as one in closed form, is empty.
     """
     drawn = [curve for curve in curves if len(curve)]
     longest = max(map(len, drawn), default=0)

@@ -1,4 +1,4 @@
-"""Layer by layer: how a dummy's gradient nears the shared one."""
+"""Layer by layer: how a dummy's gradient approaches the shared one."""
 
 from itertools import cycle
 
@@ -13,12 +13,12 @@ from leakbench.reports.style import HUES, LINES, caption
 def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
     """The squared distance of each layer's gradient over the steps, without a defense: median over images.
 
-    As Zhu et al. 2019 draw it in their figure of the layers; a layer's weights and bias count together.
-    None where nothing was kept of it: of attacks that optimise no labels, or without snapshots.
+    As in the per-layer figure of Zhu et al. 2019; a layer's weights and bias count together.
+    None if no distances were kept: for attacks that optimise no labels, or without snapshots.
 
     Args:
-        best: of one attack, the start of lowest objective for each image.
-        curves: of these.
+        best: for one attack, the start of lowest objective for each image.
+        curves: the curves of these starts.
     """
     own = best[best["defense"] == BASELINE]
     found = [curves[key].distances for key in own["key"] if key in curves and curves[key].distances]
@@ -34,7 +34,7 @@ def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     panel = figure.subplots()
     for (layer, own_curves), hue, dashes in zip(by_layer.items(), cycle(HUES), cycle(LINES), strict=False):
-        median = pd.DataFrame(own_curves).sort_index(axis=1).ffill(axis=1).median()  # ended early: as it was
+        median = pd.DataFrame(own_curves).sort_index(axis=1).ffill(axis=1).median()  # ended early: last value
         panel.plot(median.index, median, color=hue, linestyle=dashes, marker=".", label=layer)
     panel.set(yscale="log", xlabel="outer step of the attack", ylabel="squared distance of the gradient")
     panel.grid(alpha=0.25)
@@ -46,6 +46,6 @@ def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
 KIND = Kind(
     30,
     "distances",
-    "Distance of each layer's gradient from the shared one over the steps, without a defense",
+    "How each layer's gradient approaches the shared one, without a defense",
     each_attack(draw_distances),
 )

@@ -1,4 +1,4 @@
-"""How reconstructions came about."""
+"""How reconstructions develop over the steps."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,13 @@ from leakbench.reports.setting import Setting
 from leakbench.reports.style import caption
 from leakbench.sweeps.store import Store
 
-SIDE, WIDTH, HEIGHT = 1.05, 1.14, 1.21  # of a picture; from one to the next
-HEAD = 0.4  # above the first
-LETTER = 0.075  # of a name, at most
+SIDE, WIDTH, HEIGHT = 1.05, 1.14, 1.21  # of a picture; distance from one to the next
+HEAD = 0.4  # space above the first
+LETTER = 0.075  # width of a letter in a name, at most
 
 
 def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
-    """The way to the first image's reconstructions, a row a defense; None where no snapshot was kept."""
+    """The snapshots of the first image's attacks, one row per defense; None if no snapshot was kept."""
     first = first_victim(best)
     order = defense_order(first)
     traces = store.traces(first["key"])

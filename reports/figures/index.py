@@ -1,4 +1,4 @@
-"""What no equation determines of each layer's input."""
+"""The share of each layer's input that no equation determines: a figure."""
 
 from collections.abc import Iterator
 from itertools import cycle
@@ -15,7 +15,7 @@ from leakbench.sweeps.indices import as_index
 
 
 def draw_index(rows: pd.DataFrame) -> Figure:
-    """The share of each layer's input that no equation determines, from the image on; a line an index."""
+    """The share of each layer's input that no equation determines, from the image on; one line per index."""
     groups = list(short_networks(rows).groupby([*NETWORK, "equations"], sort=False))
     figure = Figure(figsize=(7.2, 0.8 + 3.4 + 0.16 * len(groups)), layout="constrained")
     panel = figure.subplots()
@@ -37,7 +37,7 @@ def draw_index(rows: pd.DataFrame) -> Figure:
 
 
 def _draw(run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
-    """Of the networks that were attacked there."""
+    """The networks that were attacked in this setting."""
     first = setting.rows.iloc[0]
     same = (run.indices["dataset"] == first["dataset"]) & (run.indices["model"] == first["model"])
     if same.any():

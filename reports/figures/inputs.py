@@ -10,13 +10,13 @@ from leakbench.reports.style import caption, line_style, styles
 
 
 def draw_input_errors(best: pd.DataFrame, curves: Numbers) -> Figure | None:
-    """The relative error of each layer's input, from the last layer on; a line a defense, median over images.
+    """The relative error of each layer's input, last layer first; one line per defense, median over images.
 
-    None where the attack goes through no layers.
+    None if the attack does not go layer by layer.
 
     Args:
-        best: of one attack, the start of lowest objective for each image.
-        curves: of these.
+        best: for one attack, the start of lowest objective for each image.
+        curves: the curves of these starts.
     """
     found = {key: curves[key].input_errors for key in best["key"] if key in curves}
     if not any(found.values()):

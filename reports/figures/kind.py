@@ -1,4 +1,4 @@
-"""What a file of this folder says of its figure."""
+"""How a file of this folder describes its figure."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Numbers = Mapping[str, Curves]
 
 @dataclass(frozen=True)
 class Kind:
-    """A figure of each setting of a run.
+    """A figure that is drawn for each setting of a run.
 
     Args:
-        place: among the figures: those of lower places come first.
-        name: of its file.
-        caption: on the page; a figure without one is in the folder only.
-        draw: it, for a setting and the curves of the starts that its attackers keep; after the name of the
-            attack that it is of, or nothing. No figure where there is nothing to draw.
+        place: position among the figures; lower ones come first.
+        name: name of its file.
+        caption: caption on the page; a figure without one is in the folder only.
+        draw: takes a run, a setting and the curves of the starts that attackers keep; yields an attack's name
+            (empty if the figure is not of one attack) and the figure, None if there is nothing to draw.
     """
 
     place: int
@@ -35,10 +35,10 @@ class Kind:
 def each_attack(
     draw: Callable[[pd.DataFrame, Numbers], Figure | None],
 ) -> Callable[[Run, Setting, Numbers], Iterator[tuple[str, Figure | None]]]:
-    """A figure of each attack: their objectives are not to be compared.
+    """One figure per attack, because the objectives of two attacks cannot be compared.
 
     Args:
-        draw: it, of the starts that the attacker keeps, and of their curves.
+        draw: takes the starts that the attacker keeps, and their curves.
     """
 
     def draw_each(_run: Run, setting: Setting, curves: Numbers) -> Iterator[tuple[str, Figure | None]]:

@@ -1,4 +1,4 @@
-"""What leaked over the security index: a figure of the whole run."""
+"""Leakage against the security index: a figure of the whole run."""
 
 from itertools import cycle
 
@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from leakbench.reports.index import correlations
 from leakbench.reports.style import HUES
 
-CAPTION = "SSIM of the strongest attack against the security index, one point per network of this run"
+CAPTION = "Median SSIM of the strongest attack against the security index, one point per network of this run"
 
 
 def draw_against(lines: pd.DataFrame) -> Figure:
-    """What the strongest attack got over the index and over the condition, a point a network."""
+    """SSIM of the strongest attack against the index and against the condition, one point per network."""
     figure = Figure(figsize=(8.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for (defense, own), hue, mark in zip(
@@ -26,7 +26,7 @@ def draw_against(lines: pd.DataFrame) -> Figure:
         xlabel="c(M): 0 is the least secure", ylabel="median SSIM of the strongest attack", ylim=(-0.05, 1.05)
     )
     right.set_xscale("log")
-    right.set(xlabel="condition, the product of all layers'")
+    right.set(xlabel="condition (product over all layers)")
     for panel in (left, right):
         panel.grid(alpha=0.25)
     left.legend(fontsize=7, frameon=False)

@@ -23,10 +23,10 @@ SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
 
 
 def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
-    """SSIM, PSNR and MSE of the reconstructions: a point an image, a bar at the median of those that count.
+    """SSIM, PSNR and MSE of reconstructions: one point per image, bars at the median of those that count.
 
     Hollow points are images that the attack does not rebuild without a defense either: they say
-    nothing of the defense. An infinite PSNR (identical images) has no place on its axis.
+    nothing about the defense. An infinite PSNR (identical images) has no place on its axis.
     """
     order = defense_order(best)
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)), layout="constrained")
@@ -59,7 +59,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
 def _swarm(
     panel: Axes, own: pd.DataFrame, score: str, order: list[str], looks: dict[str, dict[str, Any]]
 ) -> None:
-    """Points beside each other; all defenses at once, as seaborn takes a tenth of a second for each call."""
+    """Points next to each other; all defenses at once: each call of seaborn takes a tenth of a second."""
     if own.empty:
         return
     sns.swarmplot(
@@ -81,7 +81,7 @@ def _faces(own: pd.DataFrame, look: dict[str, Any]) -> list[Any]:
 
 
 def _scatter(panel: Axes, own: pd.DataFrame, score: str, place: int, style: dict[str, Any]) -> None:
-    """Many points, at random heights: a swarm of them takes minutes to be laid out."""
+    """Many points, at random heights: a swarm of them takes minutes to lay out."""
     heights = place + np.random.default_rng(0).uniform(-0.35, 0.35, len(own))
     panel.scatter(
         own[score],
@@ -95,7 +95,7 @@ def _scatter(panel: Axes, own: pd.DataFrame, score: str, place: int, style: dict
 
 
 def _make_room(panel: Axes, values: pd.Series) -> None:
-    """Fix the axis beforehand: points are put beside each other by how wide they are in it."""
+    """Fix the axis beforehand: how points are placed depends on their width on it."""
     if values.name == "ssim":
         panel.set_xlim(-0.1, 1.05)
     elif len(values) and values.name == "psnr":

@@ -1,4 +1,4 @@
-"""What the attacker sees: reconstructions and the original."""
+"""What the attacker sees: reconstructions, next to the original."""
 
 from collections.abc import Iterator
 from math import ceil
@@ -16,19 +16,19 @@ from leakbench.reports.style import caption
 from leakbench.sweeps.store import Store
 
 MOST_IMAGES = 4
-SIDE, WIDTH, HEIGHT = 1.3, 1.38, 1.73  # of a picture; from one to the next
-HEAD = 0.55  # above the first
+SIDE, WIDTH, HEIGHT = 1.3, 1.38, 1.73  # of a picture; distance from one to the next
+HEAD = 0.55  # space above the first
 
 
 def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
     """Original and reconstruction by defense, with the SSIM of each, for the first images.
 
-    The pictures of an image stand side by side, in as many lines as they need; `best`
+    The pictures of an image are side by side, in as many lines as they need; `best`
     has the restart of lowest objective for each.
     """
     victims = [own for _, own in best.groupby(VICTIM, sort=False)][:MOST_IMAGES]
     order = defense_order(best)
-    lines = ceil((1 + len(order)) / MOST_COLUMNS)  # of one image
+    lines = ceil((1 + len(order)) / MOST_COLUMNS)  # per image
     columns = ceil((1 + len(order)) / lines)
     shown = pd.concat(victims)
     traces = store.traces(shown["key"])

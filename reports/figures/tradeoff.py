@@ -1,4 +1,4 @@
-"""What defenses hide against what they cost, and which of them no other beats."""
+"""What defenses hide and what they cost, and which of them no other beats."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from leakbench.reports.style import marker_style, styles
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other beats: as accurate and leaking as little, one of the two strictly better.
+    """The rows that no other row beats: at least as good in accuracy and SSIM, strictly better in one.
 
     Args:
         points: with the columns accuracy and ssim.
@@ -29,11 +29,11 @@ def pareto(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
-    """A point a defense, its intervals, and the line through those that no other beats.
+    """One point per defense with its intervals, and the line through those that no other beats.
 
     Args:
-        lines: one a defense of one setting, with the columns of `summarize` and of `summarize_utility`;
-            those without an accuracy or an image that counts are left out.
+        lines: a line per defense of one setting, with the columns of `summarize` and of `summarize_utility`;
+            those without an accuracy or an image that counts are skipped.
         scale: what counts as a leak.
     """
     points = lines.dropna(subset=["accuracy", "ssim"])
@@ -65,7 +65,7 @@ def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
 
 
 def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
-    """Where a defense was both trained with and attacked."""
+    """A figure if a defense was both trained with and attacked."""
     if len(setting.trainings) and setting.board[["accuracy", "ssim"]].notna().all(axis=1).any():
         yield "", draw_tradeoff(shortened(setting.board), setting.scale)
 

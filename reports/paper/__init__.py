@@ -1,1 +1,1 @@
-"""The figures and tables of the DLG paper, from the runs of sweeps/paper, beside what it reports."""
+"""The figures and tables of the DLG paper, from the runs of sweeps/paper, compared with its values."""

@@ -13,10 +13,10 @@ RECOVERED_MSE = 1e-3  # of raw pixels, mean over the images of a batch: a PSNR o
 
 
 def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One line a batch size, over all trials: an attack on a batch is one attempt.
+    """One line per batch size, over all trials: an attack on a batch is one attempt.
 
     Columns: size, trials, recovered (the MSE fell to RECOVERED_MSE), rate, low, high, iterations (median
-    of the recovered ones until then) with its interval, ssim (median), leaked (trials whose worst
+    until recovery) with its interval, ssim (median), leaked (trials whose worst
     image is a leak), paper (iterations) and recalled.
     """
     curves = store.curves(rows["key"])
@@ -39,6 +39,6 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
 
 def until(image_mse: np.ndarray) -> int | None:
-    """The first outer step at which the images are recovered; None where they never were."""
+    """The first outer step at which the images are recovered; None if they never are."""
     reached = np.flatnonzero(image_mse <= RECOVERED_MSE)
     return int(reached[0]) if len(reached) else None

@@ -27,7 +27,7 @@ PANELS = {  # of the paper's figure: title and kinds
     "(d) pruning": ("prune",),
 }
 LABELS = ("match loss", "match loss (linear)", "image MSE (raw pixels)")
-FIRST = 5  # step from which on the linear axis shows all: beside the very first, all would look flat
+FIRST = 5  # the linear axis fits the curves from this step on: next to earlier ones they look flat
 PICTURES = 4  # side by side
 
 
@@ -41,7 +41,7 @@ class Curve:
 
 
 def verdict_table(summary: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """One line a defense of Figure 7 that is in a summary: the paper's verdict, ours, and whether they agree.
+    """One line per defense of Figure 7 in a summary: the paper's verdict, ours, and whether they agree.
 
     Columns: label, paper, recalled, defense, images, leaked, ssim, ssim_low, ssim_high, ours, agrees.
     """
@@ -63,20 +63,20 @@ def verdict_table(summary: pd.DataFrame, reading: Reading) -> pd.DataFrame:
 def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, reading: Reading) -> Figure:
     """The four panels of the paper, under one reading of it.
 
-    Rows: match loss on a logarithmic and on a linear axis, the MSE of the raw image, what the curves
-    are with the paper's verdict and ours, and what the attack made of one image. A curve is the
+    Rows: match loss on a logarithmic and on a linear axis, the MSE of the raw image, the legend
+    with the paper's verdict and ours, and the reconstructions of one image. A curve is the
     median over the images that leak undefended, with its bootstrap interval; faint, single images.
 
     Args:
-        store: of the run.
-        best: its rows, as `strongest` gives them.
-        verdicts: as `verdict_table` gives them for that reading.
+        store: the run's store.
+        best: `strongest` of its rows.
+        verdicts: `verdict_table` for that reading.
         reading: what the paper's words are taken to mean.
     """
     best = best[best["attackable"]]
     if best.empty:
         figure = Figure(figsize=(6, 1))
-        figure.text(0.5, 0.5, "no image leaks without a defense: nothing to judge one by", ha="center")
+        figure.text(0.5, 0.5, "no image leaks without a defense, so no defense can be judged", ha="center")
         return figure
     numbers, traces = store.curves(best["key"]), store.traces(first_victim(best)["key"])
     verdicts = verdicts.set_index("label")
@@ -99,7 +99,7 @@ def draw_figure7(store: Store, best: pd.DataFrame, verdicts: pd.DataFrame, readi
 
 
 def meaning_of(kind: str, reading: Reading) -> str:
-    """What the reading makes of a panel."""
+    """What a panel shows under a reading."""
     if kind == "prune":
         return "the smallest of " + ("each tensor" if reading.scope == Scope.TENSOR else "the whole gradient")
     name = {Noise.VARIANCE: "variance", Noise.STD: "standard deviation"}[reading.noise]
@@ -154,7 +154,7 @@ def _draw_panel(
 
 
 def _draw_faint(panel: Axes, values: np.ndarray, color: Any) -> None:
-    """Single curves; one that diverges does not decide what the axis shows."""
+    """Single curves; one that diverges does not set the range of the axis."""
     lines = [np.column_stack([range(len(each)), each]) for each in values]
     panel.add_collection(LineCollection(lines, colors=[color], alpha=0.15, linewidths=0.4), autolim=False)
 
@@ -178,7 +178,7 @@ def _draw_pictures(
     best: pd.DataFrame,
     traces: dict[str, StoredTrace],
 ) -> None:
-    """The first image that counts and what was made of it under each curve, with SSIM."""
+    """The first image that counts and its reconstruction for each curve, with SSIM."""
     panels = place.subplots(2, PICTURES)
     for panel in panels.flat:
         clear(panel)

@@ -1,4 +1,4 @@
-"""What the paper reports, and which of our defenses that is."""
+"""The values that the paper reports, and our defenses that they belong to."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ RECALLED = " (recalled)"
 
 
 class Noise(StrEnum):
-    """What 10^-k is, of the noise: the paper says variance, and others read a standard deviation."""
+    """What 10^-k means for noise: the paper says variance, others read it as a standard deviation."""
 
     VARIANCE = "variance"
     STD = "std"
 
 
 class Scope(StrEnum):
-    """Of which entries the smallest are pruned: the paper does not say."""
+    """Whether the smallest entries are pruned per tensor or overall: the paper does not say."""
 
     TENSOR = "tensor"
     GLOBAL = "global"
@@ -38,7 +38,7 @@ class Reading:
     scope: Scope
 
     def settings(self, kind: str, level: float) -> dict[str, Any]:
-        """Of our defense of that kind, for the paper's level of it."""
+        """The settings of our defense of that kind, for the paper's level."""
         if kind == "prune":
             return {"ratio": level, "scope": self.scope.value}
         return {self.noise.value: level} if kind in ("gaussian", "laplacian") else {}
@@ -46,7 +46,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Reported:
-    """One defense as the paper reports it; None or empty where it does not."""
+    """One defense as the paper reports it; None or empty for values that it does not report."""
 
     kind: str
     level: float = 0.0
@@ -57,17 +57,17 @@ class Reported:
 
     @property
     def label(self) -> str:
-        """As the paper's figures have it: `gaussian 10^-3`, `prune 20 %`."""
+        """Its label in the paper's figures: `gaussian 10^-3`, `prune 20 %`."""
         if self.kind == "prune":
             return f"prune {self.level:.0%}".replace("%", " %")
         return f"{self.kind} {self.level:.0e}".replace("e-0", "e-") if self.level else self.kind
 
     def defense(self, reading: Reading) -> Defense:
-        """What that is here."""
+        """Our defense of that kind and level."""
         return DEFENSES.build(self.kind, reading.settings(self.kind, self.level))
 
     def among(self, names: Iterable[str], reading: Reading) -> str | None:
-        """The one of these defenses that it is: std 0.01 and variance 0.0001 are one; None if none is."""
+        """Its name among these defenses (std 0.01 and variance 0.0001 are the same); None if absent."""
         wanted = self.defense(reading)
         return next((name for name in names if _same(DEFENSES.parse(name), wanted)), None)
 
@@ -89,7 +89,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reference:
-    """All that is compared with."""
+    """All values that the paper reports."""
 
     source: str
     figure7: tuple[Reported, ...]
@@ -99,7 +99,7 @@ class Reference:
 
 @cache
 def reference() -> Reference:
-    """What reference.yaml has."""
+    """The content of reference.yaml."""
     content = yaml.safe_load(Path(__file__).with_name("reference.yaml").read_text())
     return Reference(
         content["source"],
@@ -110,5 +110,5 @@ def reference() -> Reference:
 
 
 def recalled(text: str, is_recalled: bool) -> str:
-    """The text, marked where the value is from memory."""
+    """The text, marked if the value is from memory."""
     return f"{text}{RECALLED}" if is_recalled else text

@@ -1,4 +1,4 @@
-"""What `leakbench paper` writes: a page of tables and figures, all from stored rows."""
+"""The report that `leakbench paper` writes: tables and figures, all from stored rows."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -46,7 +46,7 @@ Lines = Iterator[str]
 
 
 class Runs:
-    """The runs of sweeps/paper in a folder; what several sections want is read and worked out once."""
+    """The runs of sweeps/paper in a folder; what several sections need is read and computed once."""
 
     def __init__(self, folder: Path):
         self.stores = {name: Store.existing(folder / name) for name in (*TRAINED, *SWEEPS)}
@@ -67,10 +67,10 @@ class Runs:
 
 
 def write_report(folder: Path) -> list[Path]:
-    """Draw the figures of the runs in `folder` and write `folder/report.md`; the paths of all of it.
+    """Draw the figures of the runs in `folder` and write `folder/report.md`; returns the paths of all files.
 
     Args:
-        folder: with a run of each file of sweeps/paper, under the file's name.
+        folder: holds a run of each file of sweeps/paper, under the file's name.
     """
     runs = Runs(folder)
     figures = _draw(runs, folder / "figures")
@@ -122,7 +122,7 @@ def _head(runs: Runs) -> Lines:
 
 
 def _amount(tables: dict[str, pd.DataFrame]) -> tuple[int, float]:
-    """How many rows there are in all, and the worker hours that they took."""
+    """The number of rows in all tables, and the worker hours that they took."""
     return sum(map(len, tables.values())), sum(rows["seconds"].sum() for rows in tables.values()) / 3600
 
 
@@ -155,22 +155,22 @@ def _strongest(runs: Runs) -> Lines:
         yield from ("", f"![Strongest](figures/strongest_{reading.noise}_{reading.scope}.png)")
     yield ""
     yield (
-        f"Of {', '.join([runs.dlg, *attacks])} the one that got most of each image; {runs.dlg} alone on the"
-        " same images. SSIM: median over the images that leak undefended to any attack, with its 95 %"
-        " interval; as chosen: by what is most likely, as an attacker would have to; signal: |g|^2 / (entries"
-        " x variance of the noise)."
+        f"Strongest: of {', '.join([runs.dlg, *attacks])} the one that recovers most of each image; DLG:"
+        f" {runs.dlg} alone on the same images. SSIM: median over the images that leak undefended to any"
+        " attack, with its 95 % interval; as chosen: SSIM of the most likely result, which an attacker would"
+        " choose; signal: |g|^2 / (entries x variance of the noise)."
     )
     for place, lines in runs.strongest.groupby(SETTING, sort=False):
         yield from ("", f"{' · '.join(map(str, place))}:", "")
         heads = ["defense", "DLG", "strongest", "leaked", "by", "as chosen", "signal", "verdict"]
         yield from markdown(heads, map(_left, lines.to_dict("records")))
-    yield from ("", "Verdicts on the strongest that agree with the paper's:", "")
+    yield from ("", "Verdicts on the strongest attack that agree with the paper's:", "")
     verdicts = {reading: verdict_table(runs.of_paper, reading) for reading in READINGS}
     yield from (f"- {text}" for text in agreement(verdicts))
 
 
 def _left(line: Any) -> list[str]:
-    """What the strongest attack leaves of a defense."""
+    """A line of the table of the strongest attack."""
     signal = "-" if line["signal_to_noise"] != line["signal_to_noise"] else f"{line['signal_to_noise']:.3g}"
     if not line["images"]:
         return [line["defense"], "-", "-", "0/0", "-", "-", signal, "-"]
@@ -209,9 +209,9 @@ def _table2(runs: Runs) -> Lines:
     yield ""
     yield (
         f"{first['model']} trained on {first['train']}, tested on {first['test']}, {first['recipe']}; the"
-        " paper's accuracy is on CIFAR-100. Accuracy: mean over the seeds and half of its 95 % interval;"
-        " change: beside the undefended training of the same seed. Attack: the strongest, as above. Defends:"
-        " the verdict is no leak."
+        " paper's accuracy is on CIFAR-100. Accuracy: mean over the seeds ± half of its 95 % interval;"
+        " change: compared with the undefended training of the same seed. Attack: the strongest, as above."
+        " Defends: the verdict is no leak."
     )
     yield from ("", "![What hides, and what it costs](figures/tradeoff.png)")
     yield ""
@@ -230,7 +230,7 @@ def _cost(line: Any) -> list[str]:
 
 
 def _column(line: Any) -> list[str]:
-    """Of the paper's table, lying down."""
+    """A column of the paper's table, as a row."""
     accuracy = recalled(f"{line['paper_accuracy']} %", line["recalled"])
     defends = "-"
     if line["paper_defends"] is not None:
@@ -289,7 +289,7 @@ def _residual(runs: Runs) -> Lines:
     seconds = rows.groupby(["model", "attack"], as_index=False)["seconds"].mean()
     yield "## Residual networks"
     yield ""
-    yield f"{rows['dataset'].iloc[0]}, undefended, one start an image; seconds: of a worker, for one trial."
+    yield f"{rows['dataset'].iloc[0]}, undefended, one start per image; seconds: of a worker, for one trial."
     yield ""
     heads = ["model", "attack", "leaked", "SSIM", "verdict", "seconds"]
     yield from markdown(heads, map(_network, summary.merge(seconds).to_dict("records")))

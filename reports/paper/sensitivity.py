@@ -1,4 +1,4 @@
-"""How the verdicts move with what a defense does not decide: data, weights, activation, training, budget."""
+"""How the verdicts depend on more than the defense: data, weights, activation, training, budget."""
 
 import json
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from leakbench.reports.selection import BASELINE, SETTING
 from leakbench.reports.style import marker_style, styles
 from leakbench.reports.summary import summarize
 
-# what all of sweeps/paper has in common, where a file does not change it
+# common to all of sweeps/paper, unless a file changes it
 DATASET, MODEL, WEIGHTS = "cifar10-sample", "lenet", 0
 TRAINED_ON = "mnist-sample"
 
 
 @dataclass(frozen=True)
 class Factor:
-    """What is changed alone: a column, the values of it that belong here, and how they are called."""
+    """What is varied alone: a column, and the labels of its values (empty for those that do not belong)."""
 
     name: str
     column: str
     label: Callable[[pd.DataFrame], pd.Series]  # of rows; empty where one does not belong
     dataset: str = DATASET
-    ordered: bool = False  # whether what lies between two values means something
+    ordered: bool = False  # whether points between two values are meaningful
 
     def rows(self, rows: pd.DataFrame, attack: str) -> dict[str, pd.DataFrame]:
-        """{label: rows}, of all that differ from the common case in that column only."""
+        """{label: rows}, for the rows that differ from the common case in that column only."""
         common = {
             "dataset": self.dataset, "model": MODEL, "model_seed": WEIGHTS, "protocol": "fedsgd",
             "attack": attack,
@@ -74,11 +74,11 @@ FACTORS = (
 
 
 def sensitivity(rows: pd.DataFrame, attack: str, scale: Scale) -> pd.DataFrame:
-    """One line a factor, value of it and defense: factor, value, and the columns of `summarize`.
+    """One line per factor, value and defense: factor, value, and the columns of `summarize`.
 
     Args:
-        rows: of all runs, each once.
-        attack: that of the common case.
+        rows: rows of all runs, each once.
+        attack: the attack of the common case.
         scale: what counts as a leak.
     """
     parts = []
@@ -90,9 +90,9 @@ def sensitivity(rows: pd.DataFrame, attack: str, scale: Scale) -> pd.DataFrame:
 
 
 def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
-    """A panel a factor: median SSIM with its interval by value, a line a defense.
+    """One panel per factor: median SSIM with its interval by value, one line per defense.
 
-    A defense stands there only where images count, which is where the attack works without it.
+    A defense is shown only where images count, which is where the attack works without it.
     """
     factors = list(table["factor"].unique())
     figure = Figure(figsize=(12, 4.6), layout="constrained")
@@ -124,7 +124,7 @@ def draw_sensitivity(table: pd.DataFrame, scale: Scale) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     text = (
         "side by side in the order of the legend; below each value: images that leak without a defense;"
-        " dotted: from where on artifacts, and a leak"
+        " dotted lines: thresholds for artifacts and leak"
     )
     figure.suptitle(text, fontsize=9)
     return figure

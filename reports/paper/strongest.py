@@ -1,4 +1,4 @@
-"""Figure 7's defenses once more: what the strongest attack leaves of them, beside DLG."""
+"""Figure 7's defenses once more: under the strongest attack, compared with DLG."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,25 +28,25 @@ from leakbench.sweeps.store import Store
 
 
 class Way(NamedTuple):
-    """One of the two that are drawn side by side."""
+    """One of the two attackers that are drawn side by side."""
 
     name: str
     prefix: str  # of its columns in `beside_dlg`
     colour: str
     marker: str
-    aside: float  # from the middle of a defense's column
+    aside: float  # offset from the middle of a defense's column
 
 
 WAYS = (Way("DLG", "dlg", "0.45", "o", -0.12), Way("strongest", "ssim", "#AA4499", "s", 0.12))
 
 
 def alone(rows: pd.DataFrame, attack: str, best: pd.DataFrame) -> pd.DataFrame:
-    """What one attack keeps of each victim, with `attackable`: whether that leaks to any attack.
+    """The starts that one attack keeps, with `attackable`: whether the victim leaks to any, undefended.
 
     Args:
-        rows: of all attacks.
-        attack: its name there.
-        best: what `strongest` makes of them.
+        rows: rows of all attacks.
+        attack: its name in these rows.
+        best: `strongest` of these rows.
     """
     place = [*VICTIM, "defense"]
     kept = kept_starts(rows[rows["attack"] == attack])
@@ -54,9 +54,9 @@ def alone(rows: pd.DataFrame, attack: str, best: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_dlg(rows: pd.DataFrame, dlg: str, scale: Scale) -> pd.DataFrame:
-    """The lines of `summarize`, which are of the strongest attack, with DLG's on the same images.
+    """The lines of `summarize`, which use the strongest attack, with DLG's results on the same images.
 
-    Adds dlg (median SSIM), dlg_low, dlg_high and dlg_leaked; NaN where DLG was not run.
+    Adds dlg (median SSIM), dlg_low, dlg_high and dlg_leaked; NaN if DLG was not run.
     """
     own = counted(alone(rows, dlg, strongest(rows, scale)))
     lines = [
@@ -74,12 +74,12 @@ def draw_strongest(
 ) -> Figure:
     """The panels of Figure 7 with SSIM in place of the loss: DLG and the strongest attack side by side.
 
-    Below, one image as the client has it, as DLG rebuilt it and as the strongest attack did.
+    Below: one original image, as DLG rebuilt it, and as the strongest attack did.
 
     Args:
-        stores: of the runs.
-        rows: of all of them, of one setting.
-        dlg: the name of DLG there.
+        stores: the stores of the runs.
+        rows: rows of all of them, of one setting.
+        dlg: the name of DLG in these rows.
         scale: what counts as a leak.
         reading: what the paper's words are taken to mean.
     """
@@ -94,15 +94,15 @@ def draw_strongest(
         part.suptitle(f"{title}\n{meaning_of(PANELS[title][0], reading)}", fontsize=10)
         _draw_panel(part, curves, lines, pictures, scale, first=number == 0)
     text = (
-        "median SSIM with its 95 % interval of the images that leak undefended to any attack; dotted: from"
-        " where on artifacts, and a leak"
+        "median SSIM with its 95 % interval of the images that leak undefended to any attack; dotted lines:"
+        " thresholds for artifacts and leak"
     )
     figure.suptitle(f"{caption(best.assign(attack='DLG and the strongest'))}; {text}", fontsize=9)
     return figure
 
 
 class _Pictures:
-    """One image that counts, and what was made of it."""
+    """One image that counts, and its reconstructions."""
 
     def __init__(self, stores: Sequence[Store], dlg: pd.DataFrame, best: pd.DataFrame):
         best = best[best["attackable"]] if best["attackable"].any() else best
@@ -116,7 +116,7 @@ class _Pictures:
         self.original = next((image for image in found if image is not None), None)
 
     def of(self, way: Way, defense: str) -> tuple[np.ndarray | None, str]:
-        """The picture (C, H, W) and its SSIM; None and nothing where there is none."""
+        """The picture (C, H, W) and its SSIM; None and an empty text if there is none."""
         rows = self.rows[way.prefix]
         if defense not in rows.index or rows["key"][defense] not in self.traces:
             return None, ""

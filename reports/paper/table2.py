@@ -11,10 +11,10 @@ ATTACK = ("images", "leaked", "ssim", "verdict")
 
 
 def table2(trainings: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """One line a defense that was both trained with and attacked, weak ones first.
+    """One line per defense that was both trained with and attacked, weak ones first.
 
     Columns: defense, trainings, accuracy and change with their intervals (see `summarize_utility`),
-    images, leaked, ssim, verdict (see `summarize`), and defends: whether nothing of the images leaks.
+    images, leaked, ssim, verdict (see `summarize`), and defends: whether the verdict is no leak.
     """
     attacked = summary[["defense", *ATTACK]]
     both = attacked.merge(summarize_utility(trainings)[["defense", *UTILITY]], on="defense")
@@ -22,7 +22,7 @@ def table2(trainings: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """One line a column of the paper's table: what it reports, and our line for it under a reading.
+    """One line per column of the paper's table: its values, and our line for it under a reading.
 
     Columns: label, paper_accuracy, paper_defends, recalled, then those of `table2`.
     """

@@ -1,4 +1,4 @@
-"""Pictures on both sides of what counts as a leak, and of what counts as artifacts."""
+"""Pictures on both sides of the thresholds for a leak and for artifacts."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What `leakbench check` tries with a plug-in, a file for each kind."""
+"""The checks that `leakbench check` makes on a plug-in, one file per kind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ __all__ = ["Finding", "defenses_in", "findings_of", "plugins_in"]
 
 
 def findings_of(plugin: Configured, data_root: Path) -> Iterator[Finding]:
-    """All that is tried with a plug-in, one after the other; datasets are looked for under the data root."""
+    """Every check of a plug-in, one after the other; datasets are looked for under the data root."""
     match plugin:
         case Defense():
             return defenses.findings(plugin)

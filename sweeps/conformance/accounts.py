@@ -1,4 +1,4 @@
-"""Whether what a defense says of itself is true: see `Defense.account`."""
+"""Whether a defense's account of itself is true: see `Defense.account`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from leakbench.bench.attacks import NotApplicableError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Account, Defense, Gradients
 
-SLACK = 1e-5  # of an entry: float32 rounds, too
-KURTOSIS = 6.0  # of the noise with the heaviest tails, Laplacian: how well a variance can be measured
+SLACK = 1e-5  # relative to an entry: float32 rounds, too
+KURTOSIS = 6.0  # of Laplacian noise, which has the heaviest tails: limits how well a variance can be measured
 SIGNIFICANT = 6.0  # standard deviations of such a measurement
 
 
 @dataclass(frozen=True)
 class Entries:
-    """One tensor before and after a defense, where that says it was kept; in float64."""
+    """The entries of a tensor that a defense says it kept, before and after it; in float64."""
 
     what: str
     before: Tensor  # (n,)
-    error: Tensor  # (n,): what was shared, less that
-    bound: Tensor  # (n,): how much of it rounding explains
+    error: Tensor  # (n,): what was shared, minus `before`
+    bound: Tensor  # (n,): how much of the error rounding explains
 
 
 def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients]]]) -> str | None:
-    """What is false in what a defense says of itself, tried on gradients; their names are for people.
+    """What is false in a defense's account, tried on gradients, each with a name for people.
 
     Raises:
         ContractError: it is no account at all.
-        NotApplicableError: the defense says nothing.
+        NotApplicableError: the defense gives none.
     """
     kept: list[Entries] = []
     variance = 0.0
@@ -38,13 +38,13 @@ def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str
         shared = defense.share(gradient, generator_for("check", number)).gradients
         account = defense.checked_account(shared)
         if account is None:
-            raise NotApplicableError("none is given, so attacks that know defenses are told nothing")
+            raise NotApplicableError("none is given, so attacks that know defenses learn nothing about it")
         variance = account.variance
         for name, before in gradient.items():
             mask = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
             where = f"{name!r} of {what}"
             if bool(shared[name][~mask].any()):
-                return f"expected zeros in {where} where it says that nothing was kept, got others"
+                return f"expected zeros in {where} where its account says that nothing was kept, got others"
             kept.append(_entries(where, before[mask], shared[name][mask], _bound(account, name, mask)))
     return _false_noise(kept, variance) if variance else next(_false_rounding(kept), None)
 
@@ -62,7 +62,7 @@ def _entries(what: str, before: Tensor, shared: Tensor, bound: Tensor | None) ->
 def _false_rounding(kept: list[Entries]) -> Iterator[str]:
     for each in kept:
         if bool((each.error.abs() > each.bound).any()):
-            text = f"expected entries of {each.what} that are off by what it says at most"
+            text = f"expected entries of {each.what} to be off by at most what its account says"
             yield f"{text}, {float(each.bound.max()):.2g}, got {float(each.error.abs().max()):.2g}"
 
 
@@ -73,4 +73,4 @@ def _false_noise(kept: list[Entries], variance: float) -> str | None:
     chance = SIGNIFICANT * ((KURTOSIS - 1) / len(error)) ** 0.5
     if abs(measured / expected - 1) <= chance:
         return None
-    return f"expected errors of the variance that it says, {expected:.3g}, got {measured:.3g}"
+    return f"expected errors of the variance that its account says, {expected:.3g}, got {measured:.3g}"

@@ -11,7 +11,7 @@ from leakbench.bench.attacks import ATTACKS, Attack, Case, Found, Resources
 from leakbench.bench.trial import Trial, prepare
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
-STEPS = 3  # of an attack that iterates: enough to see what it gives back
+STEPS = 3  # of an attack that iterates: enough to see what it returns
 PLAIN = {"dataset": "mnist-sample", "index": 0, "model": "mlp(hidden=[32])", "model_seed": 0, "start": 0}
 VICTIMS = {
     "a LeNet": {"dataset": "cifar10-sample", "model": "lenet", "defense": "none"},
@@ -23,7 +23,7 @@ VICTIMS = {
 
 
 def findings(attack: Attack) -> Iterator[Finding]:
-    """All that is tried with an attack, one after the other; an iterating one takes STEPS steps."""
+    """Every check of an attack, one after the other; an iterating one takes STEPS steps."""
     return tried(attack, _attempts(attack))
 
 
@@ -34,12 +34,12 @@ def _attempts(attack: Attack) -> Attempts:
         yield f"the gradient of {what}", partial(_attacked, short, names)
     yield "a gradient of zeros", partial(_zeros, short)
     yield "several gradients, each answered once", partial(_several, short)
-    yield "the same again from the same start, and no other randomness", partial(_repeated, short)
-    yield "what it is given is left as it is", partial(_untouched, short)
+    yield "the same images from the same start, and no other randomness", partial(_repeated, short)
+    yield "an unchanged model and gradient", partial(_untouched, short)
 
 
 def case_of(attack: Attack, number: int = 0, **names: str) -> Case:
-    """What an attack gets of a victim, as a copy; what is not named is the plainest."""
+    """A copy of what an attack gets of a victim; what is not named is the plainest."""
     known = {**PLAIN, "defense": "none", "index": number, **names}
     return prepare(Trial.from_names({**known, "attack": str(attack)}), number, Path())[0].copy()
 

@@ -1,4 +1,4 @@
-"""An attempt with a plug-in, and what came of it."""
+"""A check of a plug-in, and its result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.registry import Registry
 from leakbench.defenses import ContractError
 
-SETTINGS = "settings that make a name, and a name that makes the settings"
-Attempt = Callable[[], str | None]  # tells what is wrong, or raises
-Attempts = Iterator[tuple[str, Attempt]]  # each with what is tried, in words
+SETTINGS = "settings that give a name, and a name that gives the settings"
+Attempt = Callable[[], str | None]  # returns what is wrong, or raises
+Attempts = Iterator[tuple[str, Attempt]]  # each with what is checked, in words
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried, and what was wrong with it; nothing, if all was right."""
+    """One check, and what was wrong; the problem is empty if nothing was."""
 
     what: str
     problem: str
-    applies: bool = True  # whether it is for such a case at all; if not, the problem says why
+    applies: bool = True  # whether the check applies; if not, the problem says why
 
 
 def tried(plugin: Configured, attempts: Attempts) -> Iterator[Finding]:
-    """What came of each attempt, one after the other."""
+    """The result of each attempt, one after the other."""
     for what, attempt in attempts:
         try:
             with foreign(ContractError, NotApplicableError):
@@ -41,6 +41,6 @@ def tried(plugin: Configured, attempts: Attempts) -> Iterator[Finding]:
 
 
 def read_back(plugin: Configured, registry: Registry[Any]) -> str | None:
-    """What is wrong with a plug-in's text."""
+    """What is wrong with the text form of a plug-in."""
     again = registry.parse(str(plugin))
     return None if again == plugin else f"{plugin} is read back as {again}"

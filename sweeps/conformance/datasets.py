@@ -16,7 +16,7 @@ MOST_READ = 50  # images, from the first to the last
 
 
 def findings(dataset: Dataset, data_root: Path) -> Iterator[Finding]:
-    """All that is tried with a dataset, one after the other; nothing more where it cannot be opened."""
+    """Every check of a dataset, one after the other; only the first ones if it cannot be opened."""
     for finding in tried(dataset, _opening(dataset, data_root)):
         yield finding
         if finding.problem:
@@ -31,8 +31,8 @@ def _opening(dataset: Dataset, data_root: Path) -> Attempts:
 
 def _reading(dataset: Dataset, data_root: Path) -> Attempts:
     yield "images in [0, 1], and labels of its classes", partial(_read, dataset, data_root)
-    yield "the same again in another order, and no other randomness", partial(_repeated, dataset, data_root)
-    yield "an IndexError for an index outside", partial(_outside, dataset, data_root)
+    yield "the same images in another order, and no other randomness", partial(_repeated, dataset, data_root)
+    yield "an IndexError for an index out of range", partial(_outside, dataset, data_root)
 
 
 def _opened(dataset: Dataset, data_root: Path) -> str | None:
@@ -47,7 +47,7 @@ def _opened(dataset: Dataset, data_root: Path) -> str | None:
         return f"expected a shape (C, H, W) of whole numbers >= 1, got {shape!r}"
     for what in ("classes", "length"):
         if not _is_count(getattr(images, what)):
-            return f"expected a whole number >= 1 of {what}, got {getattr(images, what)!r}"
+            return f"expected a whole number >= 1 as {what}, got {getattr(images, what)!r}"
     return next((text.removeprefix(": ") for text in image_problems(images, (), together=1)), None)
 
 
@@ -58,7 +58,7 @@ def _read(dataset: Dataset, data_root: Path) -> str | None:
         if not isinstance(image, Tensor) or (image.dtype, image.shape) != (torch.float32, images.shape):
             got = f"{image.dtype} of {tuple(image.shape)}" if isinstance(image, Tensor) else repr(image)[:100]
             return f"image {index}: expected torch.float32 of {images.shape}, got {got}"
-        if not bool(((image >= 0) & (image <= 1)).all()):  # neither does NaN
+        if not bool(((image >= 0) & (image <= 1)).all()):  # NaN fails this, too
             low, high = float(image.min()), float(image.max())
             return f"image {index}: expected values in [0, 1], got {low:g} to {high:g}"
         if type(label) is not int or not 0 <= label < images.classes:
@@ -75,7 +75,7 @@ def _repeated(dataset: Dataset, data_root: Path) -> str | None:
         if not torch.equal(image, again) or label != answer:
             return f"image {index}: expected the same image and label again, got others"
     if not torch.equal(before, torch.random.get_rng_state()):
-        return "used PyTorch's global random generator; its index alone decides an image"
+        return "used PyTorch's global random generator; let the index alone decide an image"
     return None
 
 

@@ -17,7 +17,7 @@ from leakbench.sweeps.checks import defense_problems
 from leakbench.sweeps.conformance.accounts import account_problem
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
-ENTRIES = 1_000_000  # of the gradient that the time is taken with
+ENTRIES = 1_000_000  # of the gradient on which the time is measured
 MEGABYTE = 1_000_000
 BATCHES = (1, 8)  # images
 NETWORKS = ("lenet", "mlp")
@@ -25,12 +25,12 @@ SHAPES = {"kernel": (4, 3, 5, 5), "bias": (7,), "one entry": (1,), "number": (),
 
 
 def findings(defense: Defense) -> Iterator[Finding]:
-    """All that is tried with a defense, one after the other."""
+    """Every check of a defense, one after the other."""
     return tried(defense, _attempts(defense))
 
 
 def seconds_a_megabyte(defense: Defense) -> float:
-    """What `apply` takes for a MB of float32: the shortest of three times."""
+    """The seconds that `apply` takes per MB of float32: the shortest of three times."""
     gradients = {"gradient": torch.randn(ENTRIES, generator=generator_for("speed"))}
     times = (defense.share(gradients, generator_for("check")).seconds for _ in range(3))
     return min(times) * MEGABYTE / gradients["gradient"].nbytes
@@ -40,8 +40,8 @@ def _attempts(defense: Defense) -> Attempts:
     yield SETTINGS, partial(_described, defense)
     for what, gradients in _gradients():
         yield what, partial(_shared, defense, gradients)
-    yield "the same again from an equal generator, and no other randomness", partial(_repeated, defense)
-    yield "its account of itself", partial(account_problem, defense, _accountable)
+    yield "the same gradients from an equal generator, and no other randomness", partial(_repeated, defense)
+    yield "its account", partial(account_problem, defense, _accountable)
     if Point.BATCH in defense.points():
         for count in BATCHES:
             yield f"a batch of {count}", partial(_batch, defense, count)
@@ -51,7 +51,7 @@ def _attempts(defense: Defense) -> Attempts:
 
 
 def _gradients() -> Iterator[tuple[str, Gradients]]:
-    """Those that a defense may meet, and in words what they are."""
+    """Gradients that a defense may meet, each with a description."""
     generator = generator_for("gradients to check with")
     plain = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
     yield "a gradient of a LeNet", _lenet().gradient
@@ -79,7 +79,7 @@ def _repeated(defense: Defense) -> str | None:
     before = torch.random.get_rng_state()
     defense(victim.gradient, generator_for("check"))
     if not torch.equal(before, torch.random.get_rng_state()):
-        return "expected that only `generator` is drawn from, found PyTorch's global one moved"
+        return "used PyTorch's global random generator; draw only from `generator`"
     return None
 
 

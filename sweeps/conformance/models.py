@@ -15,12 +15,12 @@ from leakbench.bench.models import MODELS, Model
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
-SAMPLES = ("mnist-sample", "cifar10-sample", "cifar100-sample")  # a model is for one of them or more
+SAMPLES = ("mnist-sample", "cifar10-sample", "cifar100-sample")  # a model has to take at least one of them
 COUNT = 2  # images in a batch
 
 
 def findings(model: Model) -> Iterator[Finding]:
-    """All that is tried with a model, one after the other."""
+    """Every check of a model, one after the other."""
     return tried(model, _attempts(model))
 
 
@@ -35,7 +35,7 @@ def _attempts(model: Model) -> Attempts:
         yield what, partial(_attacked, model, images, text if fitting else "")
     for images in fitting[:1]:
         yield "the same weights from the same seed", partial(_weights, model, images)
-        yield "the same scores again, and no randomness", partial(_repeated, model, images)
+        yield "the same scores from the same images, and no randomness", partial(_repeated, model, images)
 
 
 def _build(model: Model, images: Images) -> nn.Module:
@@ -43,7 +43,7 @@ def _build(model: Model, images: Images) -> nn.Module:
 
 
 def _refusal(model: Model, images: Images) -> str:
-    """Why a model is not for such images or so many classes; empty where it is."""
+    """Why a model cannot take such images or so many classes; empty if it can."""
     batch, _ = images.batch(range(COUNT))
     try:
         with foreign():

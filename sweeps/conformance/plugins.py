@@ -36,7 +36,7 @@ def plugins_in(name: str, registries: tuple[Registry[Any], ...] = CHECKED) -> li
     """The same for every kind that is checked.
 
     Raises:
-        UserError: likewise.
+        UserError: as in `defenses_in`.
     """
     try:
         names = _classes_in(Path(name), registries) if name.endswith(".py") else [name]
@@ -47,7 +47,7 @@ def plugins_in(name: str, registries: tuple[Registry[Any], ...] = CHECKED) -> li
 
 
 def _registry_of(name: str, registries: tuple[Registry[Any], ...]) -> Registry[Any]:
-    """The one that a name belongs to; the first, which says what is wrong, where it belongs to none."""
+    """The registry that a name belongs to; if none, the first, which says what is wrong."""
     name = name.partition("(")[0]
     if USER_CLASS.fullmatch(name):
         cls = load_user_class(name)
@@ -68,9 +68,9 @@ def _classes_in(file: Path, registries: tuple[Registry[Any], ...]) -> list[str]:
     if not found:
         *others, last = (base.__name__ for base in bases)
         kinds = f"{', '.join(others)} or {last}" if others else last
-        # only some are models: others are their layers
+        # only some modules are models; others are their layers
         modules = (name for name, each in own.items() if MODELS in registries and issubclass(each, nn.Module))
-        hint = next((f"; a model goes by its name, such as {name}" for name in modules), "")
+        hint = next((f"; check a model by its name, such as {name}" for name in modules), "")
         raise SettingError([("", f"{file}: expected a subclass of {kinds}, found none{hint}")])
     return found
 

@@ -21,14 +21,14 @@ VICTIM = {
 
 
 def findings(protocol: Protocol) -> Iterator[Finding]:
-    """All that is tried with a protocol, one after the other."""
+    """Every check of a protocol, one after the other."""
     return tried(protocol, _attempts(protocol))
 
 
 def _attempts(protocol: Protocol) -> Attempts:
     yield SETTINGS, partial(read_back, protocol, PROTOCOLS)
     yield "whole numbers of images and of rounds", partial(_counted, protocol)
-    yield "no batch without images, and no sharing without rounds", partial(_refused, protocol)
+    yield "a SettingError for a count of 0", partial(_refused, protocol)
     yield "a gradient that a client shares", partial(_shared, protocol)
 
 
@@ -36,7 +36,7 @@ def _counted(protocol: Protocol) -> str | None:
     for name in COUNTS:
         count = getattr(protocol, name)
         if type(count) is not int or count < 1:
-            return f"expected a whole number >= 1 of {name}, got {count!r}"
+            return f"expected a whole number >= 1 as {name}, got {count!r}"
     return None
 
 
@@ -46,14 +46,14 @@ def _refused(protocol: Protocol) -> str | None:
             replace(protocol, **{name: 0})
         except SettingError:
             continue
-        return f"expected a SettingError for {name}=0, got none; let `problems` yield super's, too"
+        return f"expected a SettingError for {name}=0, got none; yield super's `problems`, too"
     return None
 
 
 def _shared(protocol: Protocol) -> str | None:
     there = len(open_dataset(DATASETS.parse(DATASET), Path()))
     if protocol.batch_size > there:
-        raise NotApplicableError(f"it is tried on {there} images, and asks for {protocol.batch_size}")
+        raise NotApplicableError(f"the check has {there} images, and it needs {protocol.batch_size}")
     case, victim, _ = prepare(Trial.from_names({**VICTIM, "protocol": str(protocol)}), 0, Path())
     if case.spec.count != len(victim.batch):
         return f"expected {case.spec.count} images behind a gradient, got {len(victim.batch)}"

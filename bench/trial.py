@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Knows, Spec
-from leakbench.bench.datasets import DATASETS, Dataset
+from leakbench.bench.datasets import DATASETS, Dataset, Images
 from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
@@ -94,14 +94,21 @@ class Trial(Job):
 def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, Exposed]:
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
-    exposed = victim.share(trial.defense, trial.protocol.rounds)
-    spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
+    exposed = victim.share(trial.defense, trial.protocol)
+    spec = spec_of(victim.images, trial.protocol)
     purpose = (trial.dataset.address, trial.index, trial.start)
     account = exposed.account if Knows.DEFENSE in trial.attack.knows else None
-    return Case(number, exposed.network, exposed.shared, spec, purpose, account), victim, exposed
+    protocol = trial.protocol if Knows.PROTOCOL in trial.attack.knows else None
+    case = Case(number, exposed.network, exposed.shared, spec, purpose, account, protocol)
+    return case, victim, exposed
+
+
+def spec_of(images: Images, protocol: Protocol) -> Spec:
+    """What a server knows of the images behind what it sees."""
+    return Spec(images.shape, images.classes, protocol.images, protocol.steps, protocol.signed)
 
 
 def victim_of(trial: Trial, data_root: Path) -> Victim:
     """The client of a trial."""
-    own = range(trial.index, trial.index + trial.protocol.batch_size)
+    own = range(trial.index, trial.index + trial.protocol.images)
     return find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)

@@ -2,16 +2,17 @@
 
 import time
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from leakbench.bench.client import client_update
 from leakbench.bench.datasets import Dataset, Images, open_dataset
-from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.models import Model
+from leakbench.bench.protocols import FedSGD, Protocol
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.defenses import Account, Defense, Gradients, Point
 
@@ -22,7 +23,7 @@ class Exposed:
 
     network: nn.Module  # with the layers that the defense added, in evaluation mode
     shared: Gradients
-    gradient: Gradients  # before `Defense.apply`
+    gradient: Gradients  # before `Defense.apply`; of several clients their mean
     account: Account | None  # what the defense says of `shared`
     sent_bytes: int
     seconds: float  # in `Defense.change_batch` and `Defense.apply`
@@ -30,53 +31,89 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Victim:
-    """A client with its labelled images, and the gradient that it has for them without a defense."""
+    """Clients with their labelled images, of which the server sees one update or the mean of several."""
 
     dataset: str  # its address
     index: int
     model: str  # likewise
     model_seed: int
-    images: Images  # of the whole data set
-    batch: Tensor  # (N, C, H, W), its own
+    images: Images  # of the whole dataset
+    batch: Tensor  # (N, C, H, W), of all clients that the server sees
     labels: Tensor  # (N,)
     network: nn.Module  # as it was built: nothing passed through it
-    gradient: Gradients
+    updates: dict[tuple[Protocol, int], Gradients] = field(
+        default_factory=dict, compare=False
+    )  # see `_update`
 
-    def share(self, defense: Defense, rounds: int = 1) -> Exposed:
-        """What it shares, on the CPU: the mean over the rounds, as a server that looks for it would take.
+    @property
+    def gradient(self) -> Gradients:
+        """Of the mean loss of all images, at the weights as they were built."""
+        return self._update(FedSGD(len(self.batch)), 0)
 
-        The random draws of a defense are addressed by its name and the round and not by its settings,
-        nor by the attacker's start: noise of two strengths is the same noise scaled, and all restarts
-        see one gradient.
+    def share(self, defense: Defense, protocol: Protocol | None = None) -> Exposed:
+        """What they share, on the CPU: the mean over the rounds, as a server that looks for it would take.
+
+        The random draws of a defense are addressed by its name, the round and the client, and not by its
+        settings, nor by the attacker's start: noise of two strengths is the same noise scaled, and all
+        restarts see one update.
 
         Raises:
             ContractError: the defense breaks its contract.
         """
-        first = exposed = self._share(defense, ())
+        protocol = protocol or FedSGD(len(self.batch))
+        first = exposed = self._share(defense, protocol, ())
         total = dict(first.shared)
-        for number in range(1, rounds):
-            exposed = self._share(defense, (number,))
+        for number in range(1, protocol.rounds):
+            exposed = self._share(defense, protocol, (number,))
             total = {name: each + exposed.shared[name] for name, each in total.items()}
-        shared = {name: each / rounds for name, each in total.items()}
-        return replace(first, shared=shared, account=defense.checked_account(shared, rounds))
+        shared = {name: each / protocol.rounds for name, each in total.items()}
+        account = defense.checked_account(shared, protocol.rounds * protocol.clients)
+        return replace(first, shared=shared, account=account)
 
-    def _share(self, defense: Defense, number: tuple[int, ...]) -> Exposed:
+    def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:
         """In one round; the first has no number."""
-        purpose: tuple[str | int, ...] = (
-            defense.own_name, self.dataset, self.index, self.model, self.model_seed, *number
-        )  # fmt: skip
+        sent = [self._send(defense, protocol, number, client) for client in range(protocol.clients)]
+        purpose = ("protocol", *self._purpose(protocol.own_name, number))
+        generator = generator_for(*purpose)
+        view = protocol.view([each.shared for each in sent], sent[0].sent_bytes, generator)
+        plain = [each.gradient for each in sent]
+        mean = {name: torch.stack([each[name] for each in plain]).mean(0) for name in plain[0]}
+        seconds = sum(each.seconds for each in sent) / len(sent)
+        return Exposed(sent[0].network, view.update, mean, None, view.sent_bytes, seconds)
+
+    def _send(self, defense: Defense, protocol: Protocol, number: tuple[int, ...], client: int) -> Exposed:
+        """What one client sends in one round."""
+        purpose = self._purpose(defense.own_name, number, client)
         generator = generator_for("defense", *purpose)
-        network, gradient, seconds = self.network, self.gradient, 0.0
+        network, seconds = self.network, 0.0
         if defense.points() & {Point.MODEL, Point.BATCH}:
             began = time.perf_counter()
-            batch = defense.checked_batch(self.batch, self.labels, generator)
+            batch = defense.checked_batch(*self._batch(protocol, client), generator)
             seconds = time.perf_counter() - began
             network = self.network_under(defense)
-            gradient = client_gradient(network, *batch, seed_for("layers", *purpose))
+            gradient = client_update(network, protocol, *batch, seed_for("layers", *purpose))
             network.eval()
+        else:
+            gradient = self._update(protocol, client)
         shared = defense.share(gradient, generator)
         seconds += shared.seconds
         return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds)
+
+    def _update(self, protocol: Protocol, client: int) -> Gradients:
+        """Of a client whose defense changes neither model nor batch, worked out once."""
+        if (protocol, client) not in self.updates:
+            batch = self._batch(protocol, client)
+            self.updates[protocol, client] = client_update(self.network, protocol, *batch)
+        return self.updates[protocol, client]
+
+    def _batch(self, protocol: Protocol, client: int) -> tuple[Tensor, Tensor]:
+        own = slice(client * protocol.batch_size, (client + 1) * protocol.batch_size)
+        return self.batch[own], self.labels[own]
+
+    def _purpose(self, name: str, number: tuple[int, ...], client: int = 0) -> tuple[str | int, ...]:
+        """What draws are addressed by; the first round and the first client have no number."""
+        of_client = ("client", client) if client else ()
+        return name, self.dataset, self.index, self.model, self.model_seed, *number, *of_client
 
     def network_under(self, defense: Defense) -> nn.Module:
         """See `with_layers`."""
@@ -95,20 +132,10 @@ def with_layers(defense: Defense, network: nn.Module, model: str, model_seed: in
     )
 
 
-def client_gradient(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Gradients:
-    """See `shared_gradient`; layers in training mode draw what the seed decides."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return shared_gradient(deepcopy(network), images, labels)  # it may keep what passed through it
-
-
 @lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
 def find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, data_root: Path) -> Victim:
-    """The client with those images of a data set, whatever its defense and its attacker."""
+    """The clients with those images of a dataset, whatever their defense and their attacker."""
     images = open_dataset(dataset, data_root)
     batch, labels = images.batch(own)
     network = model.build(images.shape, images.classes, model_seed)
-    gradient = shared_gradient(deepcopy(network), batch, labels)  # likewise
-    return Victim(
-        dataset.address, own.start, model.address, model_seed, images, batch, labels, network, gradient
-    )
+    return Victim(dataset.address, own.start, model.address, model_seed, images, batch, labels, network)

@@ -71,7 +71,7 @@ def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
 def check(sweep: Sweep, data_root: Path) -> list[str]:
     """What is wrong with the sweep's images and models, one line each; every image is read."""
     problems = []
-    together = max((protocol.value.batch_size for protocol in sweep.protocols), default=1)
+    together = max((protocol.value.images for protocol in sweep.protocols), default=1)
     opened: list[tuple[str, Images, Tensor, Tensor]] = []
     for data in sweep.datasets:
         try:

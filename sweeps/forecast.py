@@ -75,7 +75,7 @@ def _seconds(kind: Kind, conditions: Conditions) -> float:
 def _disk(kind: Kind, conditions: Conditions) -> int:
     channels, height, width = open_dataset(kind.example.dataset, conditions.data_root).shape
     budget, every = kind.example.attack.budget, conditions.snapshot_every
-    pictures = kind.example.protocol.batch_size * (1 + (ceil(budget / every) + 1 if every else 0))
+    pictures = kind.example.protocol.images * (1 + (ceil(budget / every) + 1 if every else 0))
     return kind.trials * (ROW_BYTES + 2 * pictures * channels * height * width + 8 * (budget + 1))
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from leakbench.bench.attacks import Attack, Case, Spec
+from leakbench.bench.attacks import Attack, Case
 from leakbench.bench.datasets import Dataset, open_dataset
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.trial import spec_of
 from leakbench.bench.victim import with_layers
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import Defense
@@ -55,9 +56,9 @@ def _refusals(
         for defense, protocol in product(networks, sweep.protocols):
             network = with_layers(defense.value, plain, model.value.address, seed).eval()
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            spec = Spec(images.shape, images.classes, protocol.value.batch_size)
+            spec = spec_of(images, protocol.value)
             for attack in sweep.attacks:
-                text = refusal(attack.value, Case(0, network, zeros, spec))
+                text = refusal(attack.value, Case(0, network, zeros, spec, protocol=protocol.value))
                 if text:
                     what = attack.value, data.value, model.value, protocol.value, defense.value
                     yield attack, Meeting.of(*what), text

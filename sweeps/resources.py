@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from leakbench.bench.attacks import Attack, Case, Resources, Spec
+from leakbench.bench.attacks import Attack, Case, Resources
 from leakbench.bench.attacks.batched import GRAIN, OUT_OF_MEMORY, is_out_of_memory
 from leakbench.bench.gradients import trained_parameters
-from leakbench.bench.trial import Trial, victim_of
+from leakbench.bench.trial import Trial, spec_of, victim_of
 from leakbench.core.errors import UserError
 from leakbench.sweeps.plan import Plan
 
@@ -81,6 +81,6 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[Attack, Cas
             victim = victim_of(trial, data_root)
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            spec = Spec(victim.images.shape, victim.images.classes, trial.protocol.batch_size)
-            found.append((trial.attack, Case(0, network, shared, spec)))
+            case = Case(0, network, shared, spec_of(victim.images, trial.protocol), protocol=trial.protocol)
+            found.append((trial.attack, case))
     return found

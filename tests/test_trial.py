@@ -168,7 +168,7 @@ def norm(gradients):
 
 
 def shared(trial):
-    return victim_of(trial, DATA).share(trial.defense, trial.protocol.rounds).shared
+    return victim_of(trial, DATA).share(trial.defense, trial.protocol).shared
 
 
 def test_all_restarts_see_one_gradient(make_trial):

@@ -2,22 +2,24 @@
 
 import math
 import time
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from leakbench.bench.protocols.base import Protocol
 from leakbench.core.configured import Configured
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Account, ContractError, Gradients
 from leakbench.defenses.base import unlike
 
 
-class Observer(Protocol):
+class Observer(typing.Protocol):
     """Receives the progress of an attack; returns nothing, so that it cannot reveal what it knows."""
 
     def __call__(
@@ -55,6 +57,7 @@ class Knows(StrEnum):
     """What an attack knows, by its threat model, in addition to the model and the shared gradient."""
 
     DEFENSE = "defense"  # its public settings, never its random draws; see `Defense.account`
+    PROTOCOL = "protocol"  # how many steps clients take, and at which rate: see `Case.protocol`
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class Spec:
 
     shape: tuple[int, int, int]  # (C, H, W)
     classes: int
-    count: int = 1  # images that the gradient is averaged over
+    count: int = 1  # images behind what was shared
+    steps: int = 1  # gradients that it is the mean of, each at other weights: see `Protocol.steps`
+    signed: bool = False  # whether only the signs of a gradient were shared
 
     @property
     def batch_shape(self) -> tuple[int, int, int, int]:
@@ -111,6 +116,7 @@ class Case:
     spec: Spec
     purpose: tuple[str | int, ...] = ()  # the address of the trial's random draws
     account: Account | None = None  # of the defense, if the attack knows defenses and this one gives one
+    protocol: Protocol | None = None  # of the clients, if the attack knows protocols
     start: Start | None = None  # on the CPU; None: the attack draws its own
 
     def copy(self) -> "Case":

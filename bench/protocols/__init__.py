@@ -1,9 +1,10 @@
 """Protocols: what a client computes from its images and shares in each round."""
 
 from leakbench.bench.protocols.base import Protocol
+from leakbench.bench.protocols.fedavg import FedAvg
 from leakbench.bench.protocols.fedsgd import FedSGD
 from leakbench.core.registry import Registry
 
-__all__ = ["PROTOCOLS", "FedSGD", "Protocol"]
+__all__ = ["PROTOCOLS", "FedAvg", "FedSGD", "Protocol"]
 
-PROTOCOLS = Registry("protocol", Protocol, [FedSGD])
+PROTOCOLS = Registry("protocol", Protocol, [FedSGD, FedAvg])

@@ -1,25 +1,105 @@
-"""The base class of protocols: how many images a gradient is computed from, and how often it is shared."""
+"""What a protocol is: what a client makes of its images, and what the server sees of several clients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from leakbench.core.configured import Configured
+from leakbench.defenses import Gradients
 
 MOST = 10**4
+Weights = Mapping[str, Tensor]  # {parameter name: tensor} of the trained parameters
+GradientOf = Callable[[Weights, Tensor, Tensor], Gradients]  # (weights, images, labels) -> of the mean loss
+
+
+class Server(NamedTuple):
+    """How the server of a training moves its weights along the mean of the updates."""
+
+    lr: float
+    momentum: float
+
+
+class View(NamedTuple):
+    """What the server gets of the clients' updates."""
+
+    update: Gradients  # of one client, or the mean over several
+    sent_bytes: int  # of each client
 
 
 @dataclass(frozen=True)
 class Protocol(Configured):
-    """What a client shares. It belongs to the victim, so every attack on a victim sees the same."""
+    """What clients share. It is the victim's: every attack on it sees the same.
 
-    batch_size: int = 1  # images that the gradient is averaged over: the trial's image and the next ones
-    rounds: int = 1  # how often the gradient of the same batch is shared, with new draws of the defense
+    Updates are at the scale of a gradient: the difference of the weights divided by rate and steps. So one
+    strength of a defense means the same in every protocol.
+    """
+
+    batch_size: int = 1  # images of a client: the trial's, and those after it
+    rounds: int = 1  # how often the update of the same batch is shared, under fresh draws of the defense
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts must be at least 1."""
+        """Counts of at least 1."""
         for setting in ("batch_size", "rounds"):
-            count = getattr(self, setting)
-            if count < 1:
-                yield setting, f"expected a whole number >= 1, got {count}"
-            elif count > MOST:
-                yield setting, f"expected at most {MOST}, got {count}"
+            yield from count_problems(setting, getattr(self, setting))
+
+    @property
+    def clients(self) -> int:
+        """How many clients the server sees together."""
+        return 1
+
+    @property
+    def images(self) -> int:
+        """How many images stand behind what the server sees."""
+        return self.clients * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """How many gradients an update is the mean of, each at other weights."""
+        return 1
+
+    @property
+    def signed(self) -> bool:
+        """Whether an update has only the signs of a gradient."""
+        return False
+
+    def update(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
+        """What a client makes of its batch: the step of victims, trainings and attackers' dummies alike.
+
+        It is written in operations that `torch.func` can vectorise and differentiate.
+
+        Args:
+            gradient: of the mean loss of a batch, at any weights.
+            weights: those that the server sent.
+            images: (N, C, H, W).
+            labels: classes (N,), or what else `gradient` takes for labels, one row per image.
+        """
+        return gradient(weights, images, labels)
+
+    def server(self, lr: float, momentum: float) -> Server:
+        """How the server moves along the mean of the updates, where the training asks for that rate."""
+        return Server(lr, momentum)
+
+    def view(self, updates: Sequence[Gradients], sent_bytes: int, generator: torch.Generator) -> View:
+        """What the server gets of these clients' updates, as their defenses left them.
+
+        Args:
+            updates: one for each of `clients`.
+            sent_bytes: of each, as its defense sends it.
+            generator: for the draws of the protocol.
+
+        Raises:
+            ContractError: updates that the protocol cannot carry.
+        """
+        (update,) = updates
+        return View(update, sent_bytes)
+
+
+def count_problems(setting: str, count: int, least: int = 1) -> Iterator[tuple[str, str]]:
+    """What is wrong with a setting that counts something."""
+    if count < least:
+        yield setting, f"expected a whole number >= {least}, got {count}"
+    elif count > MOST:
+        yield setting, f"expected at most {MOST}, got {count}"

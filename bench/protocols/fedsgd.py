@@ -11,8 +11,8 @@ from leakbench.core import citations
 class FedSGD(Protocol):
     """The gradient of the mean loss of one batch, at the server's weights.
 
-    After several rounds with the same weights, the server averages the gradients it received, which
-    reduces independent noise of variance v to v / rounds.
+    In several rounds at the same weights the server takes the mean of what it got: independent noise of
+    variance v is left with v / rounds.
     """
 
     name: ClassVar[str] = "fedsgd"

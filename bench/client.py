@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.gradients import gradient_at, trained_parameters
 from leakbench.bench.protocols import Protocol
-from leakbench.bench.protocols.base import Weights
+from leakbench.bench.protocols.base import GradientOf, Weights
 from leakbench.defenses import Gradients
 
 
@@ -26,14 +26,36 @@ def client_update(
         seed: what layers in training mode draw is decided by it; None where there are none.
     """
     own = deepcopy(network)  # it may keep what passed through it
-
-    def gradient(weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
-        leaves = {name: each.detach().requires_grad_() for name, each in weights.items()}
-        loss = functional.cross_entropy(functional_call(own, leaves, (images,)), labels)
-        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-
-    weights = {name: each.detach() for name, each in trained_parameters(own)}
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
-        return protocol.update(gradient, weights, images, labels)
+        return protocol.update(_gradient_of(own), _weights_of(own), images, labels)
+
+
+def expected_update(network: nn.Module, protocol: Protocol, images: Tensor, labels: Tensor) -> Gradients:
+    """What the server would see of an attacker's images: see `Protocol.expected`.
+
+    Args:
+        network: with the weights that the server sent.
+        protocol: the clients'.
+        images: (N, C, H, W), of all of them.
+        labels: the logits of their labels (N, K), or classes (N,).
+    """
+    if protocol.steps == 1 and not protocol.signed:
+        return gradient_at(network, images, labels)
+    own = deepcopy(network)
+    answers = labels.softmax(-1) if labels.is_floating_point() else labels
+    return protocol.expected(_gradient_of(own), _weights_of(own), images, answers)
+
+
+def _gradient_of(network: nn.Module) -> GradientOf:
+    def gradient(weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
+        leaves = {name: each.detach().requires_grad_() for name, each in weights.items()}
+        loss = functional.cross_entropy(functional_call(network, leaves, (images,)), labels)
+        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+    return gradient
+
+
+def _weights_of(network: nn.Module) -> Weights:
+    return {name: each.detach() for name, each in trained_parameters(network)}

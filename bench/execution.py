@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks import Case, Found, Knows, NotApplicableError, Resources
+from leakbench.bench.attacks import Case, Found, NotApplicableError, Resources
 from leakbench.bench.gradients import distance_by_layer
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
@@ -25,6 +25,7 @@ from leakbench.bench.row import (
     make_row,
     match_loss_of,
     posterior_of,
+    threat_of,
 )
 from leakbench.bench.trace import Trace
 from leakbench.bench.trial import Trial, prepare
@@ -182,16 +183,16 @@ class _Group:
             status=found.status.value,
             reason=found.reason,
             iterations=found.iterations,
-            match_loss=match_loss_of(case, found),
+            match_loss=match_loss_of(case, trial.protocol, found),
             objective=found.objective,
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
             **asdict(score(trace.truth, trace.reconstruction)),
-            neg_log_posterior=posterior_of(case, each.account, found),
+            neg_log_posterior=posterior_of(case, trial.protocol, each.account, found),
             label_true=int(labels[0]),
             **label_columns(found, order, labels),
             classes=case.spec.classes,
-            threat="nothing" if case.account is None else Knows.DEFENSE.value,
+            threat=threat_of(case),
             hardware=hardware_of(device),
             seconds=found.seconds,
         )

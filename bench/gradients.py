@@ -45,15 +45,12 @@ def match_loss(
 
 
 def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor) -> float:
-    """The match loss as a number, for the result of any attack; infinite if it is NaN.
+    """The match loss of images (N, C, H, W) with classes (N,) or logits (N, K), see `squared_distance`."""
+    return squared_distance(gradient_at(model, images, labels), shared)
 
-    Args:
-        model: the victim's model.
-        shared: as the victim shared it.
-        images: (N, C, H, W).
-        labels: their logits (N, K), or classes (N,).
-    """
-    dummy = gradient_at(model, images, labels)
+
+def squared_distance(dummy: Gradients, shared: Gradients) -> float:
+    """The match loss as a number, of what any attack may have made: infinite where it is NaN."""
     loss = float(torch.stack([(each - shared[name]).square().sum() for name, each in dummy.items()]).sum())
     return math.inf if math.isnan(loss) else loss
 

@@ -3,9 +3,8 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from leakbench.bench.gradients import gradient_at
 from leakbench.defenses import Account, Gradients
 
 PRIOR = 0.1  # scale of a Laplacian prior on pixel differences; its negative logarithm is total variation
@@ -47,30 +46,26 @@ def square_of(shared: Gradients, kept: Gradients) -> float:
     return max(total, torch.finfo(torch.float32).tiny)
 
 
-def neg_log_posterior(
-    model: nn.Module, shared: Gradients, account: Account | None, images: Tensor, labels: Tensor
-) -> float:
+def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | None, images: Tensor) -> float:
     """The squared distance of the kept entries over twice their variance, plus the weighted total variation.
 
     An attacker with the results of several attacks would trust the one with the lowest value. Without
     noise, the variance is that of floating-point rounding, and the distance dominates.
 
     Args:
-        model: the victim's model.
-        shared: {parameter name: tensor}, as the attacker received it.
+        dummy: {parameter name: tensor}, what would have been shared of the images.
+        shared: what the attacker received.
         account: the defense's account; None if it gives none.
-        images: (N, C, H, W); they are clipped to [0, 1].
-        labels: their logits (N, K), or classes (N,).
+        images: (N, C, H, W), in [0, 1].
 
     Returns:
         A dimensionless number, up to a constant of the case; infinite if it is NaN.
     """
-    clipped = images.clamp(0, 1)
-    dummy, kept = gradient_at(model, clipped, labels), kept_of(account, shared)
+    kept = kept_of(account, shared)
     entries = sum(float(each.sum()) for each in kept.values())
     apart = sum(float((kept[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
     rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, kept) / max(entries, 1.0)
-    prior = TRUST * images.numel() * float(total_variation(clipped)) / PRIOR
+    prior = TRUST * images.numel() * float(total_variation(images)) / PRIOR
     value = apart / (2 * max(variance_of(account), rounding)) + prior
     return math.inf if math.isnan(value) else value
 

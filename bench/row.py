@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leakbench.bench.attacks import Case, Found, Status
+from leakbench.bench.attacks import Case, Found, Knows, Status
 from leakbench.bench.chain import chain_of
-from leakbench.bench.gradients import norm_of, plain_match_loss
+from leakbench.bench.client import expected_update
+from leakbench.bench.gradients import norm_of, squared_distance
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.protocols import Protocol
 from leakbench.bench.trace import Trace
 from leakbench.bench.trial import REGISTRIES, Trial, described
 from leakbench.bench.victim import Exposed
@@ -64,7 +66,7 @@ class Row:
     label_recovered: int | None
     label_correct: bool | None  # of all images
     classes: int | None  # that the label is one of
-    threat: str | None  # what the attack was told besides: `defense`, or `nothing`
+    threat: str | None  # what the attack knew besides: see `threat_of`
     seconds: float  # the trial's share of its worker's time, attack only
     device: str
     hardware: str | None  # see `hardware_of`
@@ -119,19 +121,27 @@ def costs(exposed: Exposed) -> dict[str, float | None]:
     }
 
 
-def match_loss_of(case: Case, found: Found) -> float | None:
+def match_loss_of(case: Case, protocol: Protocol, found: Found) -> float | None:
     """Of what an attack found, as the harness works it out; None where it did not look for labels."""
     if found.labels is None:
         return None
-    return plain_match_loss(case.model, case.shared, found.images.detach(), found.labels.detach())
+    dummy = expected_update(case.model, protocol, found.images.detach(), found.labels.detach())
+    return squared_distance(dummy, case.shared)
 
 
-def posterior_of(case: Case, account: Account | None, found: Found) -> float | None:
+def posterior_of(case: Case, protocol: Protocol, account: Account | None, found: Found) -> float | None:
     """See `neg_log_posterior`; None where an attack did not look for labels."""
     if found.labels is None:
         return None
-    images, labels = found.images.detach(), found.labels.detach()
-    return neg_log_posterior(case.model, case.shared, account, images, labels)
+    images = found.images.detach().clamp(0, 1)
+    dummy = expected_update(case.model, protocol, images, found.labels.detach())
+    return neg_log_posterior(dummy, case.shared, account, images)
+
+
+def threat_of(case: Case) -> str:
+    """What the attack knew besides the network and what was shared: `defense, protocol`, or `nothing`."""
+    known = {Knows.DEFENSE: case.account, Knows.PROTOCOL: case.protocol}
+    return ", ".join(each.value for each, what in known.items() if what is not None) or "nothing"
 
 
 def label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:

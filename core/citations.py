@@ -28,6 +28,15 @@ IDLG = """@misc{zhao2020idlg,
   archiveprefix = {arXiv},
 }"""
 
+UNROLLED = """@article{dimitrov2022data,
+  title = {Data Leakage in Federated Averaging},
+  author = {Dimitrov, Dimitar I. and Balunovi{\\'c}, Mislav and Konstantinov, Nikola and Vechev, Martin},
+  journal = {Transactions on Machine Learning Research},
+  year = {2022},
+  eprint = {2206.12395},
+  archiveprefix = {arXiv},
+}"""
+
 COSINE = """@inproceedings{geiping2020inverting,
   title = {Inverting Gradients - How easy is it to break privacy in federated learning?},
   author = {Geiping, Jonas and Bauermeister, Hartmut and Dr{\\"o}ge, Hannah and Moeller, Michael},

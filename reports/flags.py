@@ -186,7 +186,7 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
 
 def _untold(rows: pd.DataFrame) -> set[str]:
     """The defenses that an attack knew nothing about, although it knew something about others."""
-    told = rows["threat"] == Knows.DEFENSE.value
+    told = rows["threat"].str.contains(Knows.DEFENSE.value).fillna(False)
     asks = rows["attack"].isin(rows.loc[told, "attack"])
     measured = with_result(rows[asks])
     return set(measured["defense"]) - set(rows.loc[told, "defense"])

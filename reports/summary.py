@@ -94,7 +94,7 @@ def _line(
         "single": single.mean(),
         **ends("single_", wilson(single.mean(), len(single))),
         "by": _deciding(of_images["attack"]),
-        "threat": "defense" if (of_images["threat"] == "defense").any() else "nothing",
+        "threat": "defense" if of_images["threat"].str.contains("defense").fillna(False).any() else "nothing",
         **label_line(best),
         "chosen": counted(likely)["ssim"].median(),
         "signal_to_noise": of_images["signal_to_noise"].median(),

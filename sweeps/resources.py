@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from leakbench.bench.attacks import Attack, Case, Resources
+from leakbench.bench.attacks import Attack, Case, Knows, Resources
 from leakbench.bench.attacks.batched import GRAIN, OUT_OF_MEMORY, is_out_of_memory
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.trial import Trial, spec_of, victim_of
@@ -81,6 +81,7 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[Attack, Cas
             victim = victim_of(trial, data_root)
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            case = Case(0, network, shared, spec_of(victim.images, trial.protocol), protocol=trial.protocol)
+            known = trial.protocol if Knows.PROTOCOL in trial.attack.knows else None
+            case = Case(0, network, shared, spec_of(victim.images, trial.protocol), protocol=known)
             found.append((trial.attack, case))
     return found

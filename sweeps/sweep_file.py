@@ -1,16 +1,16 @@
 """A sweep file, checked: YAML in, a `Sweep` out, or every problem of the file at once."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
-from leakbench.bench.attacks import ATTACKS, SUITES, Attack
+from leakbench.bench.attacks import ATTACKS, SUITES, Attack, attacks_of
 from leakbench.bench.datasets import DATASETS
 from leakbench.bench.models import MODELS
-from leakbench.bench.protocols import PROTOCOLS
+from leakbench.bench.protocols import PROTOCOLS, Protocol
 from leakbench.bench.training import Examples, Recipe
 from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import Configured, SettingError, setting_types
@@ -100,12 +100,13 @@ class _Reader:
                 self.report("", unknown_text("key", key, KEYS))
         attacked = "datasets" in content or "training" not in content
         defenses, notices = with_baseline(self.choices(DEFENSES, content, "defenses"))
+        protocols = self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols")
         sweep = Sweep(
             file=file,
             datasets=self.choices(DATASETS, content, "datasets") if attacked else (),
             models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
-            protocols=self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols"),
-            attacks=self.attacks(content),
+            protocols=protocols,
+            attacks=self.attacks(content, protocols),
             suite=str(content.get("suite", "")),
             exhaustive=self.truth("exhaustive", content.get("exhaustive", "suite" not in content)),
             defenses=defenses,
@@ -146,7 +147,9 @@ class _Reader:
     def report(self, place: str, text: str) -> None:
         self.problems.append(f"{place}: {text}" if place else text)
 
-    def attacks(self, content: Mapping[str, Any]) -> tuple[Choice[Attack], ...]:
+    def attacks(
+        self, content: Mapping[str, Any], protocols: Sequence[Choice[Protocol]]
+    ) -> tuple[Choice[Attack], ...]:
         """The attacks that are listed, or those of a suite."""
         if "suite" not in content:
             return self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks")
@@ -156,7 +159,8 @@ class _Reader:
         if not isinstance(name, str) or name not in SUITES:
             self.report("suite", unknown_text("suite", str(name), SUITES))
             return ()
-        return tuple(Choice("suite", ATTACKS.parse(each)) for each in SUITES[name])
+        names = attacks_of(name, [choice.value for choice in protocols])
+        return tuple(Choice("suite", ATTACKS.parse(each)) for each in names)
 
     def probes(self, items: Any) -> tuple[str, ...]:
         """What is measured without an attack."""

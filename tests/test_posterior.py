@@ -11,8 +11,9 @@ from made_up import settings, table
 
 from leakbench.bench.attacks import Found
 from leakbench.bench.execution import Conditions, run_trials
-from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.gradients import gradient_at, shared_gradient
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.protocols import FedSGD
 from leakbench.bench.row import posterior_of
 from leakbench.bench.trial import prepare
 from leakbench.bench.verdicts import Scale
@@ -25,6 +26,11 @@ from leakbench.reports.tables import terminal_tables
 
 def prepared(make_trial, tmp_path, **names):
     return prepare(make_trial(**names), 0, tmp_path)
+
+
+def posterior(case, account, images, labels):
+    clipped = images.clamp(0, 1)
+    return neg_log_posterior(gradient_at(case.model, clipped, labels), case.shared, account, clipped)
 
 
 def plain(case, account, images, labels):
@@ -53,16 +59,16 @@ def plain(case, account, images, labels):
 def test_it_is_the_distance_over_the_noise_and_the_priors_variation(make_trial, tmp_path, defense):
     case, victim, exposed = prepared(make_trial, tmp_path, defense=defense, dataset="mnist-sample")
     images = torch.rand(victim.batch.shape, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
-    value = neg_log_posterior(case.model, case.shared, exposed.account, images, victim.labels)
+    value = posterior(case, exposed.account, images, victim.labels)
     assert value == pytest.approx(plain(case, exposed.account, images, victim.labels), rel=1e-4)
 
 
 def test_only_what_was_kept_counts(make_trial, tmp_path):
     case, victim, exposed = prepared(make_trial, tmp_path, defense="prune(ratio=0.9)", dataset="mnist-sample")
     told = dataclasses.replace(exposed.account, variance=1e-3)
-    value = neg_log_posterior(case.model, case.shared, told, victim.batch, victim.labels)
+    value = posterior(case, told, victim.batch, victim.labels)
     assert value == pytest.approx(plain(case, told, victim.batch, victim.labels), rel=1e-4)
-    untold = neg_log_posterior(case.model, case.shared, Account(variance=1e-3), victim.batch, victim.labels)
+    untold = posterior(case, Account(variance=1e-3), victim.batch, victim.labels)
     assert untold > value  # the victim's own image does not explain the zeros
 
 
@@ -70,10 +76,7 @@ def test_only_what_was_kept_counts(make_trial, tmp_path):
 def test_the_image_is_likelier_than_others(make_trial, tmp_path, defense):
     case, victim, exposed = prepared(make_trial, tmp_path, defense=defense)
     others = [torch.rand(victim.batch.shape), victim.batch.flip(-1), torch.full_like(victim.batch, 0.5)]
-    values = [
-        neg_log_posterior(case.model, case.shared, exposed.account, images, victim.labels)
-        for images in (victim.batch, *others)
-    ]
+    values = [posterior(case, exposed.account, images, victim.labels) for images in (victim.batch, *others)]
     assert min(values) == values[0]
 
 
@@ -81,14 +84,11 @@ def test_logits_and_classes_are_one_label_and_nothing_is_no_number(make_trial, t
     case, victim, exposed = prepared(make_trial, tmp_path, defense="gaussian(variance=0.001)")
     logits = torch.full(case.spec.logit_shape, -torch.inf)
     logits[0, victim.labels[0]] = 0
-    ways = [
-        neg_log_posterior(case.model, case.shared, exposed.account, victim.batch, labels)
-        for labels in (victim.labels, logits)
-    ]
+    ways = [posterior(case, exposed.account, victim.batch, labels) for labels in (victim.labels, logits)]
     assert ways[0] == pytest.approx(ways[1], rel=1e-5)
     broken = torch.full_like(victim.batch, torch.nan)
-    assert neg_log_posterior(case.model, case.shared, None, broken, victim.labels) == math.inf
-    assert posterior_of(case, exposed.account, Found(victim.batch)) is None
+    assert posterior(case, None, broken, victim.labels) == math.inf
+    assert posterior_of(case, FedSGD(), exposed.account, Found(victim.batch)) is None
 
 
 def test_rows_hold_both_whether_or_not_the_attack_knows_the_defense(make_trial):

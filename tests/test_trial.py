@@ -332,7 +332,9 @@ def test_a_match_loss_that_is_no_number_is_reported(make_trial):
 def test_row_columns_are_the_documented_ones():
     assert [field.name for field in dataclasses.fields(Row)] == [
         "key", "dataset", "index", "model", "model_seed", "protocol", "attack", "defense", "family",
-        "strength", "start", "status", "reason", "iterations", "match_loss", "objective", "finite",
+        "strength", "start", "dataset_name", "model_name", "protocol_name", "attack_name", "defense_name",
+        "dataset_settings", "model_settings", "protocol_settings", "attack_settings", "defense_settings",
+        "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "signal_to_noise", "sent_bytes", "defense_seconds", "mse",
         "mse_raw", "psnr", "ssim", "ssim_least", "score", "neg_log_posterior", "label_true",
         "label_recovered", "label_correct", "classes", "threat", "seconds", "device", "hardware",

@@ -18,12 +18,13 @@ from leakbench.bench.attacks.hybrid import Hybrid
 from leakbench.bench.attacks.idlg import IDLG
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.recursive import Recursive
-from leakbench.bench.attacks.suites import SUITES
+from leakbench.bench.attacks.suites import SUITES, attacks_of
+from leakbench.bench.attacks.unrolled import Unrolled
 from leakbench.core.registry import Registry
 
 __all__ = [
     "ATTACKS", "SUITES", "Attack", "Case", "Found", "Knows", "NotApplicableError", "Resources", "Spec",
-    "Start", "Status",
+    "Start", "Status", "attacks_of",
 ]  # fmt: skip
 
-ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid])
+ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled])

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.base import Case, Knows, NotApplicableError
+from leakbench.bench.attacks.base import Case, Knows, NotApplicableError, Spec
 from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.attacks.optimised import Candidate, Terms
 from leakbench.bench.attacks.regularised import Regularised, certain
@@ -15,6 +15,8 @@ from leakbench.bench.gradients import soft_cross_entropy
 from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
 from leakbench.defenses import Gradients
 
+FREE, SIGNED = "free scale", "signed"  # terms that are there where the update is no single gradient
+TINY = 1e-20
 UNIT = 1000.0  # the objective for a dummy gradient of zero
 MOST = 1e9  # the largest weight of total variation
 CLEAR = 10_000  # the residual counts as known if its square is this many times its noise (docs/LOG.md)
@@ -41,7 +43,14 @@ class Adaptive(Regularised):
         """See `Regularised.terms`."""
         kept = kept_of(case.account, case.shared)
         scale = (UNIT / square_of(case.shared, kept)) ** 0.5
-        return {f"weight {name}": scale * each for name, each in kept.items()}
+        weights = {f"weight {name}": scale * each for name, each in kept.items()}
+        return {**weights, **self.matching(case.spec)}
+
+    def matching(self, spec: Spec) -> Terms:
+        """Up to what a dummy's gradient is to match the shared update, marked by a term."""
+        if spec.signed:
+            return {SIGNED: torch.tensor(1.0)}
+        return {FREE: torch.tensor(1.0)} if spec.steps > 1 else {}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: with the residual instead of the label, if it is known."""
@@ -62,11 +71,35 @@ class Adaptive(Regularised):
         return (1 - known) * soft_cross_entropy(scores, labels) + known * (terms["residual"] * scores).sum()
 
     def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
-        """See `Optimised.distance`."""
+        """See `Optimised.distance`; of an update after several steps at the best scale, of signs by them."""
+        if SIGNED in terms:
+            return _sign_distance(dummy, shared, terms)
+        if FREE in terms:
+            return _distance_at_best_scale(dummy, shared, terms)
         squared = [
             (terms[f"weight {name}"] * (each - shared[name])).square().sum() for name, each in dummy.items()
         ]
         return torch.stack(squared).sum()
+
+
+def _distance_at_best_scale(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
+    """The least squared distance of a multiple of the dummy, >= 0, from the shared update."""
+    weighted = [
+        (terms[f"weight {name}"] * d, terms[f"weight {name}"] * shared[name]) for name, d in dummy.items()
+    ]
+    inner, own, other = (
+        torch.stack([(a * b).sum() for a, b in pairs]).sum()
+        for pairs in (weighted, [(d, d) for d, _ in weighted], [(s, s) for _, s in weighted])
+    )
+    return other - inner.relu().square() / (own + TINY)
+
+
+def _sign_distance(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
+    """The share of the dummy gradient's absolute sum that has the wrong sign."""
+    weighted = {name: terms[f"weight {name}"] * each for name, each in dummy.items()}
+    agreeing = torch.stack([(each * shared[name]).sum() for name, each in weighted.items()]).sum()
+    total = torch.stack([each.abs().sum() for each in weighted.values()]).sum()
+    return UNIT / 2 * (1 - agreeing / (total + TINY))
 
 
 def least_weight(case: Case) -> float:
@@ -78,7 +111,7 @@ def least_weight(case: Case) -> float:
 
 def _residual(case: Case) -> Tensor | None:
     """The residual p - y (1, K) of a single image; None if it is not known."""
-    if case.spec.count > 1 or case.account is None:
+    if case.spec.count > 1 or case.spec.steps > 1 or case.spec.signed or case.account is None:
         return None
     try:
         bias = output_layer(case.model, case.spec).bias

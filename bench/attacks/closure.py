@@ -19,6 +19,7 @@ from leakbench.bench.attacks.memory import peak_bytes
 from leakbench.bench.convolutions import convolution_rules, uses_onednn
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.operations import Replayed, record
+from leakbench.bench.protocols.base import Protocol, Weights
 from leakbench.bench.sums import sum_rules
 from leakbench.core.errors import one_line
 from leakbench.core.foreign import ForeignError, foreign
@@ -50,6 +51,7 @@ class BatchClosure:
     ):
         self.network = deepcopy(example.model)  # a model may store its inputs
         self.attack = attack
+        self.protocol = example.protocol or Protocol()  # of the clients, as far as the attack knows it
         self.shape = candidate.images.shape  # (N, C, H, W)
         self.free_labels = candidate.free_labels
         self.device = device
@@ -174,11 +176,12 @@ class BatchClosure:
         """The objective of one slot."""
         images = self.attack.pixels(variable)
 
-        def loss(weights: Held) -> Tensor:
+        def loss(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
             scores = functional_call(self.network, {**weights, **constants}, (images,))
             return self.attack.training_loss(scores, labels, terms)
 
-        return self.attack.objective(grad(loss)(weights), shared, images, terms)
+        dummy = self.protocol.expected(grad(loss), weights, images, labels)
+        return self.attack.objective(dummy, shared, images, terms)
 
 
 def _terms(candidate: "Candidate") -> dict[str, Tensor]:

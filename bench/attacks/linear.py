@@ -31,6 +31,8 @@ class Linear(Attack):
 
     def refusal(self, example: Case) -> str:
         """See `Attack.refusal`."""
+        if example.spec.signed:
+            return "expected a gradient, whose rows are the image times numbers, got signs"
         try:
             layer = input_layer(example.model, example.spec)
         except NotApplicableError as error:

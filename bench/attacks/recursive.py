@@ -83,6 +83,8 @@ class Recursive(Attack):
     def _chain(case: Case) -> Chain:
         if case.spec.count > 1:
             raise NotApplicableError(f"expected a gradient of one image, got {case.spec.count}")
+        if case.spec.steps > 1 or case.spec.signed:
+            raise NotApplicableError("expected a gradient, got how weights moved in several steps or by Adam")
         if not output_layer(case.model, case.spec).bias:
             raise NotApplicableError("expected a last layer with a bias, whose gradient is the residual")
         chain = chain_of(case.model, case.spec.shape)

@@ -3,6 +3,20 @@
 A victim is attacked in this order until one attack succeeds; those that leak most per second come first.
 """
 
+from collections.abc import Iterable
+
+from leakbench.bench.protocols.base import Protocol
+
 SUITES = {
     "standard": ("linear", "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"),
 }
+UPDATES = ("unrolled",)  # joins a suite where a protocol has several local steps
+
+
+def attacks_of(suite: str, protocols: Iterable[Protocol]) -> tuple[str, ...]:
+    """The attacks of a suite on clients with these protocols.
+
+    Raises:
+        KeyError: an unknown suite.
+    """
+    return SUITES[suite] + (UPDATES if any(protocol.steps > 1 for protocol in protocols) else ())

@@ -61,6 +61,11 @@ class Protocol(Configured):
         return 1
 
     @property
+    def is_smooth(self) -> bool:
+        """Whether an update has a slope in the images that leads somewhere."""
+        return True
+
+    @property
     def signed(self) -> bool:
         """Whether an update has only the signs of a gradient."""
         return False
@@ -77,6 +82,21 @@ class Protocol(Configured):
             labels: classes (N,), or what else `gradient` takes for labels, one row per image.
         """
         return gradient(weights, images, labels)
+
+    def expected(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
+        """What the server would see if these were the clients' images: the mean of undefended updates.
+
+        Args:
+            gradient: as for `update`, which the others are for as well.
+            weights: those that the server sent.
+            images: of all clients, one client's after the other's: (N, C, H, W).
+            labels: of these.
+        """
+        if self.clients == 1:
+            return self.update(gradient, weights, images, labels)
+        batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+        updates = [self.update(gradient, weights, *batch) for batch in batches]
+        return {name: torch.stack([each[name] for each in updates]).mean(0) for name in weights}
 
     def server(self, lr: float, momentum: float) -> Server:
         """How the server moves along the mean of the updates, where the training asks for that rate."""

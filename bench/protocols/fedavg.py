@@ -57,6 +57,11 @@ class FedAvg(Protocol):
         """See `Protocol.signed`: Adam's first step."""
         return self.optimizer == "adam" and self.local_steps == 1
 
+    @property
+    def is_smooth(self) -> bool:
+        """See `Protocol.is_smooth`: Adam divides by the size of its slope."""
+        return self.optimizer == "sgd"
+
     def update(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
         """See `Protocol.update`."""
         size = self.local_batch or len(images)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from leakbench.reports.names import short_names
 from leakbench.reports.terminal import plain_table, put_below
 
 COLUMNS = ("right", "agree", "error", "s/image", "parties", "dealer", "wrong")
@@ -25,9 +26,11 @@ def inference_tables(rows: pd.DataFrame, confused: pd.DataFrame) -> Iterator[Tab
         rows: see `bench/private/rows.py: row`.
         confused: see `confusions` there.
     """
+    names = short_names(rows["model"])
     for model, own in rows.groupby("model", sort=False):
         first = own.iloc[0]
-        title = f"{model} · {first['images']} images · accuracy in the clear {first['plain_accuracy']:.1%}"
+        clear = f"accuracy in the clear {first['plain_accuracy']:.1%}"
+        title = f"{names[str(model)]} · {first['images']} images · {clear}"
         table = plain_table(title, COLUMNS, first="precision")
         for line in own.to_dict("records"):
             table.add_row(f"{line['precision']} {line['engine']}", *_cells(line))
@@ -68,9 +71,10 @@ def confusion_lines(confused: pd.DataFrame) -> Iterator[str]:
 
 def view_lines(views: pd.DataFrame) -> Iterator[str]:
     """What one party's view tells, lines for each; see `view_row`."""
+    names = short_names(views["model"]) if len(views) else {}
     for line in views.to_dict("records"):
         verdict = "nothing found" if line["clean"] else "NOT as uniform words are"
-        yield f"view of party {line['party']} of {line['model']}: {verdict}"
+        yield f"view of party {line['party']} of {names[line['model']]}: {verdict}"
         yield (
             f"  bits of {line['words']:,} words: |z| {line['largest_z']:.1f}, threshold"
             f" {line['z_threshold']:.1f}; a bit off by {line['bias_found_from']:.2g} is found"

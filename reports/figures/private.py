@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from leakbench.reports.names import short_names
 from leakbench.reports.style import HUES
 
 
@@ -17,8 +18,10 @@ def draw_private(rows: pd.DataFrame) -> Figure:
         rows: see `bench/private/rows.py: row`.
     """
     lines = rows.assign(
-        place=rows["digits"] * np.log10(rows["base"].astype(float)), accuracy=100 * rows["accuracy"]
-    )
+        place=rows["digits"] * np.log10(rows["base"].astype(float)),
+        accuracy=100 * rows["accuracy"],
+        model=rows["model"].map(short_names(rows["model"])),
+    ).sort_values("place", kind="stable")
     hues = dict(zip(lines["model"].unique(), cycle(HUES), strict=False))
     figure = Figure(figsize=(8.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -90,14 +90,12 @@ def subjects_of(options: argparse.Namespace, jobs: "list[Job]", console: Console
     with problems_of("MODEL"):
         models = list(map(MODELS.parse, options.model))
         for model in models:  # before anything is trained
-            untrained = model.build(images.shape, images.classes, 0)
-            subject_of(str(model), untrained, *images.batch(test.indices[:1]))
+            subject_of(str(model), model, images, test.indices[:1])
     subjects = []
     for model in models:
         weighted = _weighted(model, train, test, options, console)
         with problems_of("MODEL"):
-            network = weighted.build(images.shape, images.classes, 0)
-        subjects.append(subject_of(str(model), network, *images.batch(test.indices)))
+            subjects.append(subject_of(str(model), weighted, images, test.indices))
         check_room(subjects[-1], [job.encoding for job in jobs])
     return subjects
 

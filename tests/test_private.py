@@ -15,7 +15,7 @@ from leakbench.bench.private.comparison import negative, relu
 from leakbench.bench.private.parties import BITS, RING, Parties, Sender
 from leakbench.bench.private.room import overflow
 from leakbench.bench.private.steps import Kind, Step, outputs_of, steps_of
-from leakbench.bench.private.subject import check_room, subject_of
+from leakbench.bench.private.subject import Subject, check_room
 from leakbench.bench.private.view import correlation, guesses, view_test
 from leakbench.bench.sharing import FixedPoint
 from leakbench.core.errors import UserError
@@ -264,7 +264,8 @@ def test_digits_that_overflow_are_refused_and_one_less_is_right():
     """Weights of 100 and an image of ones: 78,400 x 10^14 is below 2^63 = 9.2 x 10^18, and x 10^16 is not."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 1, bias=False))
     network[1].weight.data.fill_(100.0)
-    subject = subject_of("net", network, torch.ones(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64))
+    white = torch.ones(1, 1, 28, 28)
+    subject = Subject("net", steps_of(network), white, torch.zeros(1, dtype=torch.int64), network(white))
     check_room(subject, [FixedPoint(10, 7)])
     text = r"net: 10\^-8: .* less than 2\^63, and layer 1 reaches 7.84e\+04 x 10\^16; use at most 7 digits"
     with pytest.raises(UserError, match=text):

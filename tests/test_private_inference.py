@@ -99,6 +99,49 @@ def test_bad_input_is_a_line(capsys, tmp_path, monkeypatch, arguments, text):
     assert errors.startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("raise ValueError('no\\nway')", "expected a network for images of 1x28x28, got ValueError: no way"),
+        (
+            "super().__init__(nn.Flatten(), nn.Linear(3, 10))",
+            "expected a network for images of 1x28x28, got Run",
+        ),
+        (
+            "super().__init__(nn.Flatten(), nn.Linear(784, 9))",
+            "expected class scores of shape (1, 10), got (1, 9)",
+        ),
+        (
+            "super().__init__(nn.AvgPool2d((3, 28), (3, 28)), nn.Flatten())",
+            "expected class scores of shape (1, 10)",
+        ),
+        (
+            "super().__init__(nn.AvgPool2d((10, 28), (2, 28)), nn.Flatten())",
+            "expected a layer with weights, found",
+        ),
+    ],
+)
+def test_networks_of_users_that_do_not_fit(capsys, tmp_path, monkeypatch, body, text):
+    monkeypatch.setattr("leakbench.bench.private.checkpoint.train_together", None)
+    file = tmp_path / "net.py"
+    file.write_text(
+        f"from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n        {body}\n"
+    )
+    status, _, errors = run(capsys, f"{file}:Net")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.startswith(f"{file}:Net: {text}")
+
+
+def test_a_model_that_cannot_be_trained(capsys, tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("vmap: no rule")
+
+    monkeypatch.setattr("leakbench.bench.private.checkpoint.train_together", fail)
+    status, _, errors = run(capsys, MODEL, *FEW, "--out", tmp_path)
+    text = "expected a model that torch.func can train, got RuntimeError: vmap: no rule\n"
+    assert (status, errors) == (2, f"{MODELS.parse(MODEL)}: {text}")
+
+
 def test_a_checkpoint_of_another_model(capsys, folder, tmp_path):
     (weights,) = (folder / "weights").glob("*.pt")
     other = MODEL.replace("16", "17")

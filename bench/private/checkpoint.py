@@ -11,6 +11,7 @@ from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import Model
 from leakbench.bench.training import Examples, Recipe, Training
 from leakbench.core.errors import UserError
+from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import NoDefense
 
 RECIPE = Recipe(clients=1, batch_size=20, epochs=6, lr=0.02)  # plain SGD, momentum 0.9
@@ -34,7 +35,12 @@ def checkpoint_of(model: Model, train: Examples, test: Examples, data_root: Path
     path = folder / f"{model.own_name}-{training.key[:12]}.pt"
     if path.exists():
         return path
-    (trained,) = train_together([training], data_root, keep={RECIPE.epochs})
+    try:
+        with foreign(SystemExit):
+            (trained,) = train_together([training], data_root, keep={RECIPE.epochs})
+    except ForeignError as error:
+        text = f"{model}: expected a model that torch.func can train"
+        raise UserError(f"{text}, got {error.short}") from error
     if trained.row.status != Status.CONVERGED:
         raise UserError(f"{model}: expected a model that can be trained, got {trained.row.reason}")
     folder.mkdir(parents=True, exist_ok=True)

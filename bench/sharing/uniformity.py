@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import torch
 from scipy.stats import norm
 from torch import Tensor
 
@@ -42,21 +43,23 @@ def bit_test(words: Tensor, bits: int = 64, false_alarm: float = 1e-6) -> BitTes
         false_alarm: the probability that fair words fail (Bonferroni over all sums).
     """
     flat = words.reshape(-1)
-    single, pairs, repeated = np.zeros(bits), np.zeros((bits, bits)), np.zeros(bits)
+    single, repeated = (torch.zeros(bits, dtype=torch.float64) for _ in range(2))
+    pairs = torch.zeros(bits, bits, dtype=torch.float64)
     for signs in _signs(flat, bits):
-        single += signs.sum(0)
-        pairs += signs.T @ signs  # exact: whole numbers up to CHUNK in float32
+        single += signs.sum(0, dtype=torch.float64)
+        pairs += signs.T @ signs  # up to CHUNK, exact in float32
     for signs in _signs(flat[1:] ^ flat[:-1], bits):
-        repeated += signs.sum(0)
+        repeated += signs.sum(0, dtype=torch.float64)
     count = len(flat)
-    sums = [single, pairs[np.triu_indices(bits, 1)]]
-    scores = np.concatenate([*(each / sqrt(count) for each in sums), repeated / sqrt(count - 1)])
+    above = pairs[tuple(torch.triu_indices(bits, bits, 1))]
+    scores = torch.cat([torch.cat([single, above]) / sqrt(count), repeated / sqrt(count - 1)])
     threshold = float(norm.isf(false_alarm / 2 / len(scores)))
-    return BitTest(count, len(scores), float(np.abs(scores).max()), threshold)
+    return BitTest(count, len(scores), float(scores.abs().max()), threshold)
 
 
-def _signs(words: Tensor, bits: int) -> Iterator[np.ndarray]:
+def _signs(words: Tensor, bits: int) -> Iterator[Tensor]:
     """The lowest bits of words (N,) as float32 (chunk, bits): 1 for a one and -1 for a zero."""
     for part in words.split(CHUNK):
         raw = np.ascontiguousarray(part.numpy(), dtype="<i8").view(np.uint8).reshape(-1, 8)
-        yield 2 * np.unpackbits(raw, axis=1, bitorder="little")[:, :bits].astype(np.float32) - 1
+        ones = np.unpackbits(raw, axis=1, bitorder="little")[:, :bits]
+        yield torch.from_numpy(ones.astype(np.float32)) * 2 - 1

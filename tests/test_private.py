@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from running import ROOT
 from scipy.stats import binom
 from torch import nn
 from torch.nn import functional
@@ -27,7 +28,7 @@ NETWORKS = [
     f"mlp(hidden=[20], {RELU})",
     f"lenet({RELU})",
     f"cnn(channels=[3], kernel=[4], stride=[3], padding=[1], {RELU})",
-    "examples/pooled_lenet.py:PooledLeNet(weights=default, channels=3)",
+    f"{ROOT}/examples/pooled_lenet.py:PooledLeNet(weights=default, channels=3)",
 ]
 
 

@@ -1,6 +1,8 @@
 """`leakbench private-inference` from its options to its files, and what it answers to bad input."""
 
+import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from running import ROOT
 
 import leakbench
@@ -18,7 +21,8 @@ from leakbench.bench.private.steps import steps_of
 from leakbench.bench.sharing import FixedPoint
 from leakbench.core.errors import UserError
 from leakbench.core.randomness import generator_for
-from leakbench.reports.private import confusion_lines, size, view_lines
+from leakbench.reports.figures.private import draw_private
+from leakbench.reports.private import confusion_lines, inference_tables, size, view_lines
 
 MODEL = "mlp(hidden=[16], activation=relu, weights=default)"
 FEW = ["--train", "0-199", "--indices", "4000-4039"]
@@ -58,18 +62,16 @@ def test_rows_confusions_views_and_a_figure(folder):
     assert (folder / "private.png").stat().st_size > 10_000
 
 
-def test_weights_are_trained_once(folder, capsys, monkeypatch):
+def test_weights_are_trained_once(folder, capsys, monkeypatch, tmp_path):
     """And serve the next run, or any other by --weights: with the same scores."""
-    (weights,) = (folder / "weights").glob("*.pt")
-    before = pd.read_csv(folder / "rows.csv")
+    shutil.copytree(folder / "weights", tmp_path / "weights")
+    (weights,) = (tmp_path / "weights").glob("*.pt")
     monkeypatch.setattr("leakbench.bench.private.checkpoint.train_together", None)
-    status, output, _ = run(capsys, MODEL, *FEW, "--digits", "1", "--out", folder)
-    assert (status, f"weights    {weights}" in output) == (0, True)
-    status, _, _ = run(capsys, MODEL, *FEW, "--digits", "1", "--weights", weights, "--out", folder / "named")
-    assert status == 0
-    after = pd.read_csv(folder / "named" / "rows.csv")
-    unlike = ["seconds"]
-    assert after.iloc[0].drop(unlike).to_dict() == before.iloc[0].drop(unlike).to_dict()
+    for more in ((), ("--weights", weights)):
+        status, output, _ = run(capsys, MODEL, *FEW, "--digits", "1", "--out", tmp_path, *more)
+        assert (status, f"weights    {weights}" in output) == (0, not more)
+        before, after = (pd.read_csv(each / "rows.csv").iloc[0] for each in (folder, tmp_path))
+        assert after.drop("seconds").to_dict() == before.drop("seconds").to_dict()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,38 @@ def test_words_for_what_was_found():
     )
     assert list(confusion_lines(confused)) == ["10^-1 dealer takes 4 as 9 (5), 3 as 8 (2)"]
     assert [size(each) for each in (float("nan"), 12_544, 2_102_162)] == ["-", "13 kB", "2.10 MB"]
+
+
+def two_engines(folder):
+    """The rows of a run, and the last of them again by an engine that tells less."""
+    rows = pd.read_csv(folder / "rows.csv")
+    unknown = dict.fromkeys(
+        ("dealer_bytes", "setup_bytes", "rounds", "wrong", "expected_wrong"), float("nan")
+    )
+    return pd.concat([rows, rows.tail(1).assign(engine="spu SEMI2K", **unknown)], ignore_index=True)
+
+
+def test_a_table_fits_a_terminal(folder):
+    rows, confused = two_engines(folder), pd.read_csv(folder / "confusions.csv")
+    console = Console(width=80, file=io.StringIO(), soft_wrap=True)
+    for table in inference_tables(rows, confused):
+        console.print(table)
+    text = console.file.getvalue()
+    lines = [line.split() for line in text.splitlines() if "2^-16" in line]
+    accuracy = f"{rows['accuracy'].iloc[2]:.1%}"
+    assert [line[:2] for line in lines] == [["2^-16", "dealer"], ["2^-16", "spu"]]
+    assert (lines[0][2], lines[1][3]) == (accuracy, accuracy)
+    assert (lines[0][-1], lines[1][-2:]) == ("0", ["-", "-"])
+
+
+def test_a_line_for_each_network_and_engine(folder):
+    """Over the decimal digits of the step: 1, 4, and 16 bits are 4.8."""
+    left, right = draw_private(two_engines(folder)).axes
+    curves = [line for line in right.lines if len(line.get_xdata())]
+    assert [len(line.get_xdata()) for line in curves] == [3, 1]
+    assert np.allclose(curves[0].get_xdata(), [1, 4, 4.816], atol=0.001)
+    assert right.get_yscale() == "log"
+    assert {"dealer", "spu SEMI2K"} <= {text.get_text() for text in left.get_legend().get_texts()}
 
 
 @pytest.mark.parametrize(("clean", "text"), [(True, "nothing found"), (False, "NOT as uniform words are")])

@@ -24,6 +24,10 @@ TYPED = [  # what is typed, and what Tab offers
     ("attack --protocol fed", {"fedsgd"}),
     ("attack --gradient READ", {"README.md"}),
     ("check adap", {"adaptive"}),
+    ("pri", {"private-inference"}),
+    ("private-inference len", {"lenet"}),
+    ("private-inference lenet --engine s", {"spu"}),
+    ("private-inference lenet --weights READ", {"README.md"}),
 ]
 BASH = """
 source "$1"

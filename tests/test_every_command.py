@@ -36,6 +36,7 @@ TARGETS = {  # of the Makefile, in an order in which they can be run
     "paper": ["ARGS=--sweeps paper --jobs 1"],
     "bench": ["SMALL=1"],
     "torture": ["N=1"],
+    "spu": [],
     "reference": [],
     "clean": ["VENV=none"],
 }
@@ -54,6 +55,8 @@ VERBS = {  # of the README, likewise
     "utility": "utility small.yaml --out runs/trained",
     "attack": "attack --gradient shared.pt --model 'mlp(hidden=[16])' --shape 1x28x28 --classes 10"
     " --attack 'dlg(steps=2)'",
+    "private-inference": "private-inference 'mlp(hidden=[16], activation=relu, weights=default)'"
+    " --train 0-199 --indices 4000-4019 --digits 3",
     "tidy": "tidy runs/small",
     "new-defense": "new-defense my_defense",
     "new-attack": "new-attack my_attack",

@@ -1,0 +1,1 @@
+"""Shared inference: a secret-shared image classified by a secret-shared network."""

@@ -1,0 +1,37 @@
+"""Whether a modulus has room for a sum: beyond it a sum comes out as another number, and nothing tells."""
+
+from math import inf
+
+from leakbench.bench.sharing.encodings import Encoding
+from leakbench.bench.sharing.ring import Ring
+from leakbench.core.configured import SettingError
+
+
+class ModulusError(SettingError):
+    """The modulus is too small for the clients: their sum may overflow."""
+
+
+def check_modulus(encoding: Encoding, ring: Ring, clients: int, magnitude: float) -> None:
+    """Whether the sum of what clients send fits the ring, whatever they send.
+
+    Args:
+        encoding: of what they send.
+        ring: that is summed in.
+        clients: how many.
+        magnitude: the largest of any client's values.
+
+    Raises:
+        ModulusError: it does not; with the bits that would do.
+        SettingError: no clients, or a magnitude that is not finite.
+    """
+    if clients < 1:
+        raise SettingError([("clients", f"expected a whole number >= 1, got {clients}")])
+    if not 0 <= magnitude < inf:
+        raise SettingError([("magnitude", f"expected a finite number >= 0, got {magnitude:g}")])
+    most = clients * encoding.largest(magnitude)
+    if most >= ring.half:
+        needed = most.bit_length() + 1  # one for the sign
+        reached = f"{clients} clients with values up to {magnitude:g} at {encoding.text} reach {most:.4g}"
+        text = f"too small for the clients (overflow): expected 2^{needed} or more, got 2^{ring.bits}"
+        advice = "use fewer clients or digits, or clip the values"
+        raise ModulusError([("modulus", f"{text}: {reached}; {advice}")])

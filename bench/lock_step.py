@@ -6,6 +6,7 @@ changes each of them, and the server takes a step along their mean (McMahan et a
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -94,13 +95,16 @@ class _LockStep:
         ]
         self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
         self.steps = [0] * len(trainings)
+        self.protocol = first.protocol
+        self.server = self.protocol.server(self.recipe.lr, self.recipe.momentum)
         # clients all have the same weights; where layers draw, each draws its own
-        of_clients = vmap(grad(self._loss), (None, 0, 0), randomness="different")
+        update = partial(self.protocol.update, grad(self._loss))
+        of_clients = vmap(update, (None, 0, 0), randomness="different")
         self.gradients = vmap(of_clients, (0, None, None), randomness="different")
 
     def epoch(self) -> None:
         """Once through the examples; those that are too few for a step of all clients are left out."""
-        clients, size = self.recipe.clients, self.recipe.batch_size
+        clients, size = self.recipe.clients, self.trainings[0].examples
         order = torch.randperm(len(self.images), generator=self.order).to(self.device)
         for chosen in order.split(clients * size):
             if len(chosen) == clients * size and len(self.endings) < len(self.trainings):
@@ -177,14 +181,14 @@ class _LockStep:
             defense({name: gradient[client] for name, gradient in gradients.items()}, draws)
             for client in range(self.recipe.clients)
         ]
-        return {name: torch.stack([one[name] for one in each]).mean(0) for name in gradients}
+        return self.protocol.view(each, 0, draws).update
 
     def _descend(self, slot: int, shared: Gradients) -> None:
         self.steps[slot] += 1
         for name, gradient in shared.items():
             velocity = self.velocity[name][slot]
-            velocity.mul_(self.recipe.momentum).add_(gradient.to(self.device))
-            self.weights[name][slot].sub_(velocity, alpha=self.recipe.lr)
+            velocity.mul_(self.server.momentum).add_(gradient.to(self.device))
+            self.weights[name][slot].sub_(velocity, alpha=self.server.lr)
 
 
 def _ending(gradients: Gradients, error: ForeignError) -> Ending:

@@ -1,5 +1,6 @@
 """The row of a trial: what is measured of its result, and the result itself."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ class Row:
     label_true: int | None  # these two: of the first image
     label_recovered: int | None
     label_correct: bool | None  # of all images
+    label_recall: float | None  # the share of their labels that were recovered, in whatever order
     classes: int | None  # that the label is one of
     threat: str | None  # what the attack knew besides: see `threat_of`
     seconds: float  # the trial's share of its worker's time, attack only
@@ -76,8 +78,8 @@ class Row:
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
     "signal_to_noise", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
-    "score", "neg_log_posterior", "label_true", "label_recovered", "label_correct", "classes", "threat",
-    "hardware",
+    "score", "neg_log_posterior", "label_true", "label_recovered", "label_correct", "label_recall",
+    "classes", "threat", "hardware",
 )  # fmt: skip
 
 
@@ -147,11 +149,13 @@ def threat_of(case: Case) -> str:
 def label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
     """What was recovered of the labels (N,), in the order of the true images."""
     if found.classes is None:
-        return {"label_recovered": None, "label_correct": None}
+        return dict.fromkeys(("label_recovered", "label_correct", "label_recall"))
     recovered = found.classes[order]
+    common = Counter(recovered.tolist()) & Counter(labels.tolist())
     return {
         "label_recovered": int(recovered[0]),
         "label_correct": bool((recovered == labels).all()),
+        "label_recall": common.total() / len(labels),
     }
 
 

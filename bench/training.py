@@ -1,7 +1,7 @@
 """A training: everything that decides how well a model is trained with a defense."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from torch import Tensor
 from leakbench.bench.datasets import DATASETS, Dataset, open_dataset
 from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
+from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
 from leakbench.bench.trial import key_of
 from leakbench.core.configured import Configured
 from leakbench.defenses import DEFENSES, Defense, Point
@@ -25,7 +26,7 @@ class Recipe(Configured):
     name: ClassVar[str] = "fedsgd"
 
     clients: int = 4  # that share a gradient at every step
-    batch_size: int = 5  # examples of each of them
+    batch_size: int = 5  # examples of each of them, where the protocol asks for no more than one
     epochs: int = 30
     lr: float = 0.02
     momentum: float = 0.9
@@ -81,20 +82,26 @@ class Training(Job):
     seed: int  # of the weights, of the order of the examples, and of the defense's draws
     recipe: Recipe
     defense: Defense
+    protocol: Protocol = field(default_factory=FedSGD)
 
     @cached_property
     def key(self) -> str:
         """See `key_of`."""
         parts = {
-            name: getattr(self, name).canonical() for name in ("train", "test", "model", "recipe", "defense")
+            name: getattr(self, name).canonical()
+            for name in ("train", "test", "model", "recipe", "defense", "protocol")
         }
         return key_of({"seed": self.seed, **parts})
 
     @property
     def steps(self) -> int:
         """See `Job.steps`: those of the optimiser."""
-        recipe = self.recipe
-        return recipe.epochs * (len(self.train.indices) // (recipe.clients * recipe.batch_size))
+        return self.recipe.epochs * (len(self.train.indices) // (self.recipe.clients * self.examples))
+
+    @property
+    def examples(self) -> int:
+        """How many examples each client has in a round."""
+        return self.protocol.batch_size if self.protocol.batch_size > 1 else self.recipe.batch_size
 
     @property
     def room(self) -> int:
@@ -106,7 +113,7 @@ class Training(Job):
         """See `Job.group`: those that differ only in their defense."""
         alone = str(self.defense) if self.room == 1 else ""
         examples = [f"{each.dataset} {each.indices}" for each in (self.train, self.test)]
-        return *examples, str(self.model), str(self.seed), str(self.recipe), alone
+        return *examples, str(self.model), str(self.seed), str(self.recipe), str(self.protocol), alone
 
     def names(self) -> dict[str, Any]:
         """See `Job.names`."""
@@ -117,6 +124,7 @@ class Training(Job):
             "seed": self.seed,
             "recipe": self.recipe,
             "defense": str(self.defense),
+            "protocol": str(self.protocol),
         }
 
     @classmethod
@@ -129,4 +137,5 @@ class Training(Job):
             names["seed"],
             names["recipe"],
             DEFENSES.parse(names["defense"]),
+            PROTOCOLS.parse(names["protocol"]),
         )

@@ -26,14 +26,17 @@ class TrainingRow:
     test: str
     model: str
     seed: int
+    protocol: str
     recipe: str
     defense: str
     family: str
     strength: float | None  # of the defense, within its family
-    model_name: str  # these six: what the texts above are made of, see `described`
+    model_name: str  # these eight: what the texts above are made of, see `described`
+    protocol_name: str
     recipe_name: str
     defense_name: str
     model_settings: str
+    protocol_settings: str
     recipe_settings: str
     defense_settings: str
     status: str  # converged: trained to its end; diverged: a shared gradient was not finite; error
@@ -70,11 +73,17 @@ def training_row(
         test=str(training.test),
         model=str(training.model),
         seed=training.seed,
+        protocol=str(training.protocol),
         recipe=str(training.recipe),
         defense=str(training.defense),
         family=training.defense.family or training.defense.name,
         strength=training.defense.strength,
-        **described(model=training.model, recipe=training.recipe, defense=training.defense),
+        **described(
+            model=training.model,
+            protocol=training.protocol,
+            recipe=training.recipe,
+            defense=training.defense,
+        ),
         status=ending[0].value,
         reason=ending[1],
         steps=None if failed else steps,

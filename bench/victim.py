@@ -13,6 +13,7 @@ from leakbench.bench.client import client_update
 from leakbench.bench.datasets import Dataset, Images, open_dataset
 from leakbench.bench.models import Model
 from leakbench.bench.protocols import FedSGD, Protocol
+from leakbench.bench.protocols.base import mean_of
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.defenses import Account, Defense, Gradients, Point
 
@@ -27,6 +28,7 @@ class Exposed:
     account: Account | None  # what the defense says of `shared`
     sent_bytes: int
     seconds: float  # in `Defense.change_batch` and `Defense.apply`
+    rounding: float = 0.0  # see `View.rounding`
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,20 @@ class Victim:
             exposed = self._share(defense, protocol, (number,))
             total = {name: each + exposed.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
-        account = defense.checked_account(shared, protocol.rounds * protocol.clients)
+        account = _with_rounding(
+            defense.checked_account(shared, protocol.rounds * protocol.seen), shared, first.rounding
+        )
         return replace(first, shared=shared, account=account)
 
     def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:
         """In one round; the first has no number."""
-        sent = [self._send(defense, protocol, number, client) for client in range(protocol.clients)]
+        sent = [self._send(defense, protocol, number, client) for client in range(protocol.seen)]
         purpose = ("protocol", *self._purpose(protocol.own_name, number))
         generator = generator_for(*purpose)
         view = protocol.view([each.shared for each in sent], sent[0].sent_bytes, generator)
-        plain = [each.gradient for each in sent]
-        mean = {name: torch.stack([each[name] for each in plain]).mean(0) for name in plain[0]}
+        mean = mean_of([each.gradient for each in sent])
         seconds = sum(each.seconds for each in sent) / len(sent)
-        return Exposed(sent[0].network, view.update, mean, None, view.sent_bytes, seconds)
+        return Exposed(sent[0].network, view.update, mean, None, view.sent_bytes, seconds, view.rounding)
 
     def _send(self, defense: Defense, protocol: Protocol, number: tuple[int, ...], client: int) -> Exposed:
         """What one client sends in one round."""
@@ -130,6 +133,14 @@ def with_layers(defense: Defense, network: nn.Module, model: str, model_seed: in
     return defense.checked_model(
         deepcopy(network), seed_for("added layers", defense.own_name, model, model_seed)
     )
+
+
+def _with_rounding(account: Account | None, shared: Gradients, rounding: float) -> Account | None:
+    """The account of what the defense and then the protocol did."""
+    if account is None or not rounding:
+        return account
+    bounds = account.rounding or {name: torch.zeros_like(each) for name, each in shared.items()}
+    return replace(account, rounding={name: each + rounding for name, each in bounds.items()})
 
 
 @lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another

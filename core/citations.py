@@ -37,6 +37,14 @@ UNROLLED = """@article{dimitrov2022data,
   archiveprefix = {arXiv},
 }"""
 
+SECURE_SUM = """@inproceedings{bonawitz2017practical,
+  title = {Practical Secure Aggregation for Privacy-Preserving Machine Learning},
+  author = {Bonawitz, Keith and Ivanov, Vladimir and Kreuter, Ben and Marcedone, Antonio and
+    McMahan, H. Brendan and Patel, Sarvar and Ramage, Daniel and Segal, Aaron and Seth, Karn},
+  booktitle = {ACM SIGSAC Conference on Computer and Communications Security},
+  year = {2017},
+}"""
+
 COSINE = """@inproceedings{geiping2020inverting,
   title = {Inverting Gradients - How easy is it to break privacy in federated learning?},
   author = {Geiping, Jonas and Bauermeister, Hartmut and Dr{\\"o}ge, Hannah and Moeller, Michael},

@@ -19,7 +19,7 @@ class Setting:
     Args:
         rows: rows of that one dataset, model and protocol.
         scale: what counts as a leak.
-        trainings: training rows of that model; may be empty.
+        trainings: training rows of that model and protocol; may be empty.
         histories: see `Store.histories`.
     """
 
@@ -65,6 +65,7 @@ class Setting:
 def settings_of(
     rows: pd.DataFrame, scale: Scale, trainings: pd.DataFrame, histories: Histories
 ) -> Iterator[Setting]:
-    """Each dataset, model and protocol of these rows, with the trainings of its model."""
-    for (_, model, _), own in rows.groupby(SETTING, sort=False):
-        yield Setting(own, scale, trainings[trainings["model"] == model], histories)
+    """Each dataset, model and protocol of these rows, with the trainings of its model and protocol."""
+    for (_, model, protocol), own in rows.groupby(SETTING, sort=False):
+        alike = (trainings["model"] == model) & (trainings["protocol"] == protocol)
+        yield Setting(own, scale, trainings[alike], histories)

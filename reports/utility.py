@@ -11,7 +11,7 @@ from leakbench.reports.selection import BASELINE, with_result
 from leakbench.reports.statistics import ends, mean_interval, percent
 from leakbench.reports.terminal import plain_table, put_below
 
-TRAINED = ["train", "test", "model", "recipe"]  # columns in which compared trainings agree
+TRAINED = ["train", "test", "model", "protocol", "recipe"]  # columns in which compared trainings agree
 UTILITY_CAPTION = (
     "accuracy: on the test images after the last epoch, mean over the seeds ± half of its 95 % interval\n"
     "change: compared with the undefended training of the same seed"

@@ -136,7 +136,8 @@ class Sweep:
     @property
     def trainings(self) -> int:
         """How many trainings."""
-        return len(self.models) * len(self.defenses) * len(self.training.seeds) if self.training else 0
+        each = len(self.models) * len(self.protocols) * len(self.defenses)
+        return each * len(self.training.seeds) if self.training else 0
 
     def takes(self, attack: Attack, *others: Any) -> bool:
         """Whether the sweep has trials of that attack on these objects; see `Meeting.of`."""
@@ -160,6 +161,7 @@ class Sweep:
         """How many trainings, and of what: `84 trainings = 28 defenses x 3 seeds`."""
         counts = {
             "model": len(self.models),
+            "protocol": len(self.protocols),
             "defense": len(self.defenses),
             "seed": len(self.training.seeds) if self.training else 0,
         }

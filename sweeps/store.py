@@ -48,7 +48,9 @@ ORDER = {
         "dataset", "index", "model", "model_seed", "protocol", "attack", "start", "family", "strength",
         "defense", "key",
     ],
-    "trainings": ["train", "test", "model", "recipe", "seed", "family", "strength", "defense", "key"],
+    "trainings": [
+        "train", "test", "model", "protocol", "recipe", "seed", "family", "strength", "defense", "key",
+    ],
 }  # fmt: skip
 
 

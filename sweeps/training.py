@@ -26,10 +26,18 @@ def trainings_of(sweep: Sweep) -> list[Training]:
     course = course_of(sweep)
     return [
         training
-        for model, seed in product(sweep.models, course.seeds)
+        for model, protocol, seed in product(sweep.models, sweep.protocols, course.seeds)
         for training in sorted(
             (
-                Training(course.train, course.test, model.value, seed, course.recipe, choice.value)
+                Training(
+                    course.train,
+                    course.test,
+                    model.value,
+                    seed,
+                    course.recipe,
+                    choice.value,
+                    protocol.value,
+                )
                 for choice in sweep.defenses
             ),
             key=lambda training: training.room,

@@ -47,7 +47,7 @@ def table(*cells):
 
 def settings(rows, scale=None):
     """Each of these rows, without trainings and histories."""
-    trainings = pd.DataFrame({"model": []})
+    trainings = pd.DataFrame({"model": [], "protocol": []})
     return list(settings_of(rows, scale or Scale(), trainings, lambda _: {}))
 
 

@@ -337,8 +337,8 @@ def test_row_columns_are_the_documented_ones():
         "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "signal_to_noise", "sent_bytes", "defense_seconds", "mse",
         "mse_raw", "psnr", "ssim", "ssim_least", "score", "neg_log_posterior", "label_true",
-        "label_recovered", "label_correct", "classes", "threat", "seconds", "device", "hardware",
-        "torch_version",
+        "label_recovered", "label_correct", "label_recall", "classes", "threat", "seconds", "device",
+        "hardware", "torch_version",
     ]  # fmt: skip
 
 

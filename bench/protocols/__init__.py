@@ -3,8 +3,9 @@
 from leakbench.bench.protocols.base import Protocol
 from leakbench.bench.protocols.fedavg import FedAvg
 from leakbench.bench.protocols.fedsgd import FedSGD
+from leakbench.bench.protocols.secure_sum import SecureSum
 from leakbench.core.registry import Registry
 
-__all__ = ["PROTOCOLS", "FedAvg", "FedSGD", "Protocol"]
+__all__ = ["PROTOCOLS", "FedAvg", "FedSGD", "Protocol", "SecureSum"]
 
-PROTOCOLS = Registry("protocol", Protocol, [FedSGD, FedAvg])
+PROTOCOLS = Registry("protocol", Protocol, [FedSGD, FedAvg, SecureSum])

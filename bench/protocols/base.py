@@ -27,6 +27,7 @@ class View(NamedTuple):
 
     update: Gradients  # of one client, or the mean over several
     sent_bytes: int  # of each client
+    rounding: float = 0.0  # the most that an entry was moved on the way
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Protocol(Configured):
             yield from count_problems(setting, getattr(self, setting))
 
     @property
-    def clients(self) -> int:
-        """How many clients the server sees together."""
+    def seen(self) -> int:
+        """How many clients stand behind what the server sees."""
         return 1
 
     @property
     def images(self) -> int:
         """How many images stand behind what the server sees."""
-        return self.clients * self.batch_size
+        return self.seen * self.batch_size
 
     @property
     def steps(self) -> int:
@@ -92,11 +93,11 @@ class Protocol(Configured):
             images: of all clients, one client's after the other's: (N, C, H, W).
             labels: of these.
         """
-        if self.clients == 1:
+        if self.seen == 1:
             return self.update(gradient, weights, images, labels)
         batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
         updates = [self.update(gradient, weights, *batch) for batch in batches]
-        return {name: torch.stack([each[name] for each in updates]).mean(0) for name in weights}
+        return mean_of(updates)
 
     def server(self, lr: float, momentum: float) -> Server:
         """How the server moves along the mean of the updates, where the training asks for that rate."""
@@ -106,15 +107,19 @@ class Protocol(Configured):
         """What the server gets of these clients' updates, as their defenses left them.
 
         Args:
-            updates: one for each of `clients`.
+            updates: of the clients that it sees.
             sent_bytes: of each, as its defense sends it.
             generator: for the draws of the protocol.
 
         Raises:
             ContractError: updates that the protocol cannot carry.
         """
-        (update,) = updates
-        return View(update, sent_bytes)
+        return View(mean_of(updates), sent_bytes)
+
+
+def mean_of(updates: Sequence[Gradients]) -> Gradients:
+    """Name by name."""
+    return {name: torch.stack([each[name] for each in updates]).mean(0) for name in updates[0]}
 
 
 def count_problems(setting: str, count: int, least: int = 1) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,139 @@
+"""Secure aggregation (Bonawitz et al. 2017): the server gets a sum, and nothing else of what clients send."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.protocols.base import (
+    GradientOf,
+    Protocol,
+    Server,
+    View,
+    Weights,
+    count_problems,
+)
+from leakbench.bench.sharing import Encoding, FixedPoint, Levels, Ring, check_modulus
+from leakbench.core import citations
+from leakbench.core.configured import SettingError
+from leakbench.defenses import ContractError, Gradients
+
+
+@dataclass(frozen=True)
+class SecureSum(Protocol):
+    """The sum mod 2^modulus of updates in fixed precision, from which colluders take their own parts out.
+
+    The shares that make it up are uniform and tell nothing (`bench.sharing`), so that the sum is all that a
+    server has. Colluding clients know their parts exactly, and a client that drops out has none: with n
+    clients, c colluders and d dropouts the sum of n - c - d is left.
+    """
+
+    name: ClassVar[str] = "secure_sum"
+    citation: ClassVar[str] = citations.SECURE_SUM
+
+    clients: int = 4
+    of: str = "fedsgd"  # what each client makes of its images
+    base: int = 10  # fixed precision as PySyft has it: base^-digits, truncated
+    digits: int = 3
+    bits: int = 0  # where not 0, as SecAgg+ has it: 2^bits levels in +-clip, rounded by chance
+    clip: float = 8.0
+    modulus: int = 64  # bits of the numbers that are summed
+    colluders: int = 0
+    dropouts: int = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Counts, a protocol of the clients, an encoding, and a modulus that has room for values up to 1."""
+        found = list(self._problems())
+        yield from found or self._overflow()
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        yield from count_problems("clients", self.clients)
+        for setting in ("colluders", "dropouts"):
+            yield from count_problems(setting, getattr(self, setting), least=0)
+        if self.seen < 1:
+            text = f"expected fewer than {self.clients} clients that collude or drop out"
+            yield "colluders", f"{text}, got {self.colluders} and {self.dropouts}"
+        for setting, make in (
+            ("of", lambda: self.inner),
+            ("", lambda: self.encoding),
+            ("modulus", self._ring),
+        ):
+            try:
+                make()
+            except SettingError as error:
+                yield from ((setting or name, text) for name, text in error.problems)
+
+    def _overflow(self) -> Iterator[tuple[str, str]]:
+        try:
+            check_modulus(self.encoding, self._ring(), self.clients - self.dropouts, 1.0)
+        except SettingError as error:
+            yield from error.problems
+
+    def canonical(self) -> dict[str, Any]:
+        """As for all; a protocol of the user's counts by its content."""
+        return {**super().canonical(), "of": self.inner.canonical()}
+
+    @cached_property
+    def inner(self) -> Protocol:
+        """The protocol of each client."""
+        from leakbench.bench.protocols import PROTOCOLS  # this one is among them
+
+        found = PROTOCOLS.parse(self.of)
+        if isinstance(found, SecureSum):
+            raise SettingError([("of", f"expected what a client makes of its images, got {self.of}")])
+        return replace(found, batch_size=self.batch_size)
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """Of numbers as whole ones."""
+        return Levels(self.clip, 1 << self.bits) if self.bits else FixedPoint(self.base, self.digits)
+
+    def _ring(self) -> Ring:
+        return Ring(self.modulus)
+
+    @property
+    def seen(self) -> int:
+        """See `Protocol.seen`."""
+        return self.clients - self.colluders - self.dropouts
+
+    @property
+    def steps(self) -> int:
+        """See `Protocol.steps`."""
+        return self.inner.steps
+
+    @property
+    def signed(self) -> bool:
+        """See `Protocol.signed`: the sum of signs is none."""
+        return self.inner.signed and self.seen == 1
+
+    @property
+    def is_smooth(self) -> bool:
+        """See `Protocol.is_smooth`."""
+        return self.inner.is_smooth
+
+    def update(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
+        """See `Protocol.update`."""
+        return self.inner.update(gradient, weights, images, labels)
+
+    def server(self, lr: float, momentum: float) -> Server:
+        """See `Protocol.server`."""
+        return self.inner.server(lr, momentum)
+
+    def view(self, updates: Sequence[Gradients], sent_bytes: int, generator: torch.Generator) -> View:
+        """See `Protocol.view`: the mean that the sum stands for; whatever it is, an entry costs `modulus` bits."""
+        ring, encoding = self._ring(), self.encoding
+        largest = max(float(each.abs().max()) for update in updates for each in update.values())
+        try:
+            check_modulus(encoding, ring, len(updates), largest)
+        except SettingError as error:
+            raise ContractError(f"protocol {self}: {error}") from error
+        mean = {}
+        for name, like in updates[0].items():
+            words = torch.stack([encoding.encode(update[name], generator) for update in updates])
+            mean[name] = (encoding.decode(ring.sum(words)) / len(updates)).to(like.dtype)
+        size = sum(each.numel() for each in mean.values()) * self.modulus // 8
+        return View(mean, size, encoding.step)

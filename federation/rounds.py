@@ -96,14 +96,18 @@ def write_round(
 
     Args:
         folder: where the rounds are; it exists.
-        number: of the round, which is not there yet.
+        number: of the round.
         sent: what the server sent.
         returned: {client: what came back}.
         setting: how clients train. Where it does not name the buffers, they are guessed.
 
     Raises:
-        UserError: a client's name that cannot be a part of a file's.
+        UserError: the round is there already, or a client's name cannot be a part of a file's.
     """
+    if (folder / _name(number)).exists():
+        raise UserError(
+            f"{folder / _name(number)}: expected a round that is not recorded yet; choose another folder"
+        )
     if wrong := [name for name in returned if not NAME.fullmatch(name)]:
         raise UserError(f"client {wrong[0]!r}: expected a name of letters, digits, '_', '.' and '-'")
     buffers = guess_buffers(sent) if setting.buffers is None else setting.buffers

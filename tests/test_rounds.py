@@ -197,6 +197,10 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
             "round-001/client-a: conv.weight: expected shape (2, 2), as in weights, got (3,)",
         ),
         (
+            lambda folder: save(folder / "client-a.pt", {"conv.weight": torch.ones(2, 2, dtype=torch.long)}),
+            "round-001/client-a: conv.weight: expected torch.float32, as in weights, got torch.int64",
+        ),
+        (
             lambda folder: (folder / "round.json").unlink(),
             "round-001/round.json: no such file; one that holds {} says that nothing is known",
         ),
@@ -307,6 +311,8 @@ def test_a_recording_starts_in_a_folder_of_its_own(rounds, tmp_path):
         new_folder(rounds)
     with pytest.raises(UserError, match=r"^client '\.\./a': expected a name of letters"):
         write_round(tmp_path, 1, SENT, {"../a": Returned(after())}, SGD)
+    with pytest.raises(UserError, match="round-002: expected a round that is not recorded yet"):
+        write_round(rounds, 2, SENT, {"a": Returned(after())}, SGD)
     assert sorted(path.name for path in rounds.iterdir()) == ["round-001", "round-002"]
 
 

@@ -68,9 +68,9 @@ def defend(
         if reply.has_error():
             return reply
         key, returned = _arrays(reply.content)
-        if problems := list(differences(returned, sent, "what was sent", frozenset())):
-            raise UserError(*(f"defend: {problem}" for problem in problems))
         left = guess_buffers(returned) if buffers is None else buffers
+        if problems := list(differences(returned, sent, "what was sent", frozenset(left))):
+            raise UserError(*(f"defend: {problem}" for problem in problems))
         if left:
             text = "buffers leave the client undefended, and tell of its data"
             warnings.warn(f"leakbench: {several(list(left))}: {text}", stacklevel=2)

@@ -14,12 +14,18 @@ SUFFIXES = (".pt", ".npz", ".safetensors")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of PyTorch's normalisations
 
 
-def guess_buffers(state: StateDict) -> tuple[str, ...]:
-    """The names in a state dict that look like buffers: whole numbers, and statistics of normalisations."""
+def guess_buffers(*states: StateDict) -> tuple[str, ...]:
+    """The names that look like buffers in any of these: whole numbers, and statistics of normalisations.
+
+    A server's mean of whole numbers is none, so that what it sends does not tell alone.
+    """
     return tuple(
-        name
-        for name, tensor in state.items()
-        if not tensor.is_floating_point() or name.rpartition(".")[2] in STATISTICS
+        dict.fromkeys(
+            name
+            for state in states
+            for name, tensor in state.items()
+            if not tensor.is_floating_point() or name.rpartition(".")[2] in STATISTICS
+        )
     )
 
 

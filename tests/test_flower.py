@@ -207,6 +207,22 @@ def test_buffers_pass_as_they_are_and_a_warning_says_so(tmp_path):
     assert not torch.equal(named.buffers["2.running_mean"], plain.buffers["2.running_mean"])
 
 
+def test_a_server_averages_counts_and_the_next_round_is_read_all_the_same(tmp_path):
+    """Counts of batches, and a buffer of whole numbers whose name says nothing."""
+
+    def counting():
+        model = Normed()
+        model.register_buffer("seen", torch.tensor([1, 2]))
+        return model
+
+    app = client(defend("prune(ratio=0.5)", lr=LR), network=counting, images=3)
+    with pytest.warns(UserWarning, match="seen and 3 more: buffers"):
+        rounds, _ = federate(tmp_path, app, rounds=3, network=counting)
+    statistics = {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    assert [each.buffers.keys() for each in rounds] == [statistics | {"seen"}] * 3
+    assert rounds[2].buffers["2.num_batches_tracked"].dtype == torch.float64
+
+
 def test_recording_leaves_the_training_as_it_is(tmp_path):
     _, recorded = federate(tmp_path, client(), rounds=2)
     strategy = FedAvg(fraction_evaluate=0.0)

@@ -1,6 +1,7 @@
 """Recorded rounds: written and read again, in every format, and every way in which they can be wrong."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -292,7 +293,7 @@ def test_rounds_of_two_models_do_not_go_together(rounds):
     other = {"fc.weight": torch.ones(2)}
     write_round(rounds, 3, other, {"a": Returned(other)}, SGD)
     found = problems_of(rounds)
-    first = "round-003: conv.weight and 2 more: expected this tensor, as in "
+    first = "round-003: conv.weight: expected this tensor, as in "
     assert found[0].startswith(first)
     assert found[0].endswith("round-001, found none")
     assert found[1].startswith("round-003: fc.weight: expected only tensors that ")
@@ -304,6 +305,12 @@ def test_a_folder_without_rounds_or_without_clients(tmp_path):
     assert line.endswith("expected folders round-001, round-002, ..., found none")
     write_round(tmp_path, 1, SENT, {}, SGD)
     assert problems_of(tmp_path) == ["round-001: expected a file client-NAME.pt for each client, found none"]
+
+
+def test_a_round_has_one_folder(rounds):
+    (rounds / "round-1").mkdir()
+    (line,) = problems_of(rounds)
+    assert re.search("expected one folder for each round, found round-(1|001) of the same number$", line)
 
 
 def test_a_recording_starts_in_a_folder_of_its_own(rounds, tmp_path):

@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+FLOWER ?= .venv-flower
 SWEEP  ?= sweeps/quick.yaml
 OUT    ?= runs/$(basename $(notdir $(SWEEP)))
 DEVICE ?= cpu
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
 PARTS  := $(filter-out leakbench/,$(dir $(wildcard */__init__.py)))
 
-.PHONY: help sweep compare paper test test-long test-numeric lint figures csv bench torture spu reference clean
+.PHONY: help sweep compare paper test test-long test-numeric flower lint figures csv bench torture spu reference clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -43,6 +44,10 @@ test-numeric: $(READY)  ## run what a processor may round otherwise, with the in
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 	  $(PYTEST) -m "numeric and not long" $(ARGS)
 
+flower: $(FLOWER)/.ready  ## run the tests of leakbench.flower, in an environment of their own (FLOWER=.venv-flower)
+	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; \
+	  FLWR_TELEMETRY_ENABLED=0 FLWR_HOME="$$home" $(FLOWER)/bin/python -m pytest tests/test_flower.py $(ARGS)
+
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@mkdir -p .mypy_path/leakbench && ln -sfn $(addprefix ../../,$(PARTS:/=) $(wildcard leakbench/*)) .mypy_path/leakbench
@@ -70,7 +75,7 @@ reference: $(READY)  ## write docs/COMMANDS.md from the program
 	  print("\n".join(reference(make_parser())))' > docs/COMMANDS.md
 
 clean:  ## remove the virtual environments and the caches of the tools; runs/ stays
-	rm -rf $(VENV) $(SPU) .mypy_cache .mypy_path .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(SPU) $(FLOWER) .mypy_cache .mypy_path .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -83,4 +88,10 @@ $(READY): pyproject.toml setup.py constraints.txt
 $(SPU)/.ready: constraints-spu.txt
 	@$(PYTHON) -m venv $(SPU)
 	@$(SPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-spu.txt spu
+
+$(FLOWER)/.ready: pyproject.toml setup.py constraints-flower.txt
+	@echo "setting up $(FLOWER), with Flower: this takes two minutes or more, and 1.8 GB"
+	@$(PYTHON) -m venv $(FLOWER)
+	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-flower.txt \
+	  -e '.[flower]' pytest hypothesis
 	@touch $@

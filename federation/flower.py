@@ -15,14 +15,15 @@ from leakbench.defenses import Defense
 from leakbench.federation.defended import defend_update, gradient_defense
 from leakbench.federation.rounds import Returned, new_folder, write_round
 from leakbench.federation.setting import setting_of
-from leakbench.federation.states import StateDict, differences, guess_buffers
+from leakbench.federation.states import StateDict, differences, guess_buffers, several
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 except ImportError as error:
-    raise ImportError("leakbench.flower needs Flower: pip install 'leakbench[flower]'") from error
+    text = "leakbench.flower needs the package flwr; `pip install -e '.[flower]'` installs it"
+    raise ImportError(text) from error
 
 Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 
@@ -67,12 +68,12 @@ def defend(
         if reply.has_error():
             return reply
         key, returned = _arrays(reply.content)
-        if problems := list(differences(returned, sent, "what was sent", frozenset())):
-            raise UserError(*(f"defend: {problem}" for problem in problems))
         left = guess_buffers(returned) if buffers is None else buffers
+        if problems := list(differences(returned, sent, "what was sent", frozenset(left))):
+            raise UserError(*(f"defend: {problem}" for problem in problems))
         if left:
-            text = f"{len(left)} buffers, such as {next(iter(left))}, leave the client undefended"
-            warnings.warn(f"leakbench: {text}, and tell of its data", stacklevel=2)
+            text = "buffers leave the client undefended, and tell of its data"
+            warnings.warn(f"leakbench: {several(list(left))}: {text}", stacklevel=2)
         generator = generator_for("federation", known.own_name, seed, *purpose)
         defended = defend_update(known, sent, returned, lr, local_steps, generator, left)
         reply.content[key] = ArrayRecord(defended)

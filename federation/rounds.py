@@ -96,17 +96,22 @@ def write_round(
 
     Args:
         folder: where the rounds are; it exists.
-        number: of the round, which is not there yet.
+        number: of the round.
         sent: what the server sent.
         returned: {client: what came back}.
         setting: how clients train. Where it does not name the buffers, they are guessed.
 
     Raises:
-        UserError: a client's name that cannot be a part of a file's.
+        UserError: the round is there already, or a client's name cannot be a part of a file's.
     """
+    if (folder / _name(number)).exists():
+        raise UserError(
+            f"{folder / _name(number)}: expected a round that is not recorded yet; choose another folder"
+        )
     if wrong := [name for name in returned if not NAME.fullmatch(name)]:
         raise UserError(f"client {wrong[0]!r}: expected a name of letters, digits, '_', '.' and '-'")
-    buffers = guess_buffers(sent) if setting.buffers is None else setting.buffers
+    states = [each.tensors for each in returned.values()]
+    buffers = guess_buffers(sent, *states) if setting.buffers is None else setting.buffers
     clients = {name: {"examples": each.examples, "summed": each.summed} for name, each in returned.items()}
     content = setting.settings() | {"buffers": buffers, "clients": clients}
     with tempfile.TemporaryDirectory(prefix=".round-", dir=folder) as temporary:
@@ -131,6 +136,12 @@ def read_rounds(folder: Path) -> list[Round]:
     """
     matches = {path: re.fullmatch(r"round-(\d+)", path.name) for path in folder.glob("round-*")}
     paths = {int(match[1]): path for path, match in matches.items() if match}
+    if twice := sorted(
+        path.name for path, match in matches.items() if match and paths[int(match[1])] != path
+    ):
+        raise UserError(
+            f"{folder}: expected one folder for each round, found {several(twice)} of the same number"
+        )
     if not paths:
         raise UserError(f"{folder}: expected folders round-001, round-002, ..., found none")
     rounds: list[Round] = []
@@ -142,7 +153,7 @@ def read_rounds(folder: Path) -> list[Round]:
             problems += error.problems
     for each in rounds[1:]:
         own, first = (one.weights | one.buffers for one in (each, rounds[0]))
-        found = differences(own, first, str(paths[rounds[0].number]), frozenset())
+        found = differences(own, first, str(paths[rounds[0].number]), frozenset(rounds[0].buffers))
         problems += (f"{paths[each.number]}: {text}" for text in found)
     if problems:
         raise UserError(*problems)

@@ -14,12 +14,18 @@ SUFFIXES = (".pt", ".npz", ".safetensors")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of PyTorch's normalisations
 
 
-def guess_buffers(state: StateDict) -> tuple[str, ...]:
-    """The names in a state dict that look like buffers: whole numbers, and statistics of normalisations."""
+def guess_buffers(*states: StateDict) -> tuple[str, ...]:
+    """The names that look like buffers in any of these: whole numbers, and statistics of normalisations.
+
+    A server's mean of whole numbers is none, so that what it sends does not tell alone.
+    """
     return tuple(
-        name
-        for name, tensor in state.items()
-        if not tensor.is_floating_point() or name.rpartition(".")[2] in STATISTICS
+        dict.fromkeys(
+            name
+            for state in states
+            for name, tensor in state.items()
+            if not tensor.is_floating_point() or name.rpartition(".")[2] in STATISTICS
+        )
     )
 
 
@@ -56,13 +62,13 @@ def several(names: list[str]) -> str:
 
 
 def differences(state: StateDict, other: StateDict, whose: str, optional: frozenset[str]) -> Iterator[str]:
-    """How the names and shapes of a state dict differ from those of another, a line for each kind.
+    """How names, shapes and types of a state dict differ from those of another, a line for each kind.
 
     Args:
         state: what is looked at.
         other: what it is compared with.
         whose: the other's name, for the lines.
-        optional: names that may be missing.
+        optional: names that may be missing, and of whatever type.
     """
     if missing := [name for name in other if name not in state and name not in optional]:
         yield f"{several(missing)}: expected this tensor, as in {whose}, found none"
@@ -72,3 +78,12 @@ def differences(state: StateDict, other: StateDict, whose: str, optional: frozen
     if shapes:
         wanted, got = (tuple(each[shapes[0]].shape) for each in (other, state))
         yield f"{several(shapes)}: expected shape {wanted}, as in {whose}, got {got}"
+    types = [
+        name
+        for name in state
+        if name in other and name not in optional
+        if state[name].is_floating_point() != other[name].is_floating_point()
+    ]
+    if types:
+        first = types[0]
+        yield f"{several(types)}: expected {other[first].dtype}, as in {whose}, got {state[first].dtype}"

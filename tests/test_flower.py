@@ -195,16 +195,32 @@ def test_buffers_pass_as_they_are_and_a_warning_says_so(tmp_path):
         (only,), _ = federate(tmp_path / str(len(list(tmp_path.iterdir()))), app, network=Normed)
         return only.clients["101"]
 
-    with pytest.warns(UserWarning, match=r"3 buffers, such as 2\.running_mean, leave the client undefended"):
+    with pytest.warns(UserWarning, match=r"2\.running_mean and 2 more: buffers leave the client undefended"):
         pruned = update(defend("prune(ratio=0.99)", lr=LR))
     plain = update()
     assert all(torch.equal(pruned.buffers[name], plain.buffers[name]) for name in plain.buffers)
     mean = Normed()[1](IMAGES.batch(range(3))[0].flatten(1)).mean(0)
     torch.testing.assert_close(pruned.buffers["2.running_mean"], 0.1 * mean)  # they leak
     assert float((pruned.change["1.weight"] != 0).float().mean()) < 0.02
-    with pytest.warns(UserWarning, match="1 buffers, such as 2.num_batches_tracked"):
+    with pytest.warns(UserWarning, match="2.num_batches_tracked: buffers leave the client"):
         named = update(defend("prune(ratio=0.99)", lr=LR, buffers=["2.num_batches_tracked"]))
     assert not torch.equal(named.buffers["2.running_mean"], plain.buffers["2.running_mean"])
+
+
+def test_a_server_averages_counts_and_the_next_round_is_read_all_the_same(tmp_path):
+    """Counts of batches, and a buffer of whole numbers whose name says nothing."""
+
+    def counting():
+        model = Normed()
+        model.register_buffer("seen", torch.tensor([1, 2]))
+        return model
+
+    app = client(defend("prune(ratio=0.5)", lr=LR), network=counting, images=3)
+    with pytest.warns(UserWarning, match="seen and 3 more: buffers"):
+        rounds, _ = federate(tmp_path, app, rounds=3, network=counting)
+    statistics = {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    assert [each.buffers.keys() for each in rounds] == [statistics | {"seen"}] * 3
+    assert rounds[2].buffers["2.num_batches_tracked"].dtype == torch.float64
 
 
 def test_recording_leaves_the_training_as_it_is(tmp_path):

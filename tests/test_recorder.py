@@ -1,6 +1,8 @@
 """A training that is recorded: each step a round, whose update is the gradient that was taken."""
 
+import importlib
 import itertools
+import sys
 
 import pytest
 import torch
@@ -212,3 +214,11 @@ def test_two_recordings_do_not_mix(tmp_path, digits):
         train(model, optimizer, digits, steps=1)
     with pytest.raises(UserError, match="found recorded rounds; choose another"):
         leakbench.record(model, optimizer, tmp_path).__enter__()
+
+
+def test_flower_is_needed_for_its_own_part_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flwr", None)
+    with pytest.raises(
+        ImportError, match=r"^leakbench\.flower needs the package flwr; `pip install -e '\.\[flower\]'`"
+    ):
+        importlib.import_module("leakbench.flower")

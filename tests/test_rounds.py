@@ -1,6 +1,7 @@
 """Recorded rounds: written and read again, in every format, and every way in which they can be wrong."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -197,6 +198,10 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
             "round-001/client-a: conv.weight: expected shape (2, 2), as in weights, got (3,)",
         ),
         (
+            lambda folder: save(folder / "client-a.pt", {"conv.weight": torch.ones(2, 2, dtype=torch.long)}),
+            "round-001/client-a: conv.weight: expected torch.float32, as in weights, got torch.int64",
+        ),
+        (
             lambda folder: (folder / "round.json").unlink(),
             "round-001/round.json: no such file; one that holds {} says that nothing is known",
         ),
@@ -288,7 +293,7 @@ def test_rounds_of_two_models_do_not_go_together(rounds):
     other = {"fc.weight": torch.ones(2)}
     write_round(rounds, 3, other, {"a": Returned(other)}, SGD)
     found = problems_of(rounds)
-    first = "round-003: conv.weight and 2 more: expected this tensor, as in "
+    first = "round-003: conv.weight: expected this tensor, as in "
     assert found[0].startswith(first)
     assert found[0].endswith("round-001, found none")
     assert found[1].startswith("round-003: fc.weight: expected only tensors that ")
@@ -302,11 +307,19 @@ def test_a_folder_without_rounds_or_without_clients(tmp_path):
     assert problems_of(tmp_path) == ["round-001: expected a file client-NAME.pt for each client, found none"]
 
 
+def test_a_round_has_one_folder(rounds):
+    (rounds / "round-1").mkdir()
+    (line,) = problems_of(rounds)
+    assert re.search("expected one folder for each round, found round-(1|001) of the same number$", line)
+
+
 def test_a_recording_starts_in_a_folder_of_its_own(rounds, tmp_path):
     with pytest.raises(UserError, match="expected a new or empty folder, found recorded rounds"):
         new_folder(rounds)
     with pytest.raises(UserError, match=r"^client '\.\./a': expected a name of letters"):
         write_round(tmp_path, 1, SENT, {"../a": Returned(after())}, SGD)
+    with pytest.raises(UserError, match="round-002: expected a round that is not recorded yet"):
+        write_round(rounds, 2, SENT, {"a": Returned(after())}, SGD)
     assert sorted(path.name for path in rounds.iterdir()) == ["round-001", "round-002"]
 
 

@@ -124,7 +124,7 @@ class SecureSum(Protocol):
         return self.inner.server(lr, momentum)
 
     def view(self, updates: Sequence[Gradients], sent_bytes: int, generator: torch.Generator) -> View:
-        """See `Protocol.view`: the mean that the sum stands for; whatever it is, an entry costs `modulus` bits."""
+        """See `Protocol.view`: the mean that the sum stands for; an entry costs `modulus` bits."""
         ring, encoding = self._ring(), self.encoding
         largest = max(float(each.abs().max()) for update in updates for each in update.values())
         try:

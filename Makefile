@@ -2,12 +2,12 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-FLOWER ?= .venv-flower
 SWEEP  ?= sweeps/quick.yaml
 OUT    ?= runs/$(basename $(notdir $(SWEEP)))
 DEVICE ?= cpu
 N      ?= 200
 SPU    ?= .venv-spu
+FLOWER ?= .venv-flower
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
@@ -88,6 +88,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 $(SPU)/.ready: constraints-spu.txt
 	@$(PYTHON) -m venv $(SPU)
 	@$(SPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-spu.txt spu
+	@touch $@
 
 $(FLOWER)/.ready: pyproject.toml setup.py constraints-flower.txt
 	@echo "setting up $(FLOWER), with Flower: this takes two minutes or more, and 1.8 GB"

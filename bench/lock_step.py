@@ -5,7 +5,7 @@ changes each of them, and the server takes a step along their mean (McMahan et a
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -123,7 +123,7 @@ class _LockStep:
             ]
         return float((torch.cat(scores).argmax(1) == self.answers).double().mean())
 
-    def _loss(self, weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, weights: Mapping[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of one client's examples (N, C, H, W)."""
         return functional.cross_entropy(
             functional_call(self.network, {**weights, **self.constants}, (images,)), labels
@@ -163,7 +163,7 @@ class _LockStep:
     def _gradients(self, images: Tensor, labels: Tensor) -> Gradients:
         """{name: (models, clients, *shape)}, with the layers that a defense added in training mode."""
         if not self.layers:
-            return self.gradients(self.weights, images, labels)  # type: ignore[no-any-return]
+            return self.gradients(self.weights, images, labels)
         first = self.trainings[0]
         for layer in self.layers:
             layer.training = True
@@ -173,7 +173,7 @@ class _LockStep:
             )
             gradients = self.gradients(self.weights, images, labels)
         self.network.eval()
-        return gradients  # type: ignore[no-any-return]
+        return gradients
 
     def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
         """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}."""

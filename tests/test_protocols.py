@@ -273,8 +273,8 @@ def test_a_suite_is_joined_by_unrolled_where_clients_take_several_steps(write, t
 def test_attacks_that_are_for_gradients_say_so(write, tmp_path):
     text = "datasets: [mnist-sample]\nmodels: [lenet]\ndefenses: [none]\nsuite: standard\nprotocols: ["
     notices = {
-        "fedavg(local_steps=3)]": "recursive is skipped on lenet: expected a gradient, got how weights moved",
-        "{name: fedavg, local_steps: 3, optimizer: adam}]": "unrolled is skipped on lenet: expected local steps",
+        "{name: fedavg, local_steps: 3}]": "recursive is skipped on lenet: expected a gradient, got how",
+        "{name: fedavg, local_steps: 3, optimizer: adam}]": "unrolled is skipped on lenet: expected local",
     }
     for protocol, notice in notices.items():
         sweep = load_sweep(write("mine.yaml", f"{text}{protocol}\n"), tmp_path)

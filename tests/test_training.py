@@ -1,5 +1,6 @@
 """Training with defended gradients: compared with plain SGD, and its rows."""
 
+import copy
 import dataclasses
 import os
 import pickle
@@ -18,6 +19,7 @@ from leakbench import commands
 from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import MODELS
+from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.training import WIDTH, Examples, Recipe, Training
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
@@ -29,10 +31,19 @@ DATA = Path("data")
 DIGITS = DATASETS.parse("mnist-5k")
 
 
-def training(defense="none", model="lenet", train=range(80), test=range(4000, 4100), seed=0, **recipe):
+def training(
+    defense="none",
+    model="lenet",
+    train=range(80),
+    test=range(4000, 4100),
+    seed=0,
+    protocol="fedsgd",
+    **recipe,
+):
     own, others = (Examples(DIGITS, tuple(each)) for each in (train, test))
     settings = {"epochs": 1, **recipe}
-    return Training(own, others, MODELS.parse(model), seed, Recipe(**settings), DEFENSES.parse(defense))
+    parts = MODELS.parse(model), seed, Recipe(**settings), DEFENSES.parse(defense), PROTOCOLS.parse(protocol)
+    return Training(own, others, *parts)
 
 
 def by_plain_sgd(wanted, change=lambda images: images):
@@ -85,6 +96,51 @@ def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
     assert (trained.row.status, trained.row.steps) == ("converged", 2 * (90 // 12))
 
 
+def by_averaging(wanted):
+    """Federated averaging: the server takes the mean of the weights that clients come back with."""
+    images, labels = wanted.train.read(DATA)
+    source, recipe, protocol = open_dataset(DIGITS, DATA), wanted.recipe, wanted.protocol
+    network = wanted.model.build(source.shape, source.classes, wanted.seed)
+    order = generator_for("order of examples", wanted.seed)
+    for step in torch.randperm(len(images), generator=order).split(recipe.clients * protocol.batch_size):
+        if len(step) < recipe.clients * protocol.batch_size:
+            continue
+        returned = []
+        for chosen in step.split(protocol.batch_size):
+            client = copy.deepcopy(network)
+            optimizer = torch.optim.SGD(client.parameters(), lr=protocol.lr)
+            for batch in chosen.split(protocol.local_batch):
+                optimizer.zero_grad()
+                functional.cross_entropy(client(images[batch]), labels[batch]).backward()
+                optimizer.step()
+            returned.append(client.state_dict())
+        network.load_state_dict(
+            {name: torch.stack([each[name] for each in returned]).mean(0) for name in returned[0]}
+        )
+    return network
+
+
+def test_training_by_federated_averaging():
+    protocol = "fedavg(batch_size=8, local_steps=2, local_batch=4, lr=0.1)"
+    wanted = training(model="mlp(hidden=[20])", train=range(100), clients=3, protocol=protocol)
+    (trained,) = train_together([wanted], DATA, keep=[1])
+    assert (trained.row.protocol, trained.row.steps) == (protocol, 100 // (3 * 8))
+    for name, parameter in by_averaging(wanted).named_parameters():
+        torch.testing.assert_close(trained.weights[1][name], parameter.detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_training_with_sums_differs_by_what_they_round():
+    names = {"model": "mlp(hidden=[20])", "train": range(100), "clients": 3}
+    texts = ["fedavg(batch_size=8, lr=0.1)"]
+    texts += [f'secure_sum(digits={digits}, batch_size=8, of="fedavg(lr=0.1)")' for digits in (2, 7)]
+    plain, coarse, fine = (
+        train_together([training(**names, protocol=text)], DATA, keep=[1])[0].weights[1] for text in texts
+    )
+    for name, weight in plain.items():
+        torch.testing.assert_close(fine[name], weight, rtol=0, atol=1e-5)
+    assert float((coarse["1.weight"] - plain["1.weight"]).abs().max()) > 1e-4
+
+
 def test_a_training_does_not_depend_on_its_company():
     """To the bit, whatever is trained along with it and in whatever place."""
     wanted, noise = training("int8"), training("gaussian(variance=0.1)")
@@ -133,7 +189,8 @@ def test_a_training_whose_gradients_explode_has_diverged():
 def test_what_is_trained_on_other_things_has_another_key():
     changes = [
         {"defense": "int8"}, {"model": "mlp"}, {"train": range(81)}, {"test": range(4000, 4101)}, {"seed": 1},
-        {"lr": 0.1}, {"clients": 2}, {"batch_size": 2}, {"epochs": 2}, {"momentum": 0.0},
+        {"protocol": "fedavg"}, {"lr": 0.1}, {"clients": 2}, {"batch_size": 2}, {"epochs": 2},
+        {"momentum": 0.0},
     ]  # fmt: skip
     keys = {training(**change).key for change in changes} | {training().key}
     assert len(keys) == len(changes) + 1
@@ -183,10 +240,10 @@ def test_the_command_trains_every_defense_with_every_seed(trained):
     assert len(rows) == rows["key"].nunique() == 10
     csv = pd.read_csv(folder / "out" / "trainings.csv")
     assert list(csv["defense"][:5]) == [
-        "none",
         "gaussian(variance=0.1)",
         "float16",
         "int8",
+        "none",
         "prune(ratio=0.3)",
     ]
     assert list(csv.columns) == list(TRAININGS.dtypes)

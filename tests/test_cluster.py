@@ -91,6 +91,33 @@ def test_rows_are_those_of_a_local_run(dask, write, tmp_path):
     pd.testing.assert_frame_equal(stored(tmp_path / "out"), local(tmp_path), check_exact=True)
 
 
+TRAINING = """
+defenses: [gaussian(variance=0.1), int8]
+training:
+  train: {name: mnist-5k, indices: 0-79}
+  test: {name: mnist-5k, indices: 4000-4099}
+  epochs: 1
+  checkpoints: 1
+"""
+
+
+@pytest.mark.long
+def test_trainings_are_those_of_a_local_run(dask, write, tmp_path):
+    write("mine.yaml", TRAINING)
+    for out, options in (("out", ("--executor", "dask", "--scheduler", dask)), ("local", ())):
+        assert inside(tmp_path, "utility", "mine.yaml", "--out", out, *options) == 0
+    found, here = (
+        pd.read_parquet(tmp_path / out / "trainings.parquet").drop(columns="seconds").sort_values("key")
+        for out in ("out", "local")
+    )
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), here.reset_index(drop=True))
+    weights = [
+        sorted(path.name for path in (tmp_path / out / "checkpoints").iterdir()) for out in ("out", "local")
+    ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) == 3
+
+
 @pytest.mark.long
 def test_a_suite_whose_attacks_run_one_after_the_other(dask, write, tmp_path):
     write("mine.yaml", SUITE)

@@ -293,6 +293,75 @@ def test_a_failed_training_is_reported_and_run_again_on_request(write, tmp_path,
     assert len(pd.read_csv(tmp_path / "out" / "trainings.csv")) == 4
 
 
+DEED = """
+import os
+import time
+from dataclasses import dataclass
+from leakbench import Defense
+
+@dataclass(frozen=True)
+class Deed(Defense):
+    kind: str = "exit"
+
+    def apply(self, gradients, generator):
+        if self.kind == "exit":
+            os._exit(3)
+        time.sleep(1000)
+"""
+SHORT = """
+defenses: [DEFENSE, int8, float16]
+training:
+  train: {name: mnist-5k, indices: 0-79}
+  test: {name: mnist-5k, indices: 4000-4099}
+  epochs: 1
+"""
+
+
+@pytest.mark.usefixtures("without_rehearsal")
+@pytest.mark.parametrize(
+    ("kind", "timeout", "reason"),
+    [
+        ("exit", "0", "worker died (exit code 3) twice while running this training"),
+        pytest.param("hang", "30s", "no result after 30 s (timeout)", marks=pytest.mark.long),
+    ],
+)
+def test_a_training_that_ends_or_stops_its_worker_is_found_among_those_beside_it(
+    write, tmp_path, kind, timeout, reason
+):
+    write("bad.py", DEED)
+    write("mine.yaml", SHORT.replace("DEFENSE", f"'bad.py:Deed(kind={kind})'"))
+    arguments = ("--out", "out", "--jobs", "1", "--timeout", timeout)
+    assert inside(tmp_path, "utility", "mine.yaml", *arguments) == commands.TRIALS_FAILED
+    rows = pd.read_csv(tmp_path / "out" / "trainings.csv").set_index("family")
+    assert rows.loc["bad.py:Deed", "reason"] == reason
+    assert (rows.drop("bad.py:Deed")["status"] == "converged").all()
+    assert len(rows) == 4
+
+
+def test_a_part_is_trained_again_where_it_is_forced(trained, capsys):
+    folder, _ = trained
+    before = pd.read_csv(folder / "out" / "trainings.csv").set_index("key")
+    assert inside(folder, "utility", "mine.yaml", "--out", "out", "--force", "prune*", "--jobs", "1") == 0
+    output = capsys.readouterr().out
+    assert "out: 2 stored trainings are removed, to be run again" in output
+    after = pd.read_csv(folder / "out" / "trainings.csv").set_index("key")
+    columns = ["defense", "seed", "accuracy"]
+    pd.testing.assert_frame_equal(after[columns].loc[before.index], before[columns])
+    again = after.index[after["seconds"] != before["seconds"].reindex(after.index)]
+    assert set(after.loc[again, "family"]) == {"prune"}
+    arguments = ("utility", "mine.yaml", "--out", "out", "--force", "int9*")
+    assert inside(folder, *arguments) == commands.USER_ERROR
+    assert "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'int9*'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_durations_of_trainings_that_are_none(write, tmp_path, capsys):
+    write("mine.yaml", FILE + "  timeout: soon\n")
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.USER_ERROR
+    assert "mine.yaml: training.timeout: expected" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_an_interrupt_keeps_what_is_trained(write, tmp_path, jobs):
     write(

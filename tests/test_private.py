@@ -320,17 +320,24 @@ def test_masks_that_are_too_weak_show(monkeypatch, mask, party):
 
 
 def test_the_attack_finds_what_short_masks_leave():
-    """Of images of up to 1,000 it sees through masks of 12 bits, and not through those of 40."""
+    """Of images of up to 1,000 it sees through masks of 13 bits, whatever their mean, and not of 41."""
     generator = generator_for("short masks")
     labels = torch.arange(200) % 10
     pixels = torch.randint(0, 100, (200, 400), generator=generator)
     pixels[torch.arange(200)[:, None], 40 * labels[:, None] + torch.arange(40)] += 900
     for bits, is_seen in ((12, True), (40, False)):
-        words = pixels + torch.randint(-(2**bits), 2**bits, pixels.shape, generator=generator)
+        words = pixels + torch.randint(2**bits, 3 * 2**bits, pixels.shape, generator=generator)
         told, guessed = correlation([words], pixels), guesses(words, labels)
         assert (told.value > told.threshold) is is_seen
         assert (guessed.right > guessed.threshold) is is_seen
     assert guessed.chance == 0.1
+
+
+def test_a_correlation_is_pearsons():
+    """A message that is a multiple of the image and a constant: 1, whatever the constant."""
+    pixels = torch.randint(100, 200, (50, 30), generator=generator_for("pixels"))
+    assert correlation([3 * pixels + 10_000], pixels).value == pytest.approx(1)
+    assert correlation([-pixels], pixels).value == pytest.approx(1)
 
 
 def test_what_is_said_to_be_found_is_found():

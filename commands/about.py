@@ -9,7 +9,7 @@ from leakbench.commands.common import Verbs, add_data_root
 
 def add(verbs: Verbs) -> None:
     """The verbs and their options."""
-    verbs.add_parser("list", help="every defense, dataset, model and attack, with its settings").set_defaults(
+    verbs.add_parser("list", help="every defense, dataset, model and attack, with settings").set_defaults(
         command=show_list
     )
     doctor = verbs.add_parser("doctor", help="versions, devices, data found, and what is missing")

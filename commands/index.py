@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    index = verbs.add_parser("index", help="how much a network's gradient determines, without any attack")
+    index = verbs.add_parser("index", help="how much a network's gradient determines, without attacks")
     index.add_argument(
         "model", nargs="+", metavar="MODEL", help="such as lenet, 'cnn(channels=[4, 8])' or net.py:Net"
     )

@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
     for name, command, text in (
         ("status", show_status, "show how far a run is, from another terminal or later"),
         ("tidy", tidy_run, "remove rows that the sweep file no longer requests"),
-        ("report", write_report, "write the page of a run: tables, pictures, figures in one file"),
+        ("report", write_report, "write the page of a run: tables, pictures and figures"),
         ("figures", draw_figures, "draw the figures of a run"),
         ("csv", write_table, "write the rows of a run as CSV"),
     ):

@@ -233,7 +233,7 @@ def environment(folder, program):
     """What looks like one with `spu`: its interpreter runs the program in place of ours."""
     python = folder / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\n[ "$1" = -I ] && exec {sys.executable} -c '{program}' \"$3\"\n")
+    python.write_text(f"#!/bin/sh\n[ $1 = -I ] && exec {sys.executable} -c '{program}' \"$3\"\n")
     python.chmod(0o755)
     package = folder / "lib" / "python3.11" / "site-packages" / "spu"
     package.mkdir(parents=True)

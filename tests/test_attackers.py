@@ -30,7 +30,9 @@ SHORT = {
     "linear": "linear",
     "recursive": "recursive(steps=50)",
     "hybrid": "hybrid(steps=5)",
+    "unrolled": "unrolled(steps=5)",
 }
+STEPS = "fedavg(local_steps=2, lr=0.1)"  # what `unrolled` is for
 ADAM = "cosine(optimizer=adam, steps=20)"
 
 
@@ -49,7 +51,8 @@ def test_every_attack_is_tried_here():
 def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatch, attack):
     """The client is exchanged for one that has other images and labels, but shares the same gradient."""
     model = "mlp(hidden=[32])" if attack == "linear" else "lenet"
-    trials = [make_trial(attack=attack, defense=each, model=model) for each in ("none", "prune(ratio=0.5)")]
+    names = {"attack": attack, "model": model, "protocol": STEPS if "unrolled" in attack else "fedsgd"}
+    trials = [make_trial(**names, defense=each) for each in ("none", "prune(ratio=0.5)")]
     honest = outcome(trials)
     victim = victim_of(trials[0], DATA)
     liar = dataclasses.replace(victim, batch=1 - victim.batch, labels=(victim.labels + 3) % 10)

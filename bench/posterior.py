@@ -1,6 +1,7 @@
 """How likely images are, given the shared gradient: one measure for all attacks, without the true image."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,13 +32,31 @@ def kept_of(account: Account | None, shared: Gradients) -> Gradients:
     }
 
 
-def variance_of(account: Account | None) -> float:
-    """The mean variance of noise and rounding errors over the kept entries."""
+def variance_of(account: Account | None, kept: Gradients) -> float:
+    """The mean variance of noise and rounding errors over the kept entries of these tensors."""
     account = account or Account()
+    noise = account.variance
+    if isinstance(noise, dict):
+        counts = {name: float(each.sum()) for name, each in kept.items()}
+        noise = sum(counts[name] * noise[name] for name in kept) / max(sum(counts.values()), 1.0)
     if account.rounding is None:
-        return account.variance
+        return noise
     square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
-    return account.variance + float(square) / 3  # rounding errors are uniform within their bounds
+    return noise + float(square) / 3  # rounding errors are uniform within their bounds
+
+
+def weights_of(account: Account | None, shared: Gradients) -> Gradients:
+    """{parameter name: the weight of each entry in a distance}; the mean variance holds for weighted entries.
+
+    It is that of `kept_of` where all noise has one variance. Otherwise the likelihood divides each tensor by
+    the standard deviation of its noise; one without noise counts like the least noisy.
+    """
+    kept = kept_of(account, shared)
+    if account is None or not isinstance(account.variance, dict):
+        return kept
+    least = min((each for each in account.variance.values() if each > 0), default=1.0)
+    mean = variance_of(replace(account, rounding=None), kept) or least
+    return {name: (mean / max(account.variance_in(name), least)) ** 0.5 * each for name, each in kept.items()}
 
 
 def square_of(shared: Gradients, kept: Gradients) -> float:
@@ -61,17 +80,17 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
     Returns:
         A dimensionless number, up to a constant of the case; infinite if it is NaN.
     """
-    kept = kept_of(account, shared)
+    kept, weights = kept_of(account, shared), weights_of(account, shared)
     entries = sum(float(each.sum()) for each in kept.values())
-    apart = sum(float((kept[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
-    rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, kept) / max(entries, 1.0)
+    apart = sum(float((weights[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
+    rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, weights) / max(entries, 1.0)
     prior = TRUST * images.numel() * float(total_variation(images)) / PRIOR
-    value = apart / (2 * max(variance_of(account), rounding)) + prior
+    value = apart / (2 * max(variance_of(account, kept), rounding)) + prior
     return math.inf if math.isnan(value) else value
 
 
 def signal_to_noise(gradient: Gradients, account: Account | None) -> float | None:
-    """|g|^2 / (entries x variance of the noise on each); None if there is no noise, or no account of it.
+    """|g|^2 / (entries x mean variance of the noise on each); None if there is no noise, or no account of it.
 
     Args:
         gradient: before the defense.
@@ -79,7 +98,5 @@ def signal_to_noise(gradient: Gradients, account: Account | None) -> float | Non
     """
     if account is None or not account.variance:
         return None
-    entries = sum(each.numel() for each in gradient.values())
-    return sum(float(each.double().square().sum()) for each in gradient.values()) / (
-        entries * account.variance
-    )
+    noise = sum(each.numel() * account.variance_in(name) for name, each in gradient.items())
+    return sum(float(each.double().square().sum()) for each in gradient.values()) / noise if noise else None

@@ -32,8 +32,13 @@ class Account:
     """What anybody who knows a defense's settings can infer from the shared gradient."""
 
     kept: Gradients | None = None  # bool: which entries carry information on the gradient; None: all
-    variance: float = 0.0  # of the independent, zero-mean noise on every kept entry
+    # of the independent, zero-mean noise on every kept entry; by name where tensors differ in it
+    variance: float | dict[str, float] = 0.0
     rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
+
+    def variance_in(self, name: str) -> float:
+        """The variance of the noise on the kept entries of the tensor of that name."""
+        return self.variance[name] if isinstance(self.variance, dict) else self.variance
 
 
 class Shared(NamedTuple):
@@ -59,6 +64,11 @@ class Defense(Configured):
     def strength(self) -> float | None:
         """A number that orders the members of a family from weak to strong; None if there is none."""
         return None
+
+    @property
+    def own_family(self) -> str:
+        """The family in rows and figures."""
+        return self.family or self.name
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradients to share, as new tensors with the same names, shapes and dtypes.
@@ -150,6 +160,8 @@ class Defense(Configured):
             return None
         for problem in _bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
+        if isinstance(account.variance, dict):
+            return replace(account, variance={name: v / rounds for name, v in account.variance.items()})
         return replace(account, variance=account.variance / rounds)
 
     def checked_batch(
@@ -203,8 +215,13 @@ def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
     if not isinstance(account, Account):
         yield f"expected an Account or None, got {type(account).__name__}"
         return
-    if type(account.variance) not in (int, float) or not 0 <= account.variance < math.inf:
-        yield f"expected a variance >= 0, got {account.variance!r}"
+    if isinstance(account.variance, dict) and list(account.variance) != list(shared):
+        yield f"variance: expected numbers named {list(shared)}, got {list(account.variance)}"
+        return
+    for variance in (account.variance_in(name) for name in shared):
+        if type(variance) not in (int, float) or not 0 <= variance < math.inf:
+            yield f"expected a variance >= 0, got {variance!r}"
+            break
     for what, told in (("kept", account.kept), ("rounding", account.rounding)):
         if told is None:
             continue

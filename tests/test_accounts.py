@@ -39,6 +39,23 @@ def test_noise_gives_its_variance_and_less_of_it_over_several_rounds(noise):
     assert parsed.checked_account(GRADIENT, rounds=4).variance == pytest.approx(0.0025)
 
 
+@pytest.mark.parametrize("noise", ["gaussian", "laplacian"])
+@pytest.mark.parametrize("relative", [0.1, 1.0])
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_relative_noise_gives_a_variance_for_each_tensor(noise, relative, rounds):
+    """Estimated from what is shared, in which noise is contained."""
+    gradient = {name: scale * torch.randn(100_000) for name, scale in (("a", 3.0), ("b", 1e-3))}
+    gradient["zeros"] = torch.zeros(5)
+    defense, draws = DEFENSES.parse(f"{noise}(relative={relative})"), torch.Generator().manual_seed(0)
+    sent = [defense(gradient, draws) for _ in range(rounds)]
+    mean = {name: sum(each[name] for each in sent) / rounds for name in gradient}
+    told = defense.checked_account(mean, rounds).variance
+    for name in ("a", "b"):
+        noise = mean[name] - gradient[name]
+        assert told[name] == pytest.approx(float(noise.square().mean()), rel=0.03)
+    assert told["zeros"] == 0
+
+
 @pytest.mark.parametrize("scope", ["tensor", "global"])
 def test_pruning_says_which_entries_it_kept(scope):
     defense = f"prune(ratio=0.3, scope={scope})"
@@ -91,6 +108,15 @@ LIES = {
         "account: expected an Account or None, got int",
     "class Mine(Prune):\n    def account(self, shared): return Account(variance=-1.0)\n":
         "account: expected a variance >= 0, got -1.0",
+    "class Mine(Prune):\n    def account(self, shared): return Account(variance={})\n":
+        "account: variance: expected numbers named ['0.weight', ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(variance=dict.fromkeys(shared, 1e999))\n":
+        "account: expected a variance >= 0, got inf",
+    "class Mine(Gaussian):\n    def apply(self, gradients, generator):\n"
+    "        return Gaussian(relative=1).apply(gradients, generator)\n"
+    "    def account(self, shared): return Gaussian(relative=0.9).account(shared)\n":
+        "expected errors of the variance that its account says, ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept={})\n":
         "account: kept: expected tensors named ['0.weight', ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept=shared)\n":

@@ -23,6 +23,8 @@ ALL = [
         "gaussian(std=0.1)",
         "laplacian(variance=0.01)",
         "laplacian(std=0.1)",
+        "gaussian(relative=0.1)",
+        "laplacian(relative=0.1)",
         "float16",
         "bfloat16",
         "prune(ratio=0.3)",
@@ -37,6 +39,7 @@ NEUTRAL = [
         "gaussian(variance=0)",
         "gaussian(std=0)",
         "laplacian(variance=0)",
+        "gaussian(relative=0)",
         "prune(ratio=0)",
         "prune(ratio=0, scope=global)",
     )
@@ -122,6 +125,24 @@ def test_noise_of_two_strengths_is_the_same_noise_scaled():
     zeros = {"g": torch.zeros(100)}
     weak, strong = (DEFENSES.parse(f"gaussian(std={s})")(zeros, generator())["g"] for s in (0.1, 1.0))
     torch.testing.assert_close(weak * 10, strong)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplacian"])
+def test_relative_noise_is_relative_to_each_tensor(kind):
+    before = {"small": 1e-3 * torch.randn(200_000), "large": torch.full((200_000,), -5.0)}
+    shared = DEFENSES.build(kind, {"relative": 0.5})(before | {"zeros": torch.zeros(9)}, generator())
+    for name, gradient in before.items():
+        noise = (shared[name] - gradient).double()
+        assert float(noise.std()) == pytest.approx(0.5 * float(gradient.square().mean().sqrt()), rel=0.02)
+    assert not shared["zeros"].any()
+
+
+def test_relative_noise_is_a_family_of_its_own():
+    relative, plain = DEFENSES.parse("gaussian(relative=0.5)"), DEFENSES.parse("gaussian(std=0.5)")
+    assert (relative.strength, relative.own_family) == (0.5, "gaussian relative")
+    assert (plain.strength, plain.own_family) == (0.25, "gaussian")
+    assert "relative" not in plain.canonical()  # keys of trials stay as they were
+    assert relative.canonical() != DEFENSES.parse("gaussian(relative=0.25)").canonical()
 
 
 def test_strength_is_the_variance_however_it_was_given():
@@ -222,8 +243,9 @@ def test_a_defense_that_breaks_its_contract_gets_an_error(misdeed):
     [
         ("gaussian(variance=-1)", "variance: expected a number >= 0, got -1"),
         ("laplacian(std=-0.5)", "std: expected a number >= 0, got -0.5"),
-        ("gaussian", "expected one of variance and std, got neither"),
-        ("gaussian(variance=1, std=1)", "expected one of variance and std, got both"),
+        ("gaussian", "expected one of variance, std and relative, got none"),
+        ("gaussian(variance=1, std=1)", "expected one of variance, std and relative, got variance and std"),
+        ("laplacian(relative=-0.1)", "relative: expected a number >= 0, got -0.1"),
         ("prune(ratio=1)", r"ratio: expected a number in \[0, 1\), got 1"),
         ("prune(ratio=-0.1)", r"ratio: expected a number in \[0, 1\), got -0.1"),
         ("prune(ratio=0.1, scope=layer)", "scope: expected one of tensor, global, got 'layer'"),

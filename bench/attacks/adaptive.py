@@ -12,7 +12,7 @@ from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.attacks.optimised import Candidate, Terms
 from leakbench.bench.attacks.regularised import Regularised, certain
 from leakbench.bench.gradients import soft_cross_entropy
-from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
+from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of, weights_of
 from leakbench.defenses import Gradients
 
 FREE, SIGNED = "free scale", "signed"  # terms that are there where the update is no single gradient
@@ -41,9 +41,9 @@ class Adaptive(Regularised):
 
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""
-        kept = kept_of(case.account, case.shared)
-        scale = (UNIT / square_of(case.shared, kept)) ** 0.5
-        weights = {f"weight {name}": scale * each for name, each in kept.items()}
+        own = weights_of(case.account, case.shared)
+        scale = (UNIT / square_of(case.shared, own)) ** 0.5
+        weights = {f"weight {name}": scale * each for name, each in own.items()}
         return {**weights, **self.matching(case.spec)}
 
     def matching(self, spec: Spec) -> Terms:
@@ -104,8 +104,9 @@ def _sign_distance(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
 
 def least_weight(case: Case) -> float:
     """The weight of total variation that is optimal under the defense's noise, times TRUST."""
-    square = square_of(case.shared, kept_of(case.account, case.shared))
-    weight = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
+    square = square_of(case.shared, weights_of(case.account, case.shared))
+    variance = variance_of(case.account, kept_of(case.account, case.shared))
+    weight = TRUST * UNIT * 2 * variance * case.spec.pixels / (PRIOR * square)
     return min(weight, MOST)  # a gradient of zero would give infinity
 
 
@@ -120,5 +121,5 @@ def _residual(case: Case) -> Tensor | None:
     if bias is None or not bool(kept_of(case.account, case.shared)[bias].all()):
         return None
     residual = case.shared[bias]
-    noise = residual.numel() * case.account.variance
+    noise = residual.numel() * case.account.variance_in(bias)
     return residual[None] if float(residual.square().sum()) > CLEAR * noise else None

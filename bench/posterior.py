@@ -69,7 +69,8 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
     """The squared distance of the kept entries over twice their variance, plus the weighted total variation.
 
     An attacker with the results of several attacks would trust the one with the lowest value. Without
-    noise, the variance is that of floating-point rounding, and the distance dominates.
+    noise, the variance is that of floating-point rounding, and the distance dominates. Where a defense hides
+    the scale of the gradient, the distance is that at the best scale.
 
     Args:
         dummy: {parameter name: tensor}, what would have been shared of the images.
@@ -82,11 +83,24 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
     """
     kept, weights = kept_of(account, shared), weights_of(account, shared)
     entries = sum(float(each.sum()) for each in kept.values())
+    if account and account.scaled:
+        scale = _best_scale(dummy, shared, weights)
+        dummy = {name: scale * each for name, each in dummy.items()}
     apart = sum(float((weights[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
     rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, weights) / max(entries, 1.0)
     prior = TRUST * images.numel() * float(total_variation(images)) / PRIOR
     value = apart / (2 * max(variance_of(account, kept), rounding)) + prior
     return math.inf if math.isnan(value) else value
+
+
+def _best_scale(dummy: Gradients, shared: Gradients, weights: Gradients) -> float:
+    """The factor >= 0 by which the dummy is closest to the shared gradient."""
+    pairs = [((weights[name] * dummy[name]).double(), weights[name] * each) for name, each in shared.items()]
+    inner, square = (
+        sum(float(part) for part in parts)
+        for parts in zip(*(((own * other).sum(), own.square().sum()) for own, other in pairs), strict=True)
+    )
+    return max(inner, 0.0) / square if square > 0 else 0.0
 
 
 def signal_to_noise(gradient: Gradients, account: Account | None) -> float | None:

@@ -14,6 +14,7 @@ GRADIENT = {
 }
 HEAD = (
     "from dataclasses import dataclass, replace\nimport torch\nfrom leakbench import Account, Defense\n"
+    "from leakbench.defenses.clipping import Clip\n"
     "from leakbench.defenses.noise import Gaussian\nfrom leakbench.defenses.pruning import Prune\n"
     "@dataclass(frozen=True)\n"
 )
@@ -54,6 +55,23 @@ def test_relative_noise_gives_a_variance_for_each_tensor(noise, relative, rounds
         noise = mean[name] - gradient[name]
         assert told[name] == pytest.approx(float(noise.square().mean()), rel=0.03)
     assert told["zeros"] == 0
+
+
+def test_clipping_says_that_the_scale_is_unknown_where_it_may_have_acted():
+    norm = float(torch.cat(list(GRADIENT.values())[:1]).norm())
+    assert account("clip(norm=1)") == Account(scaled=True)
+    assert account(f"clip(norm={2 * norm})") == Account(scaled=False)
+    clip = DEFENSES.parse("clip(norm=1)")
+    mean = {name: each / 2 for name, each in shared("clip(norm=1)").items()}
+    assert clip.checked_account(mean, rounds=2).scaled  # clients' updates may be longer than their mean
+
+
+def test_noise_on_a_sum_of_examples_is_divided_with_it():
+    defense = DEFENSES.parse("dp_gaussian(noise_multiplier=0.5, clip=4)")
+    assert defense.checked_account(GRADIENT) == Account(variance=4.0, scaled=True)
+    assert defense.checked_account(GRADIENT, rounds=2, examples=10) == Account(variance=0.02, scaled=True)
+    noise = DEFENSES.parse("gaussian(std=2)")
+    assert noise.checked_account(GRADIENT, examples=10) == Account(variance=4.0)  # on the mean itself
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
@@ -108,6 +126,10 @@ LIES = {
         "account: expected an Account or None, got int",
     "class Mine(Prune):\n    def account(self, shared): return Account(variance=-1.0)\n":
         "account: expected a variance >= 0, got -1.0",
+    "class Mine(Prune):\n    def account(self, shared): return Account(scaled=1)\n":
+        "account: expected scaled to be true or false, got 1",
+    "class Mine(Clip):\n    grid = {'norm': [0.1]}\n    def account(self, shared): return Account()\n":
+        f"expected entries of {LENET} to be off by at most what its account says, ",
     "class Mine(Prune):\n    def account(self, shared): return Account(variance={})\n":
         "account: variance: expected numbers named ['0.weight', ",
     "class Mine(Prune):\n    def account(self, shared):\n"
@@ -128,6 +150,7 @@ LIES = {
 def test_a_defense_that_lies_about_itself_is_caught(tmp_path, monkeypatch, capsys, body):
     monkeypatch.chdir(tmp_path)
     grid = "    grid = {'variance': [1.0]}\n" if "Gaussian" in body else "    grid = {'ratio': [0.5]}\n"
+    grid = "" if "grid" in body else grid
     (tmp_path / "mine.py").write_text(HEAD + body + grid)
     assert leakbench.main(["check", "mine.py"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "its account: " in line]

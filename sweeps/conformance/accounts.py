@@ -39,16 +39,25 @@ def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str
         account = defense.checked_account(shared)
         if account is None:
             raise NotApplicableError("none is given, so attacks that know defenses learn nothing about it")
+        factor = _factor(gradient, shared) if account.scaled else 1.0
         for name, before in gradient.items():
             mask = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
             where = f"{name!r} of {what}"
             if bool(shared[name][~mask].any()):
                 return f"expected zeros in {where} where its account says that nothing was kept, got others"
             bound, variance = _bound(account, name, mask), account.variance_in(name)
-            kept.append(_entries(where, before[mask], shared[name][mask], bound, variance))
+            kept.append(_entries(where, factor * before[mask], shared[name][mask], bound, variance))
     noisy = [each for each in kept if each.variance]
     problem = _false_noise(noisy) if noisy else None
     return problem or next(_false_rounding([each for each in kept if not each.variance]), None)
+
+
+def _factor(gradient: Gradients, shared: Gradients) -> float:
+    """By which the gradient is closest to what was shared."""
+    before, after = (
+        torch.cat([each.double().flatten() for each in own.values()]) for own in (gradient, shared)
+    )
+    return float(before @ after / (before @ before).clamp(min=1e-300))
 
 
 def _bound(account: Account, name: str, mask: Tensor) -> Tensor | None:

@@ -112,5 +112,9 @@ def signal_to_noise(gradient: Gradients, account: Account | None) -> float | Non
     """
     if account is None or not account.variance:
         return None
-    noise = sum(each.numel() * account.variance_in(name) for name, each in gradient.items())
-    return sum(float(each.double().square().sum()) for each in gradient.values()) / noise if noise else None
+    square = sum(float(each.double().square().sum()) for each in gradient.values())
+    if isinstance(account.variance, dict):
+        noise = sum(each.numel() * account.variance_in(name) for name, each in gradient.items())
+    else:
+        noise = sum(each.numel() for each in gradient.values()) * account.variance
+    return square / noise if noise else None

@@ -1,5 +1,6 @@
 """The step of a client: from the weights that the server sent and its batch to its update."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -25,11 +26,31 @@ def client_update(
         labels: the classes (N,), in 0..K-1, or their probabilities (N, K).
         seed: what layers in training mode draw is decided by it; None where there are none.
     """
+    return _updates(network, protocol, [(images, labels)], seed)[0]
+
+
+def example_updates(
+    network: nn.Module, protocol: Protocol, images: Tensor, labels: Tensor, seed: int | None = None
+) -> Gradients:
+    """What a client gives to `Defense.apply_each`, {name: (N, *shape)}; arguments as of `client_update`.
+
+    One for each example where the protocol is separable (DP-SGD, Abadi et al. 2016); otherwise the whole
+    update is the only one (client-level privacy, McMahan et al. 2018).
+    """
+    size = 1 if protocol.separable else len(images)
+    batches = list(zip(images.split(size), labels.split(size), strict=True))
+    each = _updates(network, protocol, batches, seed)
+    return {name: torch.stack([own[name] for own in each]) for name in each[0]}
+
+
+def _updates(
+    network: nn.Module, protocol: Protocol, batches: Sequence[tuple[Tensor, Tensor]], seed: int | None
+) -> list[Gradients]:
     own = deepcopy(network)  # it may keep what passed through it
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
-        return protocol.update(_gradient_of(own), _weights_of(own), images, labels)
+        return [protocol.update(_gradient_of(own), _weights_of(own), *batch) for batch in batches]
 
 
 def expected_update(network: nn.Module, protocol: Protocol, images: Tensor, labels: Tensor) -> Gradients:

@@ -40,8 +40,8 @@ def train_together(
     """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
 
     All see the same examples in the same order, from the same weights; so a defense that changes
-    the model or the batch trains alone. A defense that raises ends its own training, as an error,
-    and no other.
+    the model, the batch or each example's gradient trains alone. A defense that raises ends its own
+    training, as an error, and no other.
 
     Args:
         trainings: that differ in nothing but their defense.
@@ -96,6 +96,7 @@ class _LockStep:
         self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
         self.steps = [0] * len(trainings)
         self.protocol = first.protocol
+        self.by_example = Point.EXAMPLES in first.defense.points() and self.protocol.separable
         self.server = self.protocol.server(self.recipe.lr, self.recipe.momentum)
         # clients all have the same weights; where layers draw, each draws its own
         update = partial(self.protocol.update, grad(self._loss))
@@ -138,7 +139,7 @@ class _LockStep:
             except ForeignError as error:
                 self.endings[0] = Status.ERROR, str(error)
                 return
-        gradients = self._gradients(images, labels)
+        gradients = self._each_example(images, labels) if self.by_example else self._gradients(images, labels)
         for slot, training in enumerate(self.trainings):
             if slot not in self.endings:
                 own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
@@ -160,6 +161,11 @@ class _LockStep:
         changed, answers = (torch.stack(part).to(self.device) for part in zip(*each, strict=True))
         return changed, answers
 
+    def _each_example(self, images: Tensor, labels: Tensor) -> Gradients:
+        """{name: (models, clients, N, *shape)}: as if each example were that of a client of its own."""
+        each = self._gradients(images.flatten(0, 1)[:, None], labels.flatten(0, 1)[:, None])
+        return {name: own.unflatten(1, labels.shape[:2]) for name, own in each.items()}
+
     def _gradients(self, images: Tensor, labels: Tensor) -> Gradients:
         """{name: (models, clients, *shape)}, with the layers that a defense added in training mode."""
         if not self.layers:
@@ -176,9 +182,13 @@ class _LockStep:
         return gradients
 
     def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
-        """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}."""
+        """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}.
+
+        With `by_example`, {name: (clients, N, *shape)}.
+        """
+        share = defense.share_each if self.by_example else defense.share
         each = [
-            defense({name: gradient[client] for name, gradient in gradients.items()}, draws)
+            share({name: gradient[client] for name, gradient in gradients.items()}, draws).gradients
             for client in range(self.recipe.clients)
         ]
         return self.protocol.view(each, 0, draws).update

@@ -1,6 +1,7 @@
 """How likely images are, given the shared gradient: one measure for all attacks, without the true image."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,13 +32,31 @@ def kept_of(account: Account | None, shared: Gradients) -> Gradients:
     }
 
 
-def variance_of(account: Account | None) -> float:
-    """The mean variance of noise and rounding errors over the kept entries."""
+def variance_of(account: Account | None, kept: Gradients) -> float:
+    """The mean variance of noise and rounding errors over the kept entries of these tensors."""
     account = account or Account()
+    noise = account.variance
+    if isinstance(noise, dict):
+        counts = {name: float(each.sum()) for name, each in kept.items()}
+        noise = sum(counts[name] * noise[name] for name in kept) / max(sum(counts.values()), 1.0)
     if account.rounding is None:
-        return account.variance
+        return noise
     square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
-    return account.variance + float(square) / 3  # rounding errors are uniform within their bounds
+    return noise + float(square) / 3  # rounding errors are uniform within their bounds
+
+
+def weights_of(account: Account | None, shared: Gradients) -> Gradients:
+    """{parameter name: the weight of each entry in a distance}; the mean variance holds for weighted entries.
+
+    It is that of `kept_of` where all noise has one variance. Otherwise the likelihood divides each tensor by
+    the standard deviation of its noise; one without noise counts like the least noisy.
+    """
+    kept = kept_of(account, shared)
+    if account is None or not isinstance(account.variance, dict):
+        return kept
+    least = min((each for each in account.variance.values() if each > 0), default=1.0)
+    mean = variance_of(replace(account, rounding=None), kept) or least
+    return {name: (mean / max(account.variance_in(name), least)) ** 0.5 * each for name, each in kept.items()}
 
 
 def square_of(shared: Gradients, kept: Gradients) -> float:
@@ -50,7 +69,8 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
     """The squared distance of the kept entries over twice their variance, plus the weighted total variation.
 
     An attacker with the results of several attacks would trust the one with the lowest value. Without
-    noise, the variance is that of floating-point rounding, and the distance dominates.
+    noise, the variance is that of floating-point rounding, and the distance dominates. Where a defense hides
+    the scale of the gradient, the distance is that at the best scale.
 
     Args:
         dummy: {parameter name: tensor}, what would have been shared of the images.
@@ -61,17 +81,30 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
     Returns:
         A dimensionless number, up to a constant of the case; infinite if it is NaN.
     """
-    kept = kept_of(account, shared)
+    kept, weights = kept_of(account, shared), weights_of(account, shared)
     entries = sum(float(each.sum()) for each in kept.values())
-    apart = sum(float((kept[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
-    rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, kept) / max(entries, 1.0)
+    if account and account.scaled:
+        scale = _best_scale(dummy, shared, weights)
+        dummy = {name: scale * each for name, each in dummy.items()}
+    apart = sum(float((weights[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
+    rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, weights) / max(entries, 1.0)
     prior = TRUST * images.numel() * float(total_variation(images)) / PRIOR
-    value = apart / (2 * max(variance_of(account), rounding)) + prior
+    value = apart / (2 * max(variance_of(account, kept), rounding)) + prior
     return math.inf if math.isnan(value) else value
 
 
+def _best_scale(dummy: Gradients, shared: Gradients, weights: Gradients) -> float:
+    """The factor >= 0 by which the dummy is closest to the shared gradient."""
+    pairs = [((weights[name] * dummy[name]).double(), weights[name] * each) for name, each in shared.items()]
+    inner, square = (
+        sum(float(part) for part in parts)
+        for parts in zip(*(((own * other).sum(), own.square().sum()) for own, other in pairs), strict=True)
+    )
+    return max(inner, 0.0) / square if square > 0 else 0.0
+
+
 def signal_to_noise(gradient: Gradients, account: Account | None) -> float | None:
-    """|g|^2 / (entries x variance of the noise on each); None if there is no noise, or no account of it.
+    """|g|^2 / (entries x mean variance of the noise on each); None if there is no noise, or no account of it.
 
     Args:
         gradient: before the defense.
@@ -79,7 +112,9 @@ def signal_to_noise(gradient: Gradients, account: Account | None) -> float | Non
     """
     if account is None or not account.variance:
         return None
-    entries = sum(each.numel() for each in gradient.values())
-    return sum(float(each.double().square().sum()) for each in gradient.values()) / (
-        entries * account.variance
-    )
+    square = sum(float(each.double().square().sum()) for each in gradient.values())
+    if isinstance(account.variance, dict):
+        noise = sum(each.numel() * account.variance_in(name) for name, each in gradient.items())
+    else:
+        noise = sum(each.numel() for each in gradient.values()) * account.variance
+    return square / noise if noise else None

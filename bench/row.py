@@ -97,7 +97,7 @@ def make_row(trial: Trial, device: str, **measured: Any) -> Row:
         key=trial.key,
         **trial.names(),
         **described(**{kind: getattr(trial, kind) for kind in REGISTRIES}),
-        family=trial.defense.family or trial.defense.name,
+        family=trial.defense.own_family,
         strength=trial.defense.strength,
         **measured,
         device=device,

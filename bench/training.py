@@ -105,8 +105,8 @@ class Training(Job):
 
     @property
     def room(self) -> int:
-        """How many trainings a group has room for: one that changes the model or the batch is alone."""
-        return 1 if self.defense.points() & {Point.MODEL, Point.BATCH} else WIDTH
+        """How many trainings a group has room for: one that changes more than a client's update is alone."""
+        return 1 if self.defense.points() - {Point.GRADIENT} else WIDTH
 
     @property
     def group(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def training_row(
         protocol=str(training.protocol),
         recipe=str(training.recipe),
         defense=str(training.defense),
-        family=training.defense.family or training.defense.name,
+        family=training.defense.own_family,
         strength=training.defense.strength,
         **described(
             model=training.model,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from leakbench.bench.client import client_update
+from leakbench.bench.client import client_update, example_updates
 from leakbench.bench.datasets import Dataset, Images, open_dataset
 from leakbench.bench.models import Model
 from leakbench.bench.protocols import FedSGD, Protocol
@@ -69,10 +69,9 @@ class Victim:
             exposed = self._share(defense, protocol, (number,))
             total = {name: each + exposed.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
-        account = _with_rounding(
-            defense.checked_account(shared, protocol.rounds * protocol.seen), shared, first.rounding
-        )
-        return replace(first, shared=shared, account=account)
+        examples = protocol.batch_size if protocol.separable else 1
+        account = defense.checked_account(shared, protocol.rounds * protocol.seen, examples)
+        return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
 
     def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:
         """In one round; the first has no number."""
@@ -89,21 +88,27 @@ class Victim:
         purpose = self._purpose(defense.own_name, number, client)
         generator = generator_for("defense", *purpose)
         network, seconds = self.network, 0.0
-        if defense.points() & {Point.MODEL, Point.BATCH}:
+        if defense.points() <= {Point.GRADIENT}:
+            gradient = self._update(protocol, client)
+            shared = defense.share(gradient, generator)
+        else:
             began = time.perf_counter()
             batch = defense.checked_batch(*self._batch(protocol, client), generator)
             seconds = time.perf_counter() - began
-            network = self.network_under(defense)
-            gradient = client_update(network, protocol, *batch, seed_for("layers", *purpose))
+            network, seed = self.network_under(defense), seed_for("layers", *purpose)
+            if Point.EXAMPLES in defense.points():
+                each = example_updates(network, protocol, *batch, seed)
+                gradient = {name: own.mean(0) for name, own in each.items()}
+                shared = defense.share_each(each, generator)
+            else:
+                gradient = client_update(network, protocol, *batch, seed)
+                shared = defense.share(gradient, generator)
             network.eval()
-        else:
-            gradient = self._update(protocol, client)
-        shared = defense.share(gradient, generator)
         seconds += shared.seconds
         return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds)
 
     def _update(self, protocol: Protocol, client: int) -> Gradients:
-        """Of a client whose defense changes neither model nor batch, worked out once."""
+        """Of a client whose defense changes only its update, worked out once."""
         if (protocol, client) not in self.updates:
             batch = self._batch(protocol, client)
             self.updates[protocol, client] = client_update(self.network, protocol, *batch)

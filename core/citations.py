@@ -73,3 +73,18 @@ SPEAR = """@inproceedings{dimitrov2024spear,
   eprint = {2403.03945},
   archiveprefix = {arXiv},
 }"""
+
+DP_SGD = """@inproceedings{abadi2016deep,
+  title = {Deep Learning with Differential Privacy},
+  author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and Mironov, Ilya
+            and Talwar, Kunal and Zhang, Li},
+  booktitle = {ACM Conference on Computer and Communications Security},
+  year = {2016},
+}"""
+
+DP_FEDAVG = """@inproceedings{mcmahan2018learning,
+  title = {Learning Differentially Private Recurrent Language Models},
+  author = {McMahan, H. Brendan and Ramage, Daniel and Talwar, Kunal and Zhang, Li},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+}"""

@@ -2,6 +2,7 @@
 
 from leakbench.core.registry import Registry
 from leakbench.defenses.base import Account, ContractError, Defense, Gradients, NoDefense, Point
+from leakbench.defenses.clipping import Clip, DPGaussian
 from leakbench.defenses.noise import Gaussian, Laplacian
 from leakbench.defenses.precision import BFloat16, Float16
 from leakbench.defenses.pruning import Prune
@@ -19,4 +20,8 @@ __all__ = [
     "sparse_bytes",
 ]
 
-DEFENSES = Registry("defense", Defense, [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8])
+DEFENSES = Registry(
+    "defense",
+    Defense,
+    [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8, Clip, DPGaussian],
+)

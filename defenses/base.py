@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
@@ -24,6 +24,7 @@ class Point(StrEnum):
 
     MODEL = "change_model"
     BATCH = "change_batch"
+    EXAMPLES = "apply_each"
     GRADIENT = "apply"
 
 
@@ -32,8 +33,14 @@ class Account:
     """What anybody who knows a defense's settings can infer from the shared gradient."""
 
     kept: Gradients | None = None  # bool: which entries carry information on the gradient; None: all
-    variance: float = 0.0  # of the independent, zero-mean noise on every kept entry
+    # of the independent, zero-mean noise on every kept entry; by name where tensors differ in it
+    variance: float | dict[str, float] = 0.0
     rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
+    scaled: bool = False  # whether the gradient was multiplied by an unknown positive factor
+
+    def variance_in(self, name: str) -> float:
+        """The variance of the noise on the kept entries of the tensor of that name."""
+        return self.variance[name] if isinstance(self.variance, dict) else self.variance
 
 
 class Shared(NamedTuple):
@@ -60,6 +67,11 @@ class Defense(Configured):
         """A number that orders the members of a family from weak to strong; None if there is none."""
         return None
 
+    @property
+    def own_family(self) -> str:
+        """The family in rows and figures."""
+        return self.family or self.name
+
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradients to share, as new tensors with the same names, shapes and dtypes.
 
@@ -69,11 +81,24 @@ class Defense(Configured):
         """
         return {name: gradient.clone() for name, gradient in gradients.items()}
 
+    def apply_each(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """The client's update from the gradient of each of its examples, as new tensors {name: shape}.
+
+        `apply` then gets the result. Where an update is not the mean of one gradient per example, as after
+        several local steps (`Protocol.separable`), the whole update counts as the only example.
+
+        Args:
+            gradients: {parameter name: (N, *shape)}, on the CPU. Must not be changed in place.
+            generator: as for `apply`.
+        """
+        return {name: gradient.mean(0) for name, gradient in gradients.items()}
+
     def account(self, shared: Gradients) -> Account | None:
         """What can be inferred from the shared gradient of one round; None if the defense does not say.
 
         Attacks that know the defense receive it: its settings are public, its random draws are not.
-        `leakbench check` tests whether it is true.
+        `leakbench check` tests whether it is true. With `apply_each`, the variance is that of the noise on
+        the sum over the examples.
 
         Args:
             shared: the output of `apply`, on the CPU; after several rounds, the mean of its outputs.
@@ -118,28 +143,59 @@ class Defense(Configured):
         return self.share(gradients, generator).gradients
 
     def share(self, gradients: Gradients, generator: torch.Generator) -> Shared:
-        """`apply`, with its contract checked.
+        """`apply`, with its contract checked; for `apply_each`, the gradients are those of one example.
 
         Raises:
             ContractError: a gradient is not finite, `apply` changed its input or returned other names,
                 shapes or dtypes or values that are not finite, or `sent_bytes` is not a size.
         """
+        if Point.EXAMPLES in self.points():
+            return self.share_each({name: each[None] for name, each in gradients.items()}, generator)
+        return self._checked(self.apply, gradients, gradients, generator)
+
+    def share_each(self, gradients: Gradients, generator: torch.Generator) -> Shared:
+        """`apply_each` and then `apply`, of gradients {name: (N, *shape)}, with the contract checked.
+
+        Raises:
+            ContractError: as for `share`.
+        """
+        first = self._checked(
+            self.apply_each, gradients, {name: each[0] for name, each in gradients.items()}, generator
+        )
+        if Point.GRADIENT not in self.points():
+            return first
+        second = self._checked(self.apply, first.gradients, first.gradients, generator)
+        return second._replace(seconds=first.seconds + second.seconds)
+
+    def _checked(
+        self,
+        method: Callable[[Gradients, torch.Generator], Gradients],
+        gradients: Gradients,
+        like: Gradients,
+        generator: torch.Generator,
+    ) -> Shared:
+        """What a method makes of gradients, of the names, shapes and dtypes of `like`."""
         for name, gradient in gradients.items():
             if not is_finite(gradient):
                 raise ContractError(f"gradient {name!r} holds NaN or infinity before any defense")
         given = {name: gradient.clone() for name, gradient in gradients.items()}  # the caller needs its own
         began = time.perf_counter()
-        shared = self.apply(given, generator)
+        shared = method(given, generator)
         seconds = time.perf_counter() - began
-        for problem in _broken_promises(gradients, given, shared):
+        for problem in _broken_promises(gradients, given, like, shared):
             raise ContractError(f"defense {self}: {problem}")
         size = self.sent_bytes(shared)
         if type(size) is not int or size < 0:
             raise ContractError(f"defense {self}: sent_bytes: expected a whole number >= 0, got {size!r}")
         return Shared(shared, size, seconds)
 
-    def checked_account(self, shared: Gradients, rounds: int = 1) -> Account | None:
+    def checked_account(self, shared: Gradients, rounds: int = 1, examples: int = 1) -> Account | None:
         """`account` of the mean of several rounds, with its contract checked.
+
+        Args:
+            shared: see `account`.
+            rounds: how many outputs `shared` is the mean of.
+            examples: over how many the sum was divided that `apply_each` added noise to.
 
         Raises:
             ContractError: it is not an account, its tensors have other names, shapes or types, or its
@@ -150,7 +206,10 @@ class Defense(Configured):
             return None
         for problem in _bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
-        return replace(account, variance=account.variance / rounds)
+        fewer = rounds * (examples**2 if Point.EXAMPLES in self.points() else 1)
+        if isinstance(account.variance, dict):
+            return replace(account, variance={name: each / fewer for name, each in account.variance.items()})
+        return replace(account, variance=account.variance / fewer)
 
     def checked_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -185,7 +244,7 @@ class Defense(Configured):
         return changed
 
 
-def _broken_promises(before: Gradients, after: Gradients, shared: Gradients) -> list[str]:
+def _broken_promises(before: Gradients, after: Gradients, like: Gradients, shared: Gradients) -> list[str]:
     if not isinstance(shared, dict) or list(shared) != list(before):
         got = str(list(shared)) if isinstance(shared, dict) else type(shared).__name__
         return [f"expected gradients named {list(before)}, got {got}"]
@@ -195,7 +254,7 @@ def _broken_promises(before: Gradients, after: Gradients, shared: Gradients) -> 
         if not torch.equal(original, after[name]):
             problems.append(f"changed gradient {name!r} in place; return a new tensor")
         else:
-            problems += [f"gradient {name!r}: {problem}" for problem in unlike(original, given)]
+            problems += [f"gradient {name!r}: {problem}" for problem in unlike(like[name], given)]
     return problems
 
 
@@ -203,8 +262,15 @@ def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
     if not isinstance(account, Account):
         yield f"expected an Account or None, got {type(account).__name__}"
         return
-    if type(account.variance) not in (int, float) or not 0 <= account.variance < math.inf:
-        yield f"expected a variance >= 0, got {account.variance!r}"
+    if isinstance(account.variance, dict) and list(account.variance) != list(shared):
+        yield f"variance: expected numbers named {list(shared)}, got {list(account.variance)}"
+        return
+    if type(account.scaled) is not bool:
+        yield f"expected scaled to be true or false, got {account.scaled!r}"
+    for variance in (account.variance_in(name) for name in shared):
+        if type(variance) not in (int, float) or not 0 <= variance < math.inf:
+            yield f"expected a variance >= 0, got {variance!r}"
+            break
     for what, told in (("kept", account.kept), ("rounding", account.rounding)):
         if told is None:
             continue

@@ -20,7 +20,7 @@ def gradient_defense(defense: Defense | str) -> Defense:
         known = DEFENSES.parse(defense) if isinstance(defense, str) else defense
     except SettingError as error:
         raise UserError(f"defense: {error}") from None
-    if elsewhere := known.points() - {Point.GRADIENT}:
+    if elsewhere := known.points() - {Point.GRADIENT, Point.EXAMPLES}:
         text = "expected a defense that changes gradients alone: what a client sends comes after its training"
         raise UserError(f"defense {known}: {text}, got one with {', '.join(sorted(elsewhere))}")
     return known
@@ -39,7 +39,7 @@ def defend_update(
 
     Settings of a defense, a clipping norm or the scale of noise, are meant for a gradient. So it is applied
     to the mean gradient of the local steps, (sent - returned) / (lr x local_steps), and the result is scaled
-    back.
+    back. A defense of each example's gradient takes it for the only one: client-level privacy.
 
     Args:
         defense: see `gradient_defense`.

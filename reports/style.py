@@ -27,6 +27,8 @@ class Look(NamedTuple):
 FAMILIES = {
     "gaussian": Look("#0072B2", "o", is_log=True),
     "laplacian": Look("#D55E00", "s", is_log=True),
+    "gaussian relative": Look("#0072B2", "H", is_log=True),
+    "laplacian relative": Look("#D55E00", "d", is_log=True),
     "half precision": Look("#009E73", "D"),
     "prune": Look("#AA4499", "^"),
     "int8": Look("#B8860B", "P"),
@@ -38,7 +40,7 @@ OTHERS = [
     Look("#332288", "<"),
     Look("#661100", ">"),
 ]
-HUES = [look.hue for look in [*FAMILIES.values(), *OTHERS]]  # for anything but defenses
+HUES = list(dict.fromkeys(look.hue for look in [*FAMILIES.values(), *OTHERS]))  # for anything but defenses
 DPI = 160
 MARGIN = 0.1  # inches
 LINES = ["-", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1))]

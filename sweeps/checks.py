@@ -113,7 +113,7 @@ def defense_problems(defense: Defense) -> Iterator[str]:
     """What is wrong with how a user's defense describes itself."""
     try:
         with foreign(SystemExit):
-            strength, family = defense.strength, defense.family
+            strength, family = defense.strength, defense.own_family
     except ForeignError as error:
         yield f"its strength cannot be read: {error.short}"
         return

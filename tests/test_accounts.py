@@ -14,6 +14,7 @@ GRADIENT = {
 }
 HEAD = (
     "from dataclasses import dataclass, replace\nimport torch\nfrom leakbench import Account, Defense\n"
+    "from leakbench.defenses.clipping import Clip\n"
     "from leakbench.defenses.noise import Gaussian\nfrom leakbench.defenses.pruning import Prune\n"
     "@dataclass(frozen=True)\n"
 )
@@ -37,6 +38,40 @@ def test_noise_gives_its_variance_and_less_of_it_over_several_rounds(noise):
     assert account(f"{noise}(std=0.1)") == Account(variance=pytest.approx(0.01))
     parsed = DEFENSES.parse(f"{noise}(variance=0.01)")
     assert parsed.checked_account(GRADIENT, rounds=4).variance == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplacian"])
+@pytest.mark.parametrize("relative", [0.1, 1.0])
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_relative_noise_gives_a_variance_for_each_tensor(noise, relative, rounds):
+    """Estimated from what is shared, in which noise is contained."""
+    gradient = {name: scale * torch.randn(100_000) for name, scale in (("a", 3.0), ("b", 1e-3))}
+    gradient["zeros"] = torch.zeros(5)
+    defense, draws = DEFENSES.parse(f"{noise}(relative={relative})"), torch.Generator().manual_seed(0)
+    sent = [defense(gradient, draws) for _ in range(rounds)]
+    mean = {name: sum(each[name] for each in sent) / rounds for name in gradient}
+    told = defense.checked_account(mean, rounds).variance
+    for name in ("a", "b"):
+        noise = mean[name] - gradient[name]
+        assert told[name] == pytest.approx(float(noise.square().mean()), rel=0.03)
+    assert told["zeros"] == 0
+
+
+def test_clipping_says_that_the_scale_is_unknown_where_it_may_have_acted():
+    norm = float(torch.cat(list(GRADIENT.values())[:1]).norm())
+    assert account("clip(norm=1)") == Account(scaled=True)
+    assert account(f"clip(norm={2 * norm})") == Account(scaled=False)
+    clip = DEFENSES.parse("clip(norm=1)")
+    mean = {name: each / 2 for name, each in shared("clip(norm=1)").items()}
+    assert clip.checked_account(mean, rounds=2).scaled  # clients' updates may be longer than their mean
+
+
+def test_noise_on_a_sum_of_examples_is_divided_with_it():
+    defense = DEFENSES.parse("dp_gaussian(noise_multiplier=0.5, clip=4)")
+    assert defense.checked_account(GRADIENT) == Account(variance=4.0, scaled=True)
+    assert defense.checked_account(GRADIENT, rounds=2, examples=10) == Account(variance=0.02, scaled=True)
+    noise = DEFENSES.parse("gaussian(std=2)")
+    assert noise.checked_account(GRADIENT, examples=10) == Account(variance=4.0)  # on the mean itself
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
@@ -91,6 +126,19 @@ LIES = {
         "account: expected an Account or None, got int",
     "class Mine(Prune):\n    def account(self, shared): return Account(variance=-1.0)\n":
         "account: expected a variance >= 0, got -1.0",
+    "class Mine(Prune):\n    def account(self, shared): return Account(scaled=1)\n":
+        "account: expected scaled to be true or false, got 1",
+    "class Mine(Clip):\n    grid = {'norm': [0.1]}\n    def account(self, shared): return Account()\n":
+        f"expected entries of {LENET} to be off by at most what its account says, ",
+    "class Mine(Prune):\n    def account(self, shared): return Account(variance={})\n":
+        "account: variance: expected numbers named ['0.weight', ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(variance=dict.fromkeys(shared, 1e999))\n":
+        "account: expected a variance >= 0, got inf",
+    "class Mine(Gaussian):\n    def apply(self, gradients, generator):\n"
+    "        return Gaussian(relative=1).apply(gradients, generator)\n"
+    "    def account(self, shared): return Gaussian(relative=0.9).account(shared)\n":
+        "expected errors of the variance that its account says, ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept={})\n":
         "account: kept: expected tensors named ['0.weight', ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept=shared)\n":
@@ -102,6 +150,7 @@ LIES = {
 def test_a_defense_that_lies_about_itself_is_caught(tmp_path, monkeypatch, capsys, body):
     monkeypatch.chdir(tmp_path)
     grid = "    grid = {'variance': [1.0]}\n" if "Gaussian" in body else "    grid = {'ratio': [0.5]}\n"
+    grid = "" if "grid" in body else grid
     (tmp_path / "mine.py").write_text(HEAD + body + grid)
     assert leakbench.main(["check", "mine.py"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "its account: " in line]

@@ -210,6 +210,9 @@ def test_the_residual_is_taken_where_nothing_hides_it(make_trial):
     assert known(defense="prune(ratio=0.5)") == {0.0}  # of the bias
     assert known(defense="gaussian(variance=0.0001)") == {0.0}  # its noise costs more than it tells
     assert known(protocol="fedsgd(batch_size=2)") == {0.0}  # it is that of both images
+    assert known(defense="clip(norm=0.001)") == {1.0}  # scaled like all the rest
+    assert known(defense="gaussian(relative=0.001)") == {1.0}
+    assert known(defense="gaussian(relative=0.1)") == {0.0}
 
 
 def test_a_model_that_does_not_end_in_a_linear_layer(make_trial, write):

@@ -23,6 +23,11 @@ ALL = [
         "gaussian(std=0.1)",
         "laplacian(variance=0.01)",
         "laplacian(std=0.1)",
+        "gaussian(relative=0.1)",
+        "laplacian(relative=0.1)",
+        "clip(norm=1)",
+        "clip(norm=1000)",
+        "dp_gaussian(noise_multiplier=0.1)",
         "float16",
         "bfloat16",
         "prune(ratio=0.3)",
@@ -37,6 +42,9 @@ NEUTRAL = [
         "gaussian(variance=0)",
         "gaussian(std=0)",
         "laplacian(variance=0)",
+        "gaussian(relative=0)",
+        "clip(norm=1000)",
+        "dp_gaussian(noise_multiplier=0, clip=1000)",
         "prune(ratio=0)",
         "prune(ratio=0, scope=global)",
     )
@@ -124,6 +132,24 @@ def test_noise_of_two_strengths_is_the_same_noise_scaled():
     torch.testing.assert_close(weak * 10, strong)
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "laplacian"])
+def test_relative_noise_is_relative_to_each_tensor(kind):
+    before = {"small": 1e-3 * torch.randn(200_000), "large": torch.full((200_000,), -5.0)}
+    shared = DEFENSES.build(kind, {"relative": 0.5})(before | {"zeros": torch.zeros(9)}, generator())
+    for name, gradient in before.items():
+        noise = (shared[name] - gradient).double()
+        assert float(noise.std()) == pytest.approx(0.5 * float(gradient.square().mean().sqrt()), rel=0.02)
+    assert not shared["zeros"].any()
+
+
+def test_relative_noise_is_a_family_of_its_own():
+    relative, plain = DEFENSES.parse("gaussian(relative=0.5)"), DEFENSES.parse("gaussian(std=0.5)")
+    assert (relative.strength, relative.own_family) == (0.5, "gaussian relative")
+    assert (plain.strength, plain.own_family) == (0.25, "gaussian")
+    assert "relative" not in plain.canonical()  # keys of trials stay as they were
+    assert relative.canonical() != DEFENSES.parse("gaussian(relative=0.25)").canonical()
+
+
 def test_strength_is_the_variance_however_it_was_given():
     assert DEFENSES.parse("gaussian(std=0.1)").strength == pytest.approx(0.01)
     assert DEFENSES.parse("laplacian(variance=0.01)").strength == 0.01
@@ -180,6 +206,70 @@ def test_int8_is_a_grid_of_255_values_around_zero():
     assert not DEFENSES.parse("int8")({"g": torch.zeros(5)}, generator())["g"].any()
 
 
+def test_clipping_scales_the_whole_gradient_down_and_never_up():
+    before = {"a": torch.tensor([3.0]), "b": torch.tensor([[0.0, 4.0]])}  # of norm 5
+    shared = DEFENSES.parse("clip(norm=1)")(before, generator())
+    assert torch.cat([each.flatten() for each in shared.values()]).tolist() == pytest.approx([0.6, 0.0, 0.8])
+    assert equal(DEFENSES.parse("clip(norm=10)")(before, generator()), before)
+    zeros = {"a": torch.zeros(2)}
+    assert equal(DEFENSES.parse("clip(norm=1)")(zeros, generator()), zeros)
+
+
+def of_examples(count=5, dtype=torch.float32):
+    """The gradients of examples, the first ones short and the last ones long."""
+    random = torch.Generator().manual_seed(0)
+    sizes = torch.logspace(-2, 1, count, dtype=dtype)
+    return {
+        name: sizes.view(-1, *[1] * len(shape)) * torch.randn(count, *shape, generator=random, dtype=dtype)
+        for name, shape in SHAPES.items()
+    }
+
+
+def test_each_example_is_clipped_and_noise_is_added_to_their_sum():
+    """Abadi et al. 2016, algorithm 1, in loops over numbers; the noise is what the same draws give."""
+    each, clip, multiplier = of_examples(), 5.0, 0.7
+    shared = DEFENSES.build("dp_gaussian", {"noise_multiplier": multiplier, "clip": clip}).share_each(
+        each, generator()
+    )
+    draws, norms = generator(), []
+    for example in range(5):
+        squares = [number**2 for own in each.values() for number in own[example].flatten().tolist()]
+        norms.append(math.sqrt(sum(squares)))
+    assert min(norms) < clip < max(norms)
+    for name, own in each.items():
+        noise = torch.randn(own.shape[1:], generator=draws)
+        total = clip * multiplier * noise
+        for example, norm in enumerate(norms):
+            total = total + own[example] / max(1, norm / clip)
+        torch.testing.assert_close(shared.gradients[name], total / 5)
+
+
+def test_the_noise_on_the_sum_is_a_multiple_of_the_clipping_norm():
+    defense = DEFENSES.parse("dp_gaussian(noise_multiplier=0.5, clip=4)")
+    noise = defense.share_each({"g": torch.zeros(10, 200_000)}, generator()).gradients["g"]
+    assert float(noise.std()) == pytest.approx(0.5 * 4 / 10, rel=0.01)
+    whole = defense({"g": torch.zeros(200_000)}, generator())["g"]  # one example
+    assert float(whole.std()) == pytest.approx(0.5 * 4, rel=0.01)
+
+
+def test_clipping_and_noise_are_those_of_opacus():
+    opacus = pytest.importorskip("opacus", reason="opacus is not installed")
+    layer = torch.nn.Linear(6, 3)
+    before = [each.detach().clone() for each in layer.parameters()]
+    module = opacus.GradSampleModule(layer)
+    optimizer = opacus.optimizers.DPOptimizer(
+        torch.optim.SGD(module.parameters(), lr=1.0), noise_multiplier=0.0, max_grad_norm=0.5,
+        expected_batch_size=4,
+    )  # fmt: skip
+    inputs = torch.logspace(-3, 1, 4)[:, None] * torch.randn(4, 6)
+    module(inputs).square().sum().backward()
+    each = {name: own.grad_sample.clone() for name, own in layer.named_parameters()}
+    optimizer.step()
+    shared = DEFENSES.parse("dp_gaussian(noise_multiplier=0, clip=0.5)").share_each(each, generator())
+    for old, new, own in zip(before, layer.parameters(), shared.gradients.values(), strict=True):
+        torch.testing.assert_close(old - new.detach(), own, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("defense", ALL, ids=str)
 def test_a_gradient_that_is_not_finite_is_refused(defense):
     with pytest.raises(ContractError, match="gradient 'g' holds NaN or infinity before any defense"):
@@ -222,8 +312,14 @@ def test_a_defense_that_breaks_its_contract_gets_an_error(misdeed):
     [
         ("gaussian(variance=-1)", "variance: expected a number >= 0, got -1"),
         ("laplacian(std=-0.5)", "std: expected a number >= 0, got -0.5"),
-        ("gaussian", "expected one of variance and std, got neither"),
-        ("gaussian(variance=1, std=1)", "expected one of variance and std, got both"),
+        ("gaussian", "expected one of variance, std and relative, got none"),
+        ("gaussian(variance=1, std=1)", "expected one of variance, std and relative, got variance and std"),
+        ("laplacian(relative=-0.1)", "relative: expected a number >= 0, got -0.1"),
+        ("clip(norm=0)", "norm: expected a number > 0, got 0"),
+        (
+            "dp_gaussian(noise_multiplier=-1, clip=0)",
+            "multiplier: .* >= 0, got -1; clip: .* > 0, got 0",
+        ),
         ("prune(ratio=1)", r"ratio: expected a number in \[0, 1\), got 1"),
         ("prune(ratio=-0.1)", r"ratio: expected a number in \[0, 1\), got -0.1"),
         ("prune(ratio=0.1, scope=layer)", "scope: expected one of tensor, global, got 'layer'"),

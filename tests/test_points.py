@@ -69,8 +69,69 @@ def test_one_that_acts_nowhere_is_refused(define):
     with pytest.raises(SettingError) as caught:
         DEFENSES.parse(name := define())
     assert str(caught.value) == (
-        f"{name}: expected one of change_model, change_batch, apply to be overridden, found none"
+        f"{name}: expected one of change_model, change_batch, apply_each, apply to be overridden, found none"
     )
+
+
+EACH = (
+    "    def apply_each(self, gradients, generator):\n"
+    "        return {n: g.sign().sum(0) for n, g in gradients.items()}"
+)
+
+
+def test_each_example_has_a_gradient_of_its_own(make_trial, define):
+    trial = make_trial(defense=define(EACH, HALVE), protocol="fedsgd(batch_size=3)")
+    assert trial.defense.points() == {Point.EXAMPLES, Point.GRADIENT}
+    victim = victim_of(trial, DATA)
+    each = [of_client(victim.network, victim.batch[n : n + 1], victim.labels[n : n + 1]) for n in range(3)]
+    exposed = victim.share(trial.defense, trial.protocol)
+    signs = {name: sum(own[name].sign() for own in each) / 2 for name in each[0]}
+    assert sum(int((exposed.shared[name] != own).sum()) for name, own in signs.items()) < 50  # of 15826
+    for name, own in of_client(victim.network, victim.batch, victim.labels).items():
+        torch.testing.assert_close(exposed.gradient[name], own, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "examples"),
+    [
+        ("fedsgd(batch_size=2)", 2),
+        ("fedavg(batch_size=2)", 2),
+        ("fedavg(batch_size=2, local_steps=2)", 1),
+        ("fedavg(batch_size=2, local_batch=1)", 1),  # only one image is used
+        ("fedavg(batch_size=2, optimizer=adam)", 1),
+        ("secure_sum(batch_size=2, clients=3)", 2),
+        ('secure_sum(batch_size=2, clients=3, of="fedavg(optimizer=adam)")', 1),
+    ],
+)
+def test_an_update_of_several_steps_is_one_example(make_trial, protocol, examples):
+    trial = make_trial(defense="dp_gaussian(noise_multiplier=0, clip=0.001)", protocol=protocol)
+    exposed = victim_of(trial, DATA).share(trial.defense, trial.protocol)
+    noisy = make_trial(defense="dp_gaussian(noise_multiplier=0.1, clip=2)", protocol=protocol)
+    account = victim_of(noisy, DATA).share(noisy.defense, noisy.protocol).account
+    assert account.variance == pytest.approx((0.1 * 2 / examples) ** 2 / noisy.protocol.seen)
+    norm = torch.cat([each.flatten() for each in exposed.shared.values()]).norm()
+    if trial.protocol.seen == 1 and examples == 1:
+        assert float(norm) == pytest.approx(0.001, rel=1e-4)
+    elif trial.protocol.seen == 1:
+        assert float(norm) < 0.00099  # the mean of two in different directions
+
+
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        (
+            "{n: g for n, g in gradients.items()}",
+            "gradient '0.weight': expected shape (12, 3, 5, 5), got (1",
+        ),
+        ("{n: g.mul_(2)[0] for n, g in gradients.items()}", "changed gradient '0.weight' in place"),
+        ("3", "expected gradients named ["),
+    ],
+)
+def test_a_broken_promise_of_each_example_is_the_reason_in_the_row(make_trial, define, returned, text):
+    method = f"    def apply_each(self, gradients, generator):\n        return {returned}"
+    (result,) = run_trials([make_trial(defense=define(method))], Conditions(Resources(slots=2), DATA))
+    assert result.row.status == "error"
+    assert text in result.row.reason
 
 
 def test_the_gradient_is_of_the_changed_batch_and_then_changed(make_trial, define):
@@ -177,6 +238,26 @@ def test_a_broken_promise_is_the_reason_in_the_row(make_trial, define, method, t
     (result,) = run_trials([trial], Conditions(Resources(slots=2), DATA))
     assert result.row.status == "error"
     assert result.row.reason == f"ContractError: defense {trial.defense}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("attack", "model"),
+    [("adaptive(steps=40)", "lenet"), ("recursive", "lenet"), ("linear", "mlp"), ("hybrid(steps=20)", "mlp")],
+)
+def test_clipping_hides_nothing_from_an_attack_that_knows_it(make_trial, attack, model):
+    trials = [
+        make_trial(defense=each, attack=attack, model=model)
+        for each in ("none", "clip(norm=0.01)", "dp_gaussian(noise_multiplier=0, clip=0.01)")
+    ]
+    rows = {
+        row.defense_name: row
+        for row in (each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA)))
+    }
+    assert rows["clip"].shared_norm == pytest.approx(0.01, rel=1e-5)
+    for name in ("clip", "dp_gaussian"):
+        assert rows[name].ssim > rows["none"].ssim - 0.02
+        assert rows[name].label_correct
+        assert rows[name].neg_log_posterior < 1.2 * rows["none"].neg_log_posterior
 
 
 KEPT = torch.tensor([0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0])

@@ -10,6 +10,7 @@ import torch
 from made_up import settings, table
 
 from leakbench.bench.attacks import Found
+from leakbench.bench.attacks.adaptive import least_weight
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import gradient_at, shared_gradient
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
@@ -117,6 +118,37 @@ def test_rounds_take_noise_away(make_trial, tmp_path):
     assert ratios[1] == pytest.approx(4 * ratios[0])
     assert signal_to_noise({}, None) is None
     assert signal_to_noise({}, DEFENSES.parse("prune(ratio=0.5)").account({})) is None
+
+
+def test_each_tensor_is_weighed_by_its_own_noise():
+    generator = torch.Generator().manual_seed(0)
+    shared = {name: torch.randn(size, generator=generator) for name, size in (("a", 7), ("b", 20), ("c", 3))}
+    dummy = {name: torch.randn(each.shape, generator=generator) for name, each in shared.items()}
+    images, variance = torch.zeros(1, 1, 4, 4), {"a": 0.01, "b": 4.0, "c": 0.0}
+    prior = neg_log_posterior(shared, shared, Account(variance=variance), images)
+    value = neg_log_posterior(dummy, shared, Account(variance=variance), images) - prior
+    # "c" has no noise, and counts like the least noisy
+    wanted = sum(
+        float((dummy[name] - shared[name]).square().sum()) / (2 * divisor)
+        for name, divisor in {"a": 0.01, "b": 4.0, "c": 0.01}.items()
+    )
+    assert value == pytest.approx(wanted, rel=1e-5)
+    square = sum(float(each.square().sum()) for each in shared.values())
+    ratio = signal_to_noise(shared, Account(variance=variance))
+    assert ratio == pytest.approx(square / (7 * 0.01 + 20 * 4.0))
+    assert signal_to_noise(shared, Account(variance=dict.fromkeys(shared, 0.0))) is None
+
+
+def test_equal_variances_by_name_are_one_variance(make_trial, tmp_path):
+    case, victim, exposed = prepared(make_trial, tmp_path, defense="gaussian(variance=0.01)")
+    by_name = Account(variance=dict.fromkeys(case.shared, 0.01))
+    values = [posterior(case, each, victim.batch, victim.labels) for each in (exposed.account, by_name)]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    one, other = (
+        least_weight(dataclasses.replace(case, account=each)) for each in (exposed.account, by_name)
+    )
+    assert one == pytest.approx(other, rel=1e-6)
+    assert one > 0
 
 
 NOISE = "gaussian(variance=0.1)"

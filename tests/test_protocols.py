@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from leakbench.bench.sharing import FixedPoint, Ring, reconstruct, share
 from leakbench.bench.trial import prepare
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
-from leakbench.defenses import ContractError
+from leakbench.defenses import Account, ContractError
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.sweep_file import read_sweep
 
@@ -216,8 +217,11 @@ def test_distances_by_hand():
     shared = {"a": torch.tensor([3.0, 4.0])}
     weights = {"weight a": torch.full((2,), UNIT**0.5 / 5)}
 
-    def distance(spec, dummy):
-        return float(adaptive.distance({"a": dummy}, shared, {**weights, **adaptive.matching(spec)}))
+    def matching(spec, account=None):
+        return adaptive.matching(SimpleNamespace(spec=spec, account=account))
+
+    def distance(spec, dummy, account=None):
+        return float(adaptive.distance({"a": dummy}, shared, {**weights, **matching(spec, account)}))
 
     plain, several = Spec((1, 2, 2), 10), Spec((1, 2, 2), 10, steps=5)
     assert distance(plain, torch.tensor([6.0, 8.0])) == pytest.approx(UNIT)
@@ -225,9 +229,11 @@ def test_distances_by_hand():
     assert distance(several, torch.tensor([4.0, -3.0])) == pytest.approx(UNIT)  # at a right angle
     assert distance(several, torch.tensor([-3.0, -4.0])) == pytest.approx(UNIT)  # no multiple below 0
     assert distance(several, torch.tensor([1.0, 0.0])) == pytest.approx(UNIT * (1 - 0.6**2))
+    assert distance(plain, torch.tensor([6.0, 8.0]), Account(scaled=True)) == pytest.approx(0, abs=1e-3)
+    assert distance(plain, torch.tensor([6.0, 8.0]), Account()) == pytest.approx(UNIT)
     signs = {"a": torch.tensor([1.0, -1.0])}
     spec = Spec((1, 2, 2), 10, signed=True)
-    terms = {"weight a": torch.ones(2), **adaptive.matching(spec)}
+    terms = {"weight a": torch.ones(2), **matching(spec)}
     for dummy, share_of_wrong in (([2.0, -6.0], 0), ([2.0, 6.0], 0.75), ([-2.0, 6.0], 1)):
         found = adaptive.distance({"a": torch.tensor(dummy)}, signs, terms)
         assert float(found) == pytest.approx(UNIT * share_of_wrong, abs=1e-3)

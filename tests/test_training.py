@@ -141,6 +141,40 @@ def test_training_with_sums_differs_by_what_they_round():
     assert float((coarse["1.weight"] - plain["1.weight"]).abs().max()) > 1e-4
 
 
+def test_training_with_clipped_examples_is_that_of_one_example_after_the_other():
+    """DP-SGD (Abadi et al. 2016) with clients: each clips its own examples, and adds noise to their sum."""
+    multiplier, clip, clients, size = 0.1, 0.5, 2, 3
+    wanted = training(
+        f"dp_gaussian(noise_multiplier={multiplier}, clip={clip})", train=range(12), clients=clients,
+        batch_size=size, lr=0.05, momentum=0.0,
+    )  # fmt: skip
+    (trained,) = train_together([wanted], DATA, keep=[0, 1])
+    images, labels = wanted.train.read(DATA)
+    network = wanted.model.build((1, 28, 28), 10, wanted.seed)
+    order = torch.randperm(12, generator=generator_for("order of examples", wanted.seed))
+    draws, norms = generator_for("defense in training", "dp_gaussian", wanted.seed), []
+    parameters = list(network.parameters())
+    for step in order.split(clients * size):
+        move = [torch.zeros_like(each) for each in parameters]
+        for client in step.split(size):
+            total = [torch.zeros_like(each) for each in parameters]
+            for example in client.split(1):
+                loss = functional.cross_entropy(network(images[example]), labels[example])
+                own = torch.autograd.grad(loss, parameters)
+                norms.append(float(torch.cat([each.flatten() for each in own]).norm()))
+                for place, each in zip(total, own, strict=True):
+                    place += each * min(1, clip / norms[-1])
+            for place, each in zip(move, total, strict=True):
+                noise = multiplier * clip * torch.randn(each.shape, generator=draws)
+                place += (each + noise) / size / clients
+        for parameter, each in zip(parameters, move, strict=True):
+            parameter.data.sub_(each, alpha=0.05)
+    assert max(norms) > clip
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(trained.weights[1][name], parameter.detach(), rtol=1e-3, atol=1e-5)
+        assert not torch.equal(trained.weights[0][name], trained.weights[1][name])
+
+
 def test_a_training_does_not_depend_on_its_company():
     """To the bit, whatever is trained along with it and in whatever place."""
     wanted, noise = training("int8"), training("gaussian(variance=0.1)")

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.base import Case, Knows, NotApplicableError, Spec
+from leakbench.bench.attacks.base import Case, Knows, NotApplicableError
 from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.attacks.optimised import Candidate, Terms
 from leakbench.bench.attacks.regularised import Regularised, certain
 from leakbench.bench.gradients import soft_cross_entropy
-from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of
+from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of, weights_of
 from leakbench.defenses import Gradients
 
 FREE, SIGNED = "free scale", "signed"  # terms that are there where the update is no single gradient
@@ -27,7 +27,8 @@ class Adaptive(Regularised):
     """Squared distance over the kept entries, plus total variation with a floor set by the noise.
 
     The objective is relative to the squared norm of the shared gradient. For a single image, the residual
-    p - y, which is the gradient of the last layer's bias, is taken as known if the defense does not hide it.
+    p - y, which is the gradient of the last layer's bias, is taken as known if the defense does not hide it;
+    if it was scaled, so was the rest of the gradient. Else a scaled gradient is matched at its best scale.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -41,16 +42,17 @@ class Adaptive(Regularised):
 
     def terms(self, case: Case) -> Terms:
         """See `Regularised.terms`."""
-        kept = kept_of(case.account, case.shared)
-        scale = (UNIT / square_of(case.shared, kept)) ** 0.5
-        weights = {f"weight {name}": scale * each for name, each in kept.items()}
-        return {**weights, **self.matching(case.spec)}
+        own = weights_of(case.account, case.shared)
+        scale = (UNIT / square_of(case.shared, own)) ** 0.5
+        weights = {f"weight {name}": scale * each for name, each in own.items()}
+        return {**weights, **self.matching(case)}
 
-    def matching(self, spec: Spec) -> Terms:
+    def matching(self, case: Case) -> Terms:
         """Up to what a dummy's gradient is to match the shared update, marked by a term."""
-        if spec.signed:
+        if case.spec.signed:
             return {SIGNED: torch.tensor(1.0)}
-        return {FREE: torch.tensor(1.0)} if spec.steps > 1 else {}
+        scaled = case.account is not None and case.account.scaled
+        return {FREE: torch.tensor(float(scaled or case.spec.steps > 1))}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: with the residual instead of the label, if it is known."""
@@ -60,7 +62,7 @@ class Adaptive(Regularised):
         labelled = [replace(each, terms={**each.terms, **none}) for each in found]
         if residual is None:
             return labelled
-        known = {"residual": residual, "is known": torch.tensor(1.0)}
+        known = {"residual": residual, "is known": torch.tensor(1.0), FREE: torch.tensor(0.0)}
         label = residual.argmin(1)  # p - y is negative only at the label
         labels = certain(label, case.spec.classes).to(residual.dtype)
         return [replace(found[0], labels=labels, terms={**found[0].terms, **known})]
@@ -71,15 +73,16 @@ class Adaptive(Regularised):
         return (1 - known) * soft_cross_entropy(scores, labels) + known * (terms["residual"] * scores).sum()
 
     def distance(self, dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
-        """See `Optimised.distance`; of an update after several steps at the best scale, of signs by them."""
+        """See `Optimised.distance`; of an update of unknown scale at the best one, of signs by them."""
         if SIGNED in terms:
             return _sign_distance(dummy, shared, terms)
-        if FREE in terms:
-            return _distance_at_best_scale(dummy, shared, terms)
         squared = [
             (terms[f"weight {name}"] * (each - shared[name])).square().sum() for name, each in dummy.items()
         ]
-        return torch.stack(squared).sum()
+        distance = torch.stack(squared).sum()
+        if FREE in terms:  # cases of either kind may share a batch
+            return torch.where(terms[FREE] > 0, _distance_at_best_scale(dummy, shared, terms), distance)
+        return distance
 
 
 def _distance_at_best_scale(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
@@ -104,8 +107,9 @@ def _sign_distance(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:
 
 def least_weight(case: Case) -> float:
     """The weight of total variation that is optimal under the defense's noise, times TRUST."""
-    square = square_of(case.shared, kept_of(case.account, case.shared))
-    weight = TRUST * UNIT * 2 * variance_of(case.account) * case.spec.pixels / (PRIOR * square)
+    square = square_of(case.shared, weights_of(case.account, case.shared))
+    variance = variance_of(case.account, kept_of(case.account, case.shared))
+    weight = TRUST * UNIT * 2 * variance * case.spec.pixels / (PRIOR * square)
     return min(weight, MOST)  # a gradient of zero would give infinity
 
 
@@ -120,5 +124,5 @@ def _residual(case: Case) -> Tensor | None:
     if bias is None or not bool(kept_of(case.account, case.shared)[bias].all()):
         return None
     residual = case.shared[bias]
-    noise = residual.numel() * case.account.variance
+    noise = residual.numel() * case.account.variance_in(bias)
     return residual[None] if float(residual.square().sum()) > CLEAR * noise else None

@@ -67,7 +67,8 @@ def _one(case: Case, layer: InputLayer) -> tuple[Tensor, Tensor]:
     slopes, image = layer_of_rank_one(case.shared, kept, layer.weight, layer.bias)
     image = image.nan_to_num(GREY).clamp(-FAR, FAR)
     square = float(slopes.square().sum())
-    variance = variance_of(case.account) / square if square > 0 else 0.0  # of the error of a pixel
+    noise = variance_of(case.account, {layer.weight: kept[layer.weight]})
+    variance = noise / square if square > 0 else 0.0  # of the error of a pixel
     if variance:  # the most likely image under the prior, see `bench.posterior`
         smooth = denoise_tv_chambolle(
             image.view(case.spec.shape).numpy(), TRUST * variance / PRIOR, eps=1e-5, channel_axis=0

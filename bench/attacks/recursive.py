@@ -96,7 +96,9 @@ class Recursive(Attack):
 def _precision(case: Case, kept: Gradients) -> float:
     """The relative precision to which equations are solved."""
     entries = sum(float(each.sum()) for each in kept.values())
-    square = variance_of(case.account) * entries / square_of(case.shared, kept)  # relative noise, squared
+    square = (
+        variance_of(case.account, kept) * entries / square_of(case.shared, kept)
+    )  # relative noise, squared
     return max(PRECISION, SHARE_OF_ERROR * math.sqrt(square))
 
 

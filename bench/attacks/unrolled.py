@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.adaptive import Adaptive
-from leakbench.bench.attacks.base import Case, Knows, Spec
+from leakbench.bench.attacks.adaptive import FREE, Adaptive
+from leakbench.bench.attacks.base import Case, Knows
 from leakbench.bench.attacks.optimised import Candidate, Optimised, Terms
 from leakbench.bench.attacks.regularised import Regularised
 from leakbench.core import citations
@@ -37,9 +38,9 @@ class Unrolled(Adaptive):
         """See `Optimised.candidates`; a residual is that of one step."""
         return Regularised.candidates(self, case)
 
-    def matching(self, spec: Spec) -> Terms:
-        """See `Adaptive.matching`: the scale is known."""
-        return {}
+    def matching(self, case: Case) -> Terms:
+        """See `Adaptive.matching`: the scale is known unless the defense hides it."""
+        return {FREE: torch.tensor(float(case.account is not None and case.account.scaled))}
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
         """See `Optimised.training_loss`."""

@@ -62,6 +62,11 @@ class Protocol(Configured):
         return 1
 
     @property
+    def separable(self) -> bool:
+        """Whether an update is the mean of one gradient per image, at the server's weights."""
+        return self.steps == 1 and not self.signed
+
+    @property
     def is_smooth(self) -> bool:
         """Whether an update has a slope in the images that leads somewhere."""
         return True

@@ -58,6 +58,11 @@ class FedAvg(Protocol):
         return self.optimizer == "adam" and self.local_steps == 1
 
     @property
+    def separable(self) -> bool:
+        """See `Protocol.separable`; a `local_batch` leaves images out."""
+        return super().separable and not self.local_batch
+
+    @property
     def is_smooth(self) -> bool:
         """See `Protocol.is_smooth`: Adam divides by the size of its slope."""
         return self.optimizer == "sgd"

@@ -111,6 +111,11 @@ class SecureSum(Protocol):
         return self.inner.signed and self.seen == 1
 
     @property
+    def separable(self) -> bool:
+        """See `Protocol.separable`: that of each client."""
+        return self.inner.separable
+
+    @property
     def is_smooth(self) -> bool:
         """See `Protocol.is_smooth`."""
         return self.inner.is_smooth

@@ -23,6 +23,7 @@ class Entries:
     before: Tensor  # (n,)
     error: Tensor  # (n,): what was shared, minus `before`
     bound: Tensor  # (n,): how much of the error rounding explains
+    variance: float  # of the noise in the error
 
 
 def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients]]]) -> str | None:
@@ -33,30 +34,42 @@ def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str
         NotApplicableError: the defense gives none.
     """
     kept: list[Entries] = []
-    variance = 0.0
     for number, (what, gradient) in enumerate(gradients()):
         shared = defense.share(gradient, generator_for("check", number)).gradients
         account = defense.checked_account(shared)
         if account is None:
             raise NotApplicableError("none is given, so attacks that know defenses learn nothing about it")
-        variance = account.variance
+        factor = _factor(gradient, shared) if account.scaled else 1.0
         for name, before in gradient.items():
             mask = torch.ones_like(before, dtype=torch.bool) if account.kept is None else account.kept[name]
             where = f"{name!r} of {what}"
             if bool(shared[name][~mask].any()):
                 return f"expected zeros in {where} where its account says that nothing was kept, got others"
-            kept.append(_entries(where, before[mask], shared[name][mask], _bound(account, name, mask)))
-    return _false_noise(kept, variance) if variance else next(_false_rounding(kept), None)
+            bound, variance = _bound(account, name, mask), account.variance_in(name)
+            kept.append(_entries(where, factor * before[mask], shared[name][mask], bound, variance))
+    noisy = [each for each in kept if each.variance]
+    problem = _false_noise(noisy) if noisy else None
+    return problem or next(_false_rounding([each for each in kept if not each.variance]), None)
+
+
+def _factor(gradient: Gradients, shared: Gradients) -> float:
+    """By which the gradient is closest to what was shared."""
+    before, after = (
+        torch.cat([each.double().flatten() for each in own.values()]) for own in (gradient, shared)
+    )
+    return float(before @ after / (before @ before).clamp(min=1e-300))
 
 
 def _bound(account: Account, name: str, mask: Tensor) -> Tensor | None:
     return None if account.rounding is None else account.rounding[name][mask]
 
 
-def _entries(what: str, before: Tensor, shared: Tensor, bound: Tensor | None) -> Entries:
+def _entries(what: str, before: Tensor, shared: Tensor, bound: Tensor | None, variance: float) -> Entries:
     before, shared = before.double(), shared.double()
     slack = SLACK * before.abs()
-    return Entries(what, before, shared - before, slack if bound is None else slack + bound.double())
+    return Entries(
+        what, before, shared - before, slack if bound is None else slack + bound.double(), variance
+    )
 
 
 def _false_rounding(kept: list[Entries]) -> Iterator[str]:
@@ -66,11 +79,14 @@ def _false_rounding(kept: list[Entries]) -> Iterator[str]:
             yield f"{text}, {float(each.bound.max()):.2g}, got {float(each.error.abs().max()):.2g}"
 
 
-def _false_noise(kept: list[Entries], variance: float) -> str | None:
-    error, bound = torch.cat([each.error for each in kept]), torch.cat([each.bound for each in kept])
-    expected = variance + float(bound.square().mean()) / 3  # uniform within what it was rounded by
-    measured = float(error.square().mean())
-    chance = SIGNIFICANT * ((KURTOSIS - 1) / len(error)) ** 0.5
-    if abs(measured / expected - 1) <= chance:
+def _false_noise(kept: list[Entries]) -> str | None:
+    """Compares squared errors with their variance, tensor by tensor, since each may have its own."""
+    expected = [each.variance + float(each.bound.square().mean()) / 3 for each in kept]  # uniform rounding
+    shares = torch.cat([each.error.square() / own for each, own in zip(kept, expected, strict=True)])
+    measured = float(shares.mean())
+    chance = SIGNIFICANT * ((KURTOSIS - 1) / len(shares)) ** 0.5
+    if abs(measured - 1) <= chance:
         return None
-    return f"expected errors of the variance that its account says, {expected:.3g}, got {measured:.3g}"
+    mean = sum(len(each.error) * own for each, own in zip(kept, expected, strict=True)) / len(shares)
+    text = "expected errors of the variance that its account says"
+    return f"{text}, {mean:.3g}, got {measured * mean:.3g}"

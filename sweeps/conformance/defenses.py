@@ -42,6 +42,8 @@ def _attempts(defense: Defense) -> Attempts:
         yield what, partial(_shared, defense, gradients)
     yield "the same gradients from an equal generator, and no other randomness", partial(_repeated, defense)
     yield "its account", partial(account_problem, defense, _accountable)
+    if Point.EXAMPLES in defense.points():
+        yield "gradients of 3 examples", partial(_examples, defense)
     if Point.BATCH in defense.points():
         for count in BATCHES:
             yield f"a batch of {count}", partial(_batch, defense, count)
@@ -90,6 +92,12 @@ def _accountable() -> Iterator[tuple[str, Gradients]]:
     yield "a gradient of a LeNet with ReLUs", _lenet("lenet(activation=relu)").gradient
     yield "a large gradient", {"matrix": torch.randn(500, 400, generator=generator)}
     yield "zeros", {"matrix": torch.zeros(500, 400)}
+
+
+def _examples(defense: Defense) -> None:
+    generator = generator_for("gradients of examples")
+    each = {name: torch.randn(3, *shape, generator=generator) for name, shape in SHAPES.items()}
+    defense.share_each(each, generator_for("check"))
 
 
 def _batch(defense: Defense, count: int) -> None:

@@ -112,7 +112,9 @@ def tidy_run(options: argparse.Namespace, console: Console) -> int:
     with store.lock():
         unrequested = {table.name: len(keys) for table, keys in store.unrequested().items()}
         freed = store.tidy()
-    what = " and ".join(f"{count} rows of {table}" for table, count in unrequested.items() if count)
+    what = " and ".join(
+        f"{count} row{'s' * (count > 1)} of {table}" for table, count in unrequested.items() if count
+    )
     removed = f"removed {what}, {freed / 1000:.0f} kB" if what else "nothing to remove"
     console.print(f"{options.folder}: {removed}")
     return 0

@@ -142,7 +142,7 @@ BAD = [
     ),
     (
         ["sweep", "good.yaml", "--trial-timeout", "90 s", "--executor", "inline"],
-        "trial_timeout: expected 0 with --executor inline, which cannot stop a trial, got 1 min 30 s",
+        "timeout: expected 0 with --executor inline, which cannot stop a job, got 1 min 30 s",
     ),
     (["status", "nowhere"], "nowhere: expected the folder of a run, found no sweep.json in it"),
     (["sweep", "good.yaml", "--slots", "0"], "expected a whole number >= 1, got '0'"),
@@ -223,7 +223,7 @@ def test_rows_of_a_changed_defense_are_reported_and_removed_on_request(
     assert told in capsys.readouterr().out
     kept = Store(run).rows()
     assert inside(tmp_path, "tidy", "runs/mine") == 0
-    removed = r"runs/mine: removed 1 rows of trials and 0 of trainings, \d+ kB\n"
+    removed = r"runs/mine: removed 1 row of trials, \d+ kB\n"
     assert re.fullmatch(removed, capsys.readouterr().out)
     assert len(stored(run)) == 2
     pd.testing.assert_frame_equal(Store(run).rows(), kept)

@@ -213,7 +213,7 @@ def test_devices_and_timeouts_that_a_cluster_does_not_know(dask, write, tmp_path
     assert "expected auto, cpu or cuda with --executor dask, got 'cuda:1'" in capsys.readouterr().err
     late = write("late.yaml", SWEEP + "trial_timeout: 60\n")
     assert leakbench.main(["sweep", str(late), *options]) == 2
-    assert "trial_timeout: expected 0 with --executor dask" in capsys.readouterr().err
+    assert "timeout: expected 0 with --executor dask" in capsys.readouterr().err
 
 
 def test_without_dask_the_extra_is_named(monkeypatch, write, capsys):

@@ -21,7 +21,7 @@ TYPED = [  # what is typed, and what Tab offers
     ("index lenet --defense lap", {"laplacian"}),
     ("index lenet --dataset fashion-mnist-", {"fashion-mnist-sample"}),
     ("attack --attack recu", {"recursive"}),
-    ("attack --protocol fed", {"fedsgd"}),
+    ("attack --protocol fed", {"fedavg", "fedsgd"}),
     ("attack --gradient READ", {"README.md"}),
     ("check adap", {"adaptive"}),
     ("pri", {"private-inference"}),

@@ -61,7 +61,7 @@ def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
         "bad.py:Bad(deed=leave)": "SystemExit: 0",
         'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity"),
         "bad.py:Bad(deed=shape)": contract.format("shape", "expected shape (16, 784), got (12544,)"),
-        "bad.py:Bad(deed=hang)": "no result after 8 s (trial_timeout)",
+        "bad.py:Bad(deed=hang)": "no result after 8 s (timeout)",
         "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",
     }
     for reason in reasons.values():

@@ -33,7 +33,8 @@ def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
 
 def telling(rows: pd.DataFrame) -> list[str]:
     """The columns by which these rows differ, and their scores: what fits into a terminal."""
-    return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES]
+    loss = ["match_loss"] if rows["ssim"].isna().any() else []  # of what has no score it tells something
+    return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES, *loss]
 
 
 def print_table(rows: pd.DataFrame, console: Console) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from leakbench.commands.common import (
     add_again,
     add_data_root,
+    add_executor,
     add_timeout,
     add_workers,
     positive,
@@ -58,8 +59,9 @@ def add_attackers(parser: argparse.ArgumentParser, restarts: int) -> None:
         metavar="N",
         help=f"starts of each attack (default: {restarts})",
     )
-    add_again(parser, "trial", "attack")
+    add_again(parser, "trial", "model or attack")
     add_workers(parser)
+    add_executor(parser)
     add_timeout(parser)
     add_data_root(parser)
 

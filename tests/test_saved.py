@@ -1,6 +1,7 @@
 """A gradient from a training of the user's own: read with care, and attacked as a sweep of one victim."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from running import command, stored
+from running import stored
 from safetensors.torch import save_file
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ from leakbench import commands
 from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.metrics import ssim
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.numeric
 
 NET = """
@@ -53,13 +55,14 @@ def here(tmp_path, monkeypatch):
 
 
 def attack(*arguments, gradient="shared.pt", model="net.py:Net(weights=checkpoint:weights.pt)"):
-    return leakbench.main(["attack", "--gradient", gradient, "--model", model, *arguments, "--jobs", "1"])
+    return leakbench.main(["attack", "--gradient", gradient, "--model", model, *arguments, *INLINE])
 
 
 def rows_of(name):
     return pd.read_csv(f"{name}/trials.csv")
 
 
+INLINE = ["--executor", "inline"]
 KNOWN = ["--data", "mnist-sample", "--index", "3"]
 UNKNOWN = ["--shape", "1x28x28", "--classes", "10"]
 
@@ -85,7 +88,7 @@ def test_the_image_behind_a_gradient_is_rebuilt_and_scored(here, capsys, gradien
     assert best["label_recovered"] == label
     assert best["label_correct"]
     page = (folder / "report.html").read_text()
-    assert f'<td class="leak">leak</td>' in page
+    assert '<td class="leak">leak</td>' in page
     assert f"<td>{best['ssim']:.3f}</td>" in page
     assert page.count('src="data:image/png') == 2  # what was rebuilt, and the original
 
@@ -134,11 +137,13 @@ def test_workers_and_a_sweep_of_the_written_file_give_the_same_rows(here):
     typed = [*KNOWN, "--restarts", "3", "--attack", "dlg(steps=5)"]
     assert attack(*typed) == 0
     one = stored(here / "runs/attack-shared")
-    assert attack(*typed, "--out", "two", "--jobs", "2") == 0
+    network = "net.py:Net(weights=checkpoint:weights.pt)"
+    two = ["attack", "--gradient", "shared.pt", "--model", network, *typed, "--out", "two", "--jobs", "2"]
+    assert leakbench.main(two) == 0
     pd.testing.assert_frame_equal(stored(here / "two"), one)
     content = yaml.safe_load((here / "two.yaml").read_text())
     assert content["attacks"] == ["dlg(steps=5)"]
-    assert command("sweep", "two.yaml", "--out", "three", cwd=here).returncode == 0
+    assert leakbench.main(["sweep", "two.yaml", "--out", "three", "--no-figures", *INLINE]) == 0
     pd.testing.assert_frame_equal(stored(here / "three"), one)
 
 
@@ -150,7 +155,7 @@ def test_a_defense_on_top_is_applied_to_what_was_recorded(here, capsys):
     assert leakbench.main(["sweep", "pruned.yaml", "--executor", "inline", "--no-figures"]) == 0
     rows = rows_of("runs/pruned").set_index("defense")
     assert rows.loc["prune(ratio=0.5)", "shared_norm"] < rows.loc["none", "shared_norm"]
-    content["defenses"] = ["none", "mixup"]
+    content["defenses"] = ["none", f"{EXAMPLES / 'bottleneck.py'}:Bottleneck"]
     (here / "mixed.yaml").write_text(yaml.safe_dump(content))
     capsys.readouterr()
     assert leakbench.main(["sweep", "mixed.yaml"]) == commands.USER_ERROR
@@ -210,7 +215,7 @@ def step(here):
 
 def test_a_step_of_sgd_is_a_gradient(step, capsys):
     files = ["--before", "before.pt", "--after", "after.pt", "--lr", "0.5"]
-    assert leakbench.main([*STEP, *files]) == 0
+    assert leakbench.main([*STEP, *files, *INLINE]) == 0
     output = capsys.readouterr().out
     assert "note: buffers are no part of a gradient and ignored: 1.running_mean, 1.running_var" in output
     assert "uniform weights" not in output
@@ -256,6 +261,7 @@ def test_what_is_no_step_and_no_gradient_is_a_line(step, capsys, arguments, text
 
 def test_safetensors_need_their_package(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
+    (here / "x.safetensors").touch()
     assert attack(*KNOWN, gradient="x.safetensors") == commands.USER_ERROR
     assert "pip install safetensors" in capsys.readouterr().err
 

@@ -116,7 +116,15 @@ def test_without_the_original_there_is_the_match_loss_and_the_picture(here, caps
 def test_the_truth_changes_nothing_of_what_is_found(here):
     for name, images in (("known", KNOWN), ("unknown", UNKNOWN)):
         assert attack(*images, "--restarts", "2", "--attack", "dlg(steps=5)", "--out", name) == 0
-    found = ["start", "status", "iterations", "match_loss", "objective", "label_recovered", "neg_log_posterior"]
+    found = [
+        "start",
+        "status",
+        "iterations",
+        "match_loss",
+        "objective",
+        "label_recovered",
+        "neg_log_posterior",
+    ]
     pd.testing.assert_frame_equal(rows_of("known")[found], rows_of("unknown")[found])
 
 

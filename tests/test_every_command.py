@@ -54,6 +54,7 @@ VERBS = {  # of the README, likewise
     "utility": "utility small.yaml --out runs/trained",
     "attack": "attack --gradient shared.pt --model 'mlp(hidden=[16])' --shape 1x28x28 --classes 10"
     " --attack 'dlg(steps=2)'",
+    "audit": "audit rounds --model 'mlp(hidden=[16])' --shape 1x28x28 --classes 10 --attack 'dlg(steps=2)'",
     "tidy": "tidy runs/small",
     "new-defense": "new-defense my_defense",
     "new-attack": "new-attack my_attack",
@@ -65,6 +66,13 @@ import torch
 from leakbench.bench.models import MODELS
 network = MODELS.parse("mlp(hidden=[16])").build((1, 28, 28), 10, 0)
 torch.save([torch.rand_like(each) for each in network.parameters()], "shared.pt")
+from pathlib import Path
+from leakbench.federation.rounds import Returned, new_folder, write_round
+from leakbench.federation.setting import Setting
+sent = network.state_dict()
+back = {name: each + 0.01 * torch.rand_like(each) for name, each in sent.items()}
+setting = Setting(optimizer="sgd", lr=0.1, local_steps=1)
+write_round(new_folder(Path("rounds")), 1, sent, {"a": Returned(back, 1)}, setting)
 """
 
 

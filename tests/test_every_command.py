@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from running import ENVIRONMENT, ROOT, copy_of_the_project
 from test_paper import FILES, VERDICTS
-from test_paper import TRAININGS as TRAINED
+
+from leakbench.reports.paper.report import TRAINED
 
 pytestmark = pytest.mark.long
 

@@ -178,6 +178,8 @@ def run_recorded(
         **({"attacks": attacks} if attacks else {"suite": options.suite or SUITE}),
         "restarts": options.restarts,
     }
+    if not any("truth" in each for each in datasets):
+        content["exhaustive"] = True  # what leaks is never known, so no attack has to wait for another
     file = folder.with_name(f"{folder.name}.yaml")
     write_sweep(content, file, sys.argv[1:] if sys.argv[1:2] == [options.verb] else [options.verb])
     own = replace(run_options(options), out=folder, suite="")

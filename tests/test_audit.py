@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from made_up import settings, table
 from running import stored
 from torch.nn import functional
@@ -131,6 +132,9 @@ def test_without_the_truth_a_match_is_all_that_is_said(rounds, capsys):
     assert last.startswith(f"For {matched} of 4 updates, the images that an attack found match the gradient")
     assert "do not say whether they were rebuilt" in last
     assert unknown.settings == []
+    blind, seen = (yaml.safe_load(each.manifest["text"]) for each in (unknown, known))
+    assert blind["exhaustive"]  # no attack waits for scores that never come
+    assert "exhaustive" not in seen
     page = (rounds / "blind/report.html").read_text()
     assert page.count('src="data:image/png') == 4
     assert 'class="leak"' not in page

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from leakbench.bench.attacks import Case, Found, NotApplicableError, Resources
 from leakbench.bench.gradients import distance_by_layer
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
-from leakbench.bench.metrics import match, matched_mse, score
+from leakbench.bench.metrics import match, matched_mse
 from leakbench.bench.row import (
     Result,
     costs,
@@ -25,6 +25,7 @@ from leakbench.bench.row import (
     make_row,
     match_loss_of,
     posterior_of,
+    score_columns,
     threat_of,
 )
 from leakbench.bench.trace import Trace
@@ -81,7 +82,7 @@ class _Running:
     trial: Trial
     case: Case
     trace: Trace
-    labels: Tensor  # (N,)
+    labels: Tensor | None  # (N,); None: unknown
     account: Account | None  # of its defense, whether the attacker is told it or not
     costs: dict[str, float | None]  # columns of its row
 
@@ -107,7 +108,7 @@ class _Group:
                     yield from self._failures()
             except (Exception, SystemExit) as error:  # noqa: BLE001  # here an error becomes a row
                 for each in self.running.values():
-                    self.failed.append(self._failure(each.trial, error, len(each.trace.image_mse) - 1))
+                    self.failed.append(self._failure(each.trial, error, each.trace.steps))
                 self.running.clear()
             yield from self._failures()
         yield from self._failures()
@@ -143,16 +144,19 @@ class _Group:
         traces = [self.running[number].trace for number in numbers]
         self._count(sum(step > 0 for step in steps))
         seen = images.cpu()
-        truths = torch.stack([trace.truth for trace in traces])
-        errors = matched_mse(seen, truths)
-        logits = labels.cpu() if labels is not None else [None] * len(numbers)
+        truths = [trace.truth for trace in traces if trace.truth is not None]
+        nothing = [None] * len(numbers)
+        errors = matched_mse(seen, torch.stack(truths)) if truths else nothing  # of one data set
+        logits = labels.cpu() if labels is not None else nothing
         for number, step, image, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
             trace, case = self.running[number].trace, self.running[number].case
             if step == 0:  # once more where an attack had to start again
                 trace.image_mse.clear()
                 trace.snapshots.clear()
                 trace.distances.clear()
-            trace.image_mse.append(error)
+            trace.steps = step
+            if error is not None:
+                trace.image_mse.append(error)
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
                 trace.snapshots[step] = image.clone()
                 if label is not None:
@@ -161,7 +165,7 @@ class _Group:
     def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
         each = self.running[number]
         if isinstance(found, Exception):
-            result = self._failure(each.trial, found, len(each.trace.image_mse) - 1)
+            result = self._failure(each.trial, found, each.trace.steps)
         else:
             result = self._finish(each, found)
         del self.running[number]  # only now: a score that fails must not lose the trial
@@ -171,10 +175,11 @@ class _Group:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
         self._count(trial.steps - found.iterations)
         images, device = found.images.detach(), self.conditions.resources.device
-        order = match(images, trace.truth)
+        order = list(range(len(images))) if trace.truth is None else match(images, trace.truth)
         trace.objective = list(found.history)
         trace.reconstruction = images[order]
-        if found.inputs:
+        trace.labels = [] if found.classes is None else found.classes[order].tolist()
+        if found.inputs and trace.truth is not None:
             trace.input_errors = input_errors(case.model, case.spec.shape, trace.truth, found.inputs)
         trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
         row = make_row(
@@ -187,10 +192,9 @@ class _Group:
             objective=found.objective,
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
-            **asdict(score(trace.truth, trace.reconstruction)),
+            **score_columns(trace.truth, trace.reconstruction),
             neg_log_posterior=posterior_of(case, trial.protocol, each.account, found),
-            label_true=int(labels[0]),
-            **label_columns(found, order, labels),
+            **label_columns(trace.labels, labels),
             classes=case.spec.classes,
             threat=threat_of(case),
             hardware=hardware_of(device),
@@ -203,5 +207,5 @@ class _Group:
             yield self.failed.pop(0)
 
     def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
-        self._count(trial.steps - max(steps, 0))
+        self._count(trial.steps - steps)
         return failure(trial, one_line(error), self.conditions.resources.device)

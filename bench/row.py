@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from leakbench.bench.attacks import Case, Found, Knows, Status
 from leakbench.bench.chain import chain_of
 from leakbench.bench.client import expected_update
 from leakbench.bench.gradients import norm_of, squared_distance
+from leakbench.bench.metrics import Scores, score
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
 from leakbench.bench.protocols import Protocol
 from leakbench.bench.trace import Trace
@@ -56,7 +57,7 @@ class Row:
     signal_to_noise: float | None  # |g|^2 / (entries x variance of the noise on each); None without noise
     sent_bytes: int | None  # of the gradient, as the defense sends it
     defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
-    mse: float | None  # these four: of several images the mean of each one's, matched by `match`
+    mse: float | None  # scores, None where the truth is unknown; these four: the mean over the images
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
     ssim: float | None
@@ -146,17 +147,26 @@ def threat_of(case: Case) -> str:
     return ", ".join(each.value for each, what in known.items() if what is not None) or "nothing"
 
 
-def label_columns(found: Found, order: list[int], labels: Tensor) -> dict[str, Any]:
-    """What was recovered of the labels (N,), in the order of the true images."""
-    if found.classes is None:
-        return dict.fromkeys(("label_recovered", "label_correct", "label_recall"))
-    recovered = found.classes[order]
-    common = Counter(recovered.tolist()) & Counter(labels.tolist())
+def score_columns(truth: Tensor | None, reconstruction: Tensor) -> dict[str, float | None]:
+    """See `Scores`; each is None where the true images (N, C, H, W) are unknown."""
+    if truth is None:
+        return dict.fromkeys(each.name for each in fields(Scores))
+    return asdict(score(truth, reconstruction))
+
+
+def label_columns(recovered: list[int], labels: Tensor | None) -> dict[str, Any]:
+    """What was recovered of the labels (N,), in their order; None where they are unknown or none was."""
+    first, true = next(iter(recovered), None), None if labels is None else labels.tolist()
     return {
-        "label_recovered": int(recovered[0]),
-        "label_correct": bool((recovered == labels).all()),
-        "label_recall": common.total() / len(labels),
+        "label_true": true and true[0],
+        "label_recovered": first,
+        "label_correct": recovered == true if recovered and true else None,
+        "label_recall": _recall(recovered, true) if recovered and true else None,
     }
+
+
+def _recall(recovered: list[int], true: list[int]) -> float:
+    return (Counter(recovered) & Counter(true)).total() / len(true)
 
 
 def input_errors(

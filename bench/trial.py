@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Knows, Spec
-from leakbench.bench.datasets import DATASETS, Dataset, Images
+from leakbench.bench.datasets import DATASETS, Dataset, Images, Recorded
 from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
+from leakbench.bench.recorded import RecordedVictim, find_recorded
 from leakbench.bench.victim import Exposed, Victim, find_victim
 from leakbench.core.configured import Configured
 from leakbench.core.registry import Registry
@@ -57,10 +58,10 @@ class Trial(Job):
     @cached_property
     def key(self) -> str:
         """See `key_of`."""
-        form = {
-            name: value.canonical() if name in REGISTRIES else value for name, value in self._values().items()
-        }
-        return key_of(form)
+        kinds = REGISTRIES.keys() - {"dataset"}
+        values = self._values().items()
+        form = {name: value.canonical() if name in kinds else value for name, value in values}
+        return key_of({**form, "dataset": self.dataset.canonical_at(self.index)})
 
     @property
     def steps(self) -> int:
@@ -91,7 +92,7 @@ class Trial(Job):
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
-def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim, Exposed]:
+def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim | RecordedVictim, Exposed]:
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
     exposed = victim.share(trial.defense, trial.protocol)
@@ -108,7 +109,9 @@ def spec_of(images: Images, protocol: Protocol) -> Spec:
     return Spec(images.shape, images.classes, protocol.images, protocol.steps, protocol.signed)
 
 
-def victim_of(trial: Trial, data_root: Path) -> Victim:
+def victim_of(trial: Trial, data_root: Path) -> Victim | RecordedVictim:
     """The client of a trial."""
     own = range(trial.index, trial.index + trial.protocol.images)
+    if isinstance(trial.dataset, Recorded):
+        return find_recorded(trial.dataset, own, trial.model, trial.model_seed, data_root)
     return find_victim(trial.dataset, own, trial.model, trial.model_seed, data_root)

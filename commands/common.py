@@ -51,6 +51,17 @@ def add_again(parser: argparse.ArgumentParser, noun: str, names: str) -> None:
     )
 
 
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """The option that bounds how long a trial may take."""
+    parser.add_argument(
+        "--trial-timeout",
+        dest="timeout",
+        type=duration,
+        metavar="TIME",
+        help="after which a trial without a result is an error, such as 90s or 10min",
+    )
+
+
 def add_reuse(parser: argparse.ArgumentParser) -> None:
     """The option that names runs to take rows from."""
     parser.add_argument(

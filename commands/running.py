@@ -75,6 +75,7 @@ def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store
     """
     from leakbench.sweeps.grid import trials
     from leakbench.sweeps.indices import probes_of
+    from leakbench.sweeps.recorded import recorded_in
     from leakbench.sweeps.reuse import reuse
     from leakbench.sweeps.store import Store
     from leakbench.sweeps.tables import TRIALS
@@ -83,6 +84,7 @@ def run_sweep(sweep: "Sweep", options: "RunOptions", console: Console) -> "Store
         store = Store.open_for(options.folder(sweep.file), sweep, options.fresh)
         announce(sweep, console)
         with store.lock(), _what_is_finished_is_stored():
+            store.note("recorded", recorded_in(sweep))
             taken = reuse(TRIALS, trials(sweep), store, options.reuse, executor.hardware())
             _say_reused(taken, console)
             _forget_forced(TRIALS, trials(sweep), options, store, console)

@@ -58,11 +58,13 @@ def with_trials(folder: Path) -> "Run":
 def draw_figures(options: argparse.Namespace, console: Console) -> int:
     """`leakbench figures`."""
     from leakbench.reports.figures import write_figures
+    from leakbench.reports.recorded import write_pictures
 
+    run = with_trials(options.folder)
     with writing_reports(options.folder):
-        for figure in write_figures(with_trials(options.folder)):
-            for path in figure.paths:
-                console.print(str(path))
+        paths = [path for figure in write_figures(run) for path in figure.paths]
+        for path in (*paths, *write_pictures(run.updates, options.folder / "figures")):
+            console.print(str(path))
     return 0
 
 

@@ -18,8 +18,8 @@ from leakbench.commands.common import (
     add_data_root,
     add_executor,
     add_reuse,
+    add_timeout,
     add_workers,
-    duration,
     positive,
     run_options,
     show_failures,
@@ -69,13 +69,7 @@ def add(verbs: Verbs) -> None:
     add_again(sweep, "trial", "defense, attack, dataset, model or protocol")
     add_workers(sweep)
     add_executor(sweep)
-    sweep.add_argument(
-        "--trial-timeout",
-        dest="timeout",
-        type=duration,
-        metavar="TIME",
-        help="limit for a trial, such as 90s or 10min",
-    )
+    add_timeout(sweep)
     sweep.add_argument("--slots", type=positive, metavar="N", help="trials that a worker attacks at once")
     sweep.add_argument("--no-figures", action="store_true", help="write no figures and no page")
     add_data_root(sweep)
@@ -208,11 +202,14 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
 def show_results(run: "Run", console: Console, figures: bool) -> int:
     """Print the tables of a finished sweep and the paths of its files; returns the exit status."""
     from leakbench.reports.csv_file import write_csv
+    from leakbench.reports.recorded import sentences, updates_table, write_pictures
     from leakbench.reports.tables import terminal_tables
 
     folder = run.store.folder
     for table in terminal_tables(run.settings):
         console.print(table)
+    if run.updates:
+        console.print(updates_table(run.updates, run.scale))
     if len(run.indices):
         from leakbench.reports.index import correlations, index_and_leakage, index_tables
 
@@ -230,5 +227,9 @@ def show_results(run: "Run", console: Console, figures: bool) -> int:
             drawn = write_figures(run)
             for figure in drawn:
                 console.print(f"figure   {figure.paths[0]}")
+            for path in write_pictures(run.updates, folder / "figures"):
+                console.print(f"picture  {path}")
             console.print(f"page     {write_page(run, drawn)}")
+    for text in sentences(run.updates, run.scale):
+        console.print(text)
     return show_failures(run.rows, "trial", console)

@@ -134,21 +134,12 @@ def read_rounds(folder: Path) -> list[Round]:
     Raises:
         UserError: there are none, or bad ones; with a line for every problem of all of them.
     """
-    matches = {path: re.fullmatch(r"round-(\d+)", path.name) for path in folder.glob("round-*")}
-    paths = {int(match[1]): path for path, match in matches.items() if match}
-    if twice := sorted(
-        path.name for path, match in matches.items() if match and paths[int(match[1])] != path
-    ):
-        raise UserError(
-            f"{folder}: expected one folder for each round, found {several(twice)} of the same number"
-        )
-    if not paths:
-        raise UserError(f"{folder}: expected folders round-001, round-002, ..., found none")
+    paths = round_folders(folder)
     rounds: list[Round] = []
     problems: list[str] = []
-    for number in sorted(paths):
+    for number in paths:
         try:
-            rounds.append(_read_round(paths[number], number))
+            rounds.append(read_round(paths[number], number))
         except UserError as error:
             problems += error.problems
     for each in rounds[1:]:
@@ -160,13 +151,53 @@ def read_rounds(folder: Path) -> list[Round]:
     return rounds
 
 
-def _read_round(path: Path, number: int) -> Round:
+def round_folders(folder: Path) -> dict[int, Path]:
+    """{number of a round: its folder}, in the order of the rounds.
+
+    Raises:
+        UserError: there are none.
+    """
+    matches = {path: re.fullmatch(r"round-(\d+)", path.name) for path in folder.glob("round-*")}
+    paths = {int(match[1]): path for path, match in matches.items() if match}
+    if twice := sorted(
+        path.name for path, match in matches.items() if match and paths[int(match[1])] != path
+    ):
+        raise UserError(
+            f"{folder}: expected one folder for each round, found {several(twice)} of the same number"
+        )
+    if not paths:
+        raise UserError(f"{folder}: expected folders round-001, round-002, ..., found none")
+    return dict(sorted(paths.items()))
+
+
+def clients_of(path: Path) -> tuple[Setting, dict[str, Sender]]:
+    """How the clients of a round train, and who is behind each file, without reading the tensors.
+
+    Raises:
+        UserError: a bad `round.json`, with a line for every problem.
+    """
     setting, senders, problems = read_settings(path / "round.json")
-    names = {each.removeprefix(CLIENT) for each in stems(path, f"{CLIENT}*")} | senders.keys()
+    if problems:
+        raise UserError(*problems)
+    return setting, {name: senders.get(name, Sender()) for name in _names(path, senders)}
+
+
+def _names(path: Path, senders: Mapping[str, Sender]) -> list[str]:
+    return sorted({each.removeprefix(CLIENT) for each in stems(path, f"{CLIENT}*")} | senders.keys())
+
+
+def read_round(path: Path, number: int, client: str | None = None) -> Round:
+    """The round in a folder, with all clients or with one.
+
+    Raises:
+        UserError: a bad one; with a line for every problem.
+    """
+    setting, senders, problems = read_settings(path / "round.json")
+    names = _names(path, senders) if client is None else [client]
     if not names:
         problems.append(f"{path}: expected a file {CLIENT}NAME.pt for each client, found none")
     states: dict[str, StateDict] = {}
-    for stem in ["weights", *(f"{CLIENT}{name}" for name in sorted(names))]:
+    for stem in ["weights", *(f"{CLIENT}{name}" for name in names)]:
         try:
             states[stem] = read_state(path, stem)
         except UserError as error:

@@ -40,19 +40,29 @@ def read_state(folder: Path, stem: str) -> StateDict:
     Raises:
         UserError: no such file, or two, or no finite tensors by name in it; with a line for every problem.
     """
+    path = file_of(folder, stem)
+    state = read_tensors(path)
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: expected a dict {{name: tensor}}, got {type(state).__name__}")
+    if wrong := [str(name) for name, each in state.items() if not isinstance(each, Tensor)]:
+        raise UserError(f"{path}: {several(wrong)}: expected tensors by name, found something else")
+    if infinite := [name for name, each in state.items() if not is_finite(each)]:
+        raise UserError(f"{path}: {several(infinite)}: expected finite numbers, found NaN or infinity")
+    return state
+
+
+def file_of(folder: Path, stem: str) -> Path:
+    """The file of tensors of that name, with whatever ending.
+
+    Raises:
+        UserError: no such file, or two.
+    """
     found = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").exists()]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         expected = "expected one file of tensors (.pt, .npz or .safetensors)"
         raise UserError(f"{folder / stem}: {expected}, found {names}")
-    state = read_tensors(found[0])
-    if not isinstance(state, Mapping):
-        raise UserError(f"{found[0]}: expected a dict {{name: tensor}}, got {type(state).__name__}")
-    if wrong := [str(name) for name, each in state.items() if not isinstance(each, Tensor)]:
-        raise UserError(f"{found[0]}: {several(wrong)}: expected tensors by name, found something else")
-    if infinite := [name for name, each in state.items() if not is_finite(each)]:
-        raise UserError(f"{found[0]}: {several(infinite)}: expected finite numbers, found NaN or infinity")
-    return state
+    return found[0]
 
 
 def several(names: list[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from leakbench.bench.datasets import DATASETS
+from leakbench.bench.datasets import DATASETS, Recorded
 from leakbench.bench.datasets.folder import Folder
 from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 from leakbench.core.configured import SettingError
@@ -23,7 +23,7 @@ def diagnosis(data_root: Path) -> Iterator[str]:
     yield from _gpus()
     yield from _torchvision()
     for dataset in DATASETS:
-        if dataset is not Folder:
+        if dataset not in (Folder, Recorded):
             yield _data_line(dataset.name, data_root)
 
 

@@ -17,6 +17,7 @@ from leakbench.reports.csv_file import write_csv
 from leakbench.reports.figures import write_figures
 from leakbench.reports.markdown import markdown
 from leakbench.reports.names import short_names
+from leakbench.reports.recorded import write_pictures
 from leakbench.reports.run import Run
 from leakbench.reports.selection import SETTING
 from leakbench.reports.statistics import percent
@@ -63,7 +64,8 @@ PROGRAM = """@misc{{leakbench,
 
 def boards(run: Run) -> pd.DataFrame:
     """One line per defense for every dataset, model and protocol: see `leaderboard`."""
-    return pd.concat([setting.board for setting in run.settings], ignore_index=True)
+    boards = [setting.board for setting in run.settings]
+    return pd.concat(boards, ignore_index=True) if boards else pd.DataFrame()
 
 
 def export(run: Run, formats: Sequence[str], folder: Path) -> Iterator[Path]:
@@ -73,20 +75,22 @@ def export(run: Run, formats: Sequence[str], folder: Path) -> Iterator[Path]:
         OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = [each for each in formats if each in TABLES]
+    tables = [each for each in formats if each in TABLES and (run.settings or each == "csv")]
     lines = boards(run) if tables else pd.DataFrame()
     for name in tables:
         yield from TABLES[name](run, lines, folder)
     kinds = [each for each in formats if each in FIGURES]
     for figure in write_figures(run, folder / "figures", kinds) if kinds else []:
         yield from figure.paths
+    yield from write_pictures(run.updates, folder / "figures") if kinds else []
     if "bibtex" in formats:
         yield _write(folder / "citations.bib", "\n\n".join(citations(run.rows)) + "\n")
 
 
 def _csv(run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     yield write_csv(run.rows, folder / "trials.csv")
-    yield write_csv(lines, folder / "defenses.csv")
+    if len(lines):
+        yield write_csv(lines, folder / "defenses.csv")
     if len(run.trainings):
         yield write_csv(run.trainings, folder / "trainings.csv")
 

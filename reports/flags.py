@@ -10,7 +10,7 @@ import pandas as pd
 from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.names import defense_order
-from leakbench.reports.selection import BASELINE, counted, strongest, with_result
+from leakbench.reports.selection import BASELINE, counted, scored, strongest, with_result
 from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
@@ -161,8 +161,8 @@ def is_falling(history: np.ndarray) -> bool:
 
 def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterator[tuple[Flag, str]]:
     """Flags of one defense, from all its rows and from those of the best starts."""
-    leaked, images = int(best["leaked"].sum()), len(best)
-    if (rows["defense"] == BASELINE).all() and (not images or leaked < BASELINE_SHARE * images):
+    leaked, images = int(best["leaked"].sum()), len(scored(best))
+    if (rows["defense"] == BASELINE).all() and (best.empty or leaked < BASELINE_SHARE * images):
         none = "" if images else f": none of {len(rows)} undefended trials has a result"
         yield Flag.BASELINE_FAILED, f"{leaked} of {images} images leak without a defense{none}"
     of_images = counted(best)

@@ -33,7 +33,8 @@ def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
 
 def telling(rows: pd.DataFrame) -> list[str]:
     """The columns in which these rows differ, and their scores: these fit into a terminal."""
-    return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES]
+    loss = ["match_loss"] if rows["ssim"].isna().any() else []  # tells something where there is no score
+    return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES, *loss]
 
 
 def print_table(rows: pd.DataFrame, console: Console) -> None:

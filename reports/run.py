@@ -4,6 +4,8 @@ from functools import cached_property
 
 import pandas as pd
 
+from leakbench.bench.datasets import Recorded
+from leakbench.reports.recorded import Update, updates_of
 from leakbench.reports.setting import Setting, settings_of
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.tables import TRAININGS
@@ -38,5 +40,12 @@ class Run:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """Each dataset, model and protocol of the run, in the order of the rows."""
-        return list(settings_of(self.rows, self.scale, self.trainings, self.store.histories))
+        """Each simulated dataset, model and protocol of the run, in the order of the rows."""
+        simulated = self.rows[self.rows["dataset_name"] != Recorded.name]
+        return list(settings_of(simulated, self.scale, self.trainings, self.store.histories))
+
+    @cached_property
+    def updates(self) -> list[Update]:
+        """What the attacks made of recorded updates, in the order of the rounds."""
+        recorded = self.rows[self.rows["dataset_name"] == Recorded.name]
+        return list(updates_of(recorded, self.manifest.get("recorded", []), self.scale, self.store))

@@ -37,6 +37,7 @@ def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
     A defense is judged by its strongest attack, which the column `attack` names.
     Adds the columns `leaked`, and `attackable`: whether the image leaks to any attack without a defense.
+    If the truth is unknown, both are False and say nothing: see `scored`.
     """
     return judged(kept_starts(rows), scale)
 
@@ -63,13 +64,25 @@ def chosen(kept: pd.DataFrame) -> pd.DataFrame:
 
 
 def most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:
-    """The row of highest score at each place; the first of equal ones."""
-    return rows.loc[rows.groupby(place, sort=False)["score"].idxmax()].sort_index()
+    """The row of highest score at each place; of equal ones the first.
+
+    Where the truth is unknown, that which an attacker would choose, see `chosen`.
+    """
+    unknown = rows["score"].isna()
+    measures = [-rows["score"], *(rows[each].where(unknown) for each in ("neg_log_posterior", "match_loss"))]
+    order = pd.concat(measures, axis=1).sort_values(["score", "neg_log_posterior", "match_loss"]).index
+    return rows.loc[order].drop_duplicates(place).sort_index()
+
+
+def scored(best: pd.DataFrame) -> pd.DataFrame:
+    """The lines whose truth is known; of the others nobody can say whether they leaked."""
+    return best[best["score"].notna()]
 
 
 def counted(best: pd.DataFrame) -> pd.DataFrame:
-    """The lines that count: all of `none`; of a defense, those whose image leaks without it."""
-    return best[best["attackable"] | (best["defense"] == BASELINE)]
+    """The lines that count: of `none` all, of a defense those of images that leak without it."""
+    known = scored(best)
+    return known[known["attackable"] | (known["defense"] == BASELINE)]
 
 
 def first_victim(best: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from leakbench.reports.selection import (
     kept_starts,
     leaks_without,
     most,
+    scored,
     with_result,
 )
 from leakbench.reports.statistics import ends, median_interval, wilson
@@ -34,7 +35,8 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     Columns, in addition to these names, `family` and `strength`:
         trials: all rows, with or without a result.
         failed: trials without a result.
-        images: those that count: all for `none`; for a defense, those that leak without it.
+        images: those that count, if their truth is known: all for `none`; for a defense, those that leak
+            without it.
         excluded: images that do not leak without a defense, and so say nothing about one.
         leaked, rate, low, high: images that leaked to the strongest attack, their share, its interval.
         single, single_low, single_high: share of single starts that leaked, by any attack.
@@ -48,7 +50,7 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
         drop, drop_low, drop_high: median over images of the SSIM that the defense took away, compared with
             the undefended attack on the same image and weights from the same start, if that leaked.
-        verdict: the verdict on the median SSIM.
+        verdict: the verdict on the median SSIM; empty if no image counts.
 
     Intervals: `reports.statistics`.
     """
@@ -87,7 +89,7 @@ def _line(
         "trials": len(rows),
         "failed": len(rows) - len(with_result(rows)),
         "images": images,
-        "excluded": len(best) - images,
+        "excluded": len(scored(best)) - images,
         "leaked": leaked,
         "rate": rate,
         **ends("", wilson(rate, images)),

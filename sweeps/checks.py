@@ -6,10 +6,11 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from leakbench.bench.attackable import model_problems
-from leakbench.bench.datasets import Dataset, Images, open_dataset
+from leakbench.bench.datasets import Dataset, Images, Recorded, open_dataset
 from leakbench.bench.datasets.standard import Standard
 from leakbench.bench.metrics import SSIM_WINDOW
 from leakbench.bench.models import Model
@@ -17,7 +18,9 @@ from leakbench.bench.victim import with_layers
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
 from leakbench.core.foreign import ForeignError, foreign
+from leakbench.core.randomness import generator_for
 from leakbench.defenses import Defense, Point
+from leakbench.sweeps.recorded import recorded_problems
 from leakbench.sweeps.refusals import without_refused
 from leakbench.sweeps.spec import Changes, Choice, Sweep
 from leakbench.sweeps.sweep_file import read_sweep
@@ -71,19 +74,23 @@ def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
 def check(sweep: Sweep, data_root: Path) -> list[str]:
     """What is wrong with the sweep's images and models, one line each; every image is read."""
     problems = []
-    together = max((protocol.value.images for protocol in sweep.protocols), default=1)
     opened: list[tuple[str, Images, Tensor, Tensor]] = []
     for data in sweep.datasets:
+        counts = [protocol.value.images for protocol in sweep.protocols]
+        together = max(filter(data.value.is_shared_by, counts), default=1)
         try:
             images = open_dataset(data.value, data_root)
         except SettingError as error:
             problems += [f"{data.place}: {text}" for _, text in error.problems]
             continue
         found = list(image_problems(images, data.indices, together))
+        if isinstance(data.value, Recorded) and not found:
+            found += recorded_problems(data.value, data.indices, sweep)
         problems += [f"{data.place}{text}" for text in found]
         if not found and data.indices:
             own = range(data.indices[0], data.indices[0] + together)
-            opened.append((str(data.value), images, *images.batch(own)))
+            examples = images.batch(own) if images.known else _any(images, own)
+            opened.append((str(data.value), images, *examples))
     problems += [
         f"{choice.place}: {choice.value}: {text}"
         for choice in sweep.defenses
@@ -102,6 +109,12 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
                 place = f"{choice.place}: {choice.value} in {model.value} on {name}"
                 problems += [f"{place}: {text}" for text in found]
     return problems
+
+
+def _any(images: Images, own: range) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) of that shape, and labels, to try a model with where the true ones are unknown."""
+    shape = (len(own), *images.shape)
+    return torch.rand(shape, generator=generator_for("check")), torch.zeros(len(own), dtype=torch.long)
 
 
 def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> nn.Module:
@@ -137,7 +150,7 @@ def image_problems(images: Images, indices: tuple[int, ...], together: int) -> I
         least = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
         yield f": expected images of {least} pixels or more (the window of SSIM), got {size}"
     for index in dict.fromkeys(index + after for index in indices for after in range(together)):
-        if index < len(images):
+        if index < len(images) and images.known:
             try:
                 with foreign(SettingError, SystemExit):
                     images[index]

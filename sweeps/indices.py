@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from leakbench.bench.attacks import NotApplicableError
-from leakbench.bench.datasets import Dataset
+from leakbench.bench.datasets import Dataset, Recorded
 from leakbench.bench.index import LayerIndex, ModelIndex, index_of
 from leakbench.bench.models import Model
 from leakbench.bench.trial import described, key_of
@@ -144,6 +144,8 @@ def _share(probe: Probe, data_root: Path) -> tuple[Victim, Exposed]:
     if problem:
         raise NotApplicableError(f"{probe.defense}: {problem}")
     own = range(probe.index, probe.index + 1)
+    if isinstance(probe.dataset, Recorded):
+        raise NotApplicableError(f"{probe.dataset}: expected images that are known, found a recorded update")
     victim = find_victim(probe.dataset, own, probe.model, probe.model_seed, data_root)
     return victim, victim.share(probe.defense)
 

@@ -47,7 +47,7 @@ class Progress(ABC):
         part = self.todo.part_of(row)
         ended = self.unfinished.setdefault(part, _Ended())
         ended.statuses[row["status"]] += 1
-        if Status(row["status"]).has_result:
+        if Status(row["status"]).has_result and row[self.todo.measure] is not None:
             ended.values.append(row[self.todo.measure])
         self.missing[part] -= 1
         if not self.missing[part]:

@@ -34,7 +34,7 @@ class Curves:
     """The numbers on the way of one trial, as they were kept."""
 
     objective: np.ndarray  # at the start and after each outer step; of `dlg` the match loss
-    image_mse: np.ndarray  # likewise, of the raw pixels
+    image_mse: np.ndarray  # likewise, of the raw pixels; empty where the truth is unknown
     distances: dict[str, dict[int, float]]  # {parameter: {outer step: of its gradient from the shared one}}
     input_errors: dict[str, float]  # {layer: relative error of its input}, from the last layer on
 
@@ -44,6 +44,7 @@ class StoredTrace(Curves):
     """The same with the pictures."""
 
     reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
+    labels: list[int]  # of it; empty where none were looked for
     snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
 
 
@@ -87,7 +88,7 @@ def _trial_record(result: Result) -> Record:
         return Record(TRIALS.name, asdict(row))
     originals = [
         {"dataset": row.dataset, "index": index, **_pixels("image", image)}
-        for index, image in enumerate(trace.truth, row.index)
+        for index, image in enumerate(() if trace.truth is None else trace.truth, row.index)
     ]
     others = {ORIGINALS.name: originals, TRACES.name: [_trace_record(row.key, trace)]}
     return Record(TRIALS.name, asdict(row), others)
@@ -100,6 +101,7 @@ def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
         "objective": trace.objective,
         "image_mse": trace.image_mse,
         **_pixels("reconstruction", trace.reconstruction),
+        "labels": trace.labels,
         "snapshot_steps": list(trace.snapshots),
         "snapshots": b"".join(_half_bytes(image) for image in trace.snapshots.values()),
         "layers": list(next(iter(trace.distances.values()), {})),
@@ -116,6 +118,7 @@ def stored_trace(record: dict[str, Any]) -> StoredTrace:
     return StoredTrace(
         **vars(stored_curves(record)),
         reconstruction=picture(record["reconstruction"], shape),
+        labels=record["labels"],
         snapshots=dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
     )
 

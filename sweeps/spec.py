@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -118,10 +119,19 @@ class Sweep:
     @property
     def size(self) -> int:
         """The number of trials, which may be more than `len` can return."""
-        pictures = sum(len(choice.indices) for choice in self.datasets)
+        victims = sum(len(data.indices) for data, _ in self.shared)
         networks = len(self.models) * len(self.model_seeds)
-        crossed = len(self.protocols) * len(self.attacks) * len(self.defenses)
-        return pictures * networks * crossed * self.restarts - self.left_out
+        crossed = len(self.attacks) * len(self.defenses)
+        return victims * networks * crossed * self.restarts - self.left_out
+
+    @property
+    def shared(self) -> list[tuple[Choice[Dataset], Choice[Protocol]]]:
+        """Each data set with each protocol by which clients share its images."""
+        return [
+            (data, protocol)
+            for data, protocol in product(self.datasets, self.protocols)
+            if data.value.is_shared_by(protocol.value.images)
+        ]
 
     @property
     def left_out(self) -> int:
@@ -145,11 +155,13 @@ class Sweep:
 
     def describe(self) -> str:
         """How many trials, and of what: `18 trials = 2 images x 9 defenses`."""
+        crossed = len(self.shared) == len(self.datasets) * len(self.protocols)
+        pairs = [(data, None) for data in self.datasets] if crossed else self.shared
         counts = {
-            "image": sum(len(data.indices) for data in self.datasets),
+            "image": sum(len(data.indices) for data, _ in pairs),
             "model": len(self.models),
             "draw of weights": len(self.model_seeds),
-            "protocol": len(self.protocols),
+            "protocol": len(self.protocols) if crossed else 1,
             "attack": len(self.attacks),
             "defense": len(self.defenses),
             "start": self.restarts,

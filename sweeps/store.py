@@ -261,7 +261,10 @@ class Store:
         return dict(zip(found["key"].to_pylist(), found["status"].to_pylist(), strict=True))
 
     def scores(self) -> dict[str, Score]:
-        """{key: score} of every trial that has a result, also of those that are not requested."""
+        """{key: score} of every trial that has one, also of those that are not requested.
+
+        A trial whose truth is unknown has none: nobody can say that it leaked.
+        """
         table = self._parts["trials"].read(["key", "objective", "ssim"])
         columns = (table[name].to_pylist() for name in ("key", "objective", "ssim"))
         rows = zip(*columns, strict=True)
@@ -336,13 +339,14 @@ class Store:
                 parts.clean()
             traced = set(self._parts["traces"].read(["key"])["key"].to_pylist())
             pictured = self._identities(ORIGINALS)
-            columns = ["key", "dataset", "index", "status"]
+            columns = ["key", "dataset", "index", "status", "ssim"]  # no SSIM: the truth is unknown
             table = self._parts["trials"].read(columns)
             rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
             lost = [
                 key
-                for key, dataset, index, status in rows
-                if Status(status).has_result and (key not in traced or (dataset, index) not in pictured)
+                for key, dataset, index, status, ssim in rows
+                if Status(status).has_result
+                and (key not in traced or (ssim is not None and (dataset, index) not in pictured))
             ]
             self._parts["trials"].remove("key", lost)
 
@@ -357,7 +361,9 @@ class Store:
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:
-    """Data set and index of every image of a trial."""
+    """Data set and index of every image of a trial; none where the truth is unknown."""
+    if row["ssim"] is None:
+        return []
     return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]
 
 

@@ -11,7 +11,7 @@ from leakbench.bench.training_row import TrainingRow
 from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.configured import setting_types
 
-FORMAT = 9  # of a run's folder
+FORMAT = 10  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -63,9 +63,10 @@ TRACES = Table(
         [
             ("key", pa.string()),
             ("objective", pa.list_(pa.float32())),
-            ("image_mse", pa.list_(pa.float32())),
+            ("image_mse", pa.list_(pa.float32())),  # empty where the truth is unknown
             ("shape", pa.list_(pa.int32())),
             ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
+            ("labels", pa.list_(pa.int32())),  # of the reconstruction; empty where none were looked for
             ("snapshot_steps", pa.list_(pa.int32())),
             ("snapshots", pa.binary()),  # likewise, one picture after the other
             ("layers", pa.list_(pa.string())),  # parameters whose gradients' distances follow
@@ -82,5 +83,5 @@ TABLES = (ORIGINALS, TRACES, TRIALS, TRAININGS)  # what a row refers to is writt
 CURVE_COLUMNS = [
     name
     for name in TRACES.schema.names
-    if name not in ("shape", "reconstruction", "snapshot_steps", "snapshots")
+    if name not in ("shape", "reconstruction", "labels", "snapshot_steps", "snapshots")
 ]

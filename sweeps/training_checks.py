@@ -15,7 +15,7 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import NoDefense
 from leakbench.sweeps.checks import image_problems
 from leakbench.sweeps.spec import Course, Sweep
-from leakbench.sweeps.training import course_of
+from leakbench.sweeps.training import course_of, trainings_of
 
 
 def check_training(sweep: Sweep, data_root: Path) -> None:
@@ -35,9 +35,10 @@ def check_training(sweep: Sweep, data_root: Path) -> None:
         if both:
             text = f"expected images that are not trained on, got {len(both)} that are"
             problems.append(f"training.test.indices: {text}, such as {min(both)}")
-    needed = course.recipe.clients * course.recipe.batch_size
+    examples = max(training.examples for training in trainings_of(sweep))
+    needed = course.recipe.clients * examples
     if needed > len(course.train.indices):
-        text = f"a step of {course.recipe.clients} clients x {course.recipe.batch_size} examples"
+        text = f"a step of {course.recipe.clients} clients x {examples} examples"
         found = len(course.train.indices)
         problems.append(f"training.train.indices: expected {needed} images or more for {text}, got {found}")
     if not problems:

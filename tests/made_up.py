@@ -68,7 +68,7 @@ def store(folder, rows, size=16, steps=(0, 5, 10), iterations=1):
         history[1:-1] *= random.uniform(0.8, 1.2, iterations - 1)
         trace = {
             "key": row["key"], "objective": history, "image_mse": history / 4, "shape": shape,
-            "reconstruction": pictures[-1].tobytes(), "snapshot_steps": list(steps),
+            "reconstruction": pictures[-1].tobytes(), "labels": [0], "snapshot_steps": list(steps),
             "snapshots": pictures[:-1].tobytes(), "layers": [], "distance_steps": [], "distances": [],
             "input_layers": [], "input_errors": [],
         }  # fmt: skip

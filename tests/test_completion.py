@@ -23,6 +23,8 @@ TYPED = [  # what is typed, and what Tab offers
     ("attack --attack recu", {"recursive"}),
     ("attack --protocol fed", {"fedavg", "fedsgd"}),
     ("attack --gradient READ", {"README.md"}),
+    ("audit --attack recu", {"recursive"}),
+    ("audit --suite st", {"standard"}),
     ("check adap", {"adaptive"}),
     ("pri", {"private-inference"}),
     ("private-inference len", {"lenet"}),

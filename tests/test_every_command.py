@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from running import ENVIRONMENT, ROOT, copy_of_the_project
 from test_paper import FILES, VERDICTS
-from test_paper import TRAININGS as TRAINED
+
+from leakbench.reports.paper.report import TRAINED
 
 pytestmark = pytest.mark.long
 
@@ -57,6 +58,7 @@ VERBS = {  # of the README, likewise
     " --attack 'dlg(steps=2)'",
     "private-inference": "private-inference 'mlp(hidden=[16], activation=relu, weights=default)'"
     " --train 0-199 --indices 4000-4019 --digits 3",
+    "audit": "audit rounds --model 'mlp(hidden=[16])' --shape 1x28x28 --classes 10 --attack 'dlg(steps=2)'",
     "tidy": "tidy runs/small",
     "new-defense": "new-defense my_defense",
     "new-attack": "new-attack my_attack",
@@ -68,6 +70,13 @@ import torch
 from leakbench.bench.models import MODELS
 network = MODELS.parse("mlp(hidden=[16])").build((1, 28, 28), 10, 0)
 torch.save([torch.rand_like(each) for each in network.parameters()], "shared.pt")
+from pathlib import Path
+from leakbench.federation.rounds import Returned, new_folder, write_round
+from leakbench.federation.setting import Setting
+sent = network.state_dict()
+back = {name: each + 0.01 * torch.rand_like(each) for name, each in sent.items()}
+setting = Setting(optimizer="sgd", lr=0.1, local_steps=1)
+write_round(new_folder(Path("rounds")), 1, sent, {"a": Returned(back, 1)}, setting)
 """
 
 

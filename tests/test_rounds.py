@@ -171,7 +171,7 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
         ),
         (
             lambda folder: (folder / "client-a.pt").write_bytes(b"nothing of the kind"),
-            "round-001/client-a.pt: expected tensors that torch.save has written, got UnpicklingError",
+            "round-001/client-a.pt: expected tensors written by torch.save, got UnpicklingError",
         ),
         (
             lambda folder: torch.save([torch.ones(1)], folder / "client-a.pt"),

@@ -124,7 +124,7 @@ def test_page_and_figures_show_the_strongest_and_every_attack(tmp_path):
     assert page.count('class="setting"') == 1
     assert "knows the defense" in page
     assert "Each attack alone: the median SSIM of all images" in page
-    others = re.findall(r'alt="image \d as (\w+) rebuilt it"', page)
+    others = re.findall(r'alt="image \d as rebuilt by (\w+)"', page)
     assert set(others) == {"dlg", "adaptive"}
     assert len(others) == len(kept_starts(ROWS)) - len(strongest(ROWS, Scale()))
 

@@ -289,7 +289,7 @@ def test_a_score_that_fails_loses_no_trial(make_trial, monkeypatch):
     def fail(*_):
         raise ArithmeticError("no score")
 
-    monkeypatch.setattr("leakbench.bench.execution.score", fail)
+    monkeypatch.setattr("leakbench.bench.row.score", fail)
     results = list(run_trials([make_trial(), make_trial(index=1)], Conditions(Resources(slots=2))))
     assert {result.row.index for result in results} == {0, 1}
     assert {result.row.reason for result in results} == {"ArithmeticError: no score"}

@@ -14,10 +14,11 @@ from leakbench.bench.datasets.embedded import (
     MnistSample,
 )
 from leakbench.bench.datasets.folder import Folder
+from leakbench.bench.datasets.recorded import Recorded
 from leakbench.bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
 from leakbench.core.registry import Registry
 
-__all__ = ["DATASETS", "Dataset", "Images", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "Images", "Recorded", "open_dataset"]
 
 
 class DatasetRegistry(Registry[Dataset]):
@@ -51,6 +52,7 @@ DATASETS = DatasetRegistry(
         Svhn,
         Lfw,
         Folder,
+        Recorded,
     ],
 )
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ class Images:
     classes: int
     length: int
     read: Callable[[int], tuple[Tensor, int]]
+    known: bool = True  # whether they can be read: what was recorded may be of images that nobody kept
 
     def __len__(self) -> int:
         return self.length
@@ -43,6 +45,14 @@ class Images:
 @dataclass(frozen=True)
 class Dataset(Configured, ABC):
     """A source of labelled images."""
+
+    def is_shared_by(self, count: int) -> bool:
+        """Whether there are gradients of so many of its images together; of what was recorded not always."""
+        return True
+
+    def canonical_at(self, index: int) -> dict[str, Any]:
+        """See `Configured.canonical`, of what the trials of one index depend on."""
+        return self.canonical()
 
     @abstractmethod
     def open(self, data_root: Path) -> Images:

@@ -10,6 +10,7 @@ from leakbench.reports.figures import Drawn
 from leakbench.reports.flags import MEANINGS
 from leakbench.reports.names import short_names
 from leakbench.reports.page.content import sections
+from leakbench.reports.page.recorded import recorded_section
 from leakbench.reports.run import Run
 from leakbench.reports.selection import with_result
 
@@ -35,6 +36,7 @@ def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
     page = environment.get_template("page.html").render(
         name=run.store.folder.resolve().name,
         manifest=run.manifest,
+        recorded=recorded_section(run),
         sections=list(sections(run, drawn, names)),
         names=names,
         meanings=MEANINGS,

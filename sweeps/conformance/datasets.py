@@ -21,6 +21,8 @@ def findings(dataset: Dataset, data_root: Path) -> Iterator[Finding]:
         yield finding
         if finding.problem:
             return
+    if not open_dataset(dataset, data_root).known:
+        return
     yield from tried(dataset, _reading(dataset, data_root))
 
 

@@ -55,6 +55,7 @@ def _shared(protocol: Protocol) -> str | None:
     if protocol.batch_size > there:
         raise NotApplicableError(f"the check has {there} images, and it needs {protocol.batch_size}")
     case, victim, _ = prepare(Trial.from_names({**VICTIM, "protocol": str(protocol)}), 0, Path())
-    if case.spec.count != len(victim.batch):
-        return f"expected {case.spec.count} images behind a gradient, got {len(victim.batch)}"
+    there = 0 if victim.batch is None else len(victim.batch)
+    if case.spec.count != there:
+        return f"expected {case.spec.count} images behind a gradient, got {there}"
     return None

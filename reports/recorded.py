@@ -15,7 +15,6 @@ from rich.table import Table
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.flags import SMALL_MATCH
 from leakbench.reports.names import short_names
-from leakbench.reports.pictures import side_by_side
 from leakbench.reports.selection import VICTIM, strongest
 from leakbench.reports.terminal import plain_table, put_below
 from leakbench.sweeps.store import Store
@@ -208,6 +207,8 @@ def pictures(update: Update) -> list[np.ndarray]:
 
 
 def _write(shown: list[np.ndarray], path: Path) -> Path:
+    from leakbench.reports.pictures import side_by_side  # brings in matplotlib: a second
+
     image = side_by_side(shown)
     size = image.width * ENLARGED, image.height * ENLARGED
     image.resize(size, Image.Resampling.NEAREST).save(path)

@@ -59,7 +59,14 @@ def accuracies(*changes, **values):
     """Trainings with each defense: its accuracy of one seed, or of several, that accuracy and the changes."""
     rows = [
         dict.fromkeys(TRAININGS.dtypes)
-        | {"key": f"{name}{seed}", "train": "a", "test": "b", "model": "lenet", "seed": seed}
+        | {
+            "key": f"{name}{seed}",
+            "train": "a",
+            "test": "b",
+            "model": "lenet",
+            "protocol": "fedsgd",
+            "seed": seed,
+        }
         | {"recipe": "fedsgd", "defense": defense(name), "family": "x", "status": "converged", "reason": ""}
         | {"accuracy": accuracy + change, "seconds": 1.0, "device": "cpu", "hardware": "AVX2"}
         | {"torch_version": "2"}

@@ -25,7 +25,7 @@ def test_executors_by_name():
     assert make_executor("inline", "cpu", None, None, 0).devices == ["cpu"]
     executor = make_executor("joblib", "cpu", 1, None, 7.5)
     assert isinstance(executor, Joblib)
-    assert (executor.devices, executor.trial_timeout) == (["cpu"], 7.5)
+    assert (executor.devices, executor.timeout) == (["cpu"], 7.5)
     with pytest.raises(UserError, match="timeout: expected 0 with --executor inline"):
         make_executor("inline", "cpu", None, None, 7.5)
 

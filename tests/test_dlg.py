@@ -221,9 +221,11 @@ def test_the_image_is_no_argument_of_an_attack(attack):
     parameters = list(inspect.signature(attack.invert_many).parameters)
     assert parameters == ["self", "cases", "observe", "resources"]
     assert issubclass(attack, Attack)
-    known = ["number", "model", "shared", "spec", "purpose", "account", "start"]
+    known = ["number", "model", "shared", "spec", "purpose", "account", "protocol", "start"]
     assert [field.name for field in dataclasses.fields(Case)] == known
-    assert [field.name for field in dataclasses.fields(Spec)] == ["shape", "classes", "count"]
+    assert [field.name for field in dataclasses.fields(Spec)] == [
+        "shape", "classes", "count", "steps", "signed",
+    ]  # fmt: skip
 
 
 def test_defaults_are_the_authors():

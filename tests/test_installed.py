@@ -116,7 +116,7 @@ def test_a_name_of_our_own_stays_ours(package):
         (
             "halv",
             "unknown defense 'halv'; did you mean 'halve'? known: none, gaussian, laplacian, float16,"
-            " bfloat16, prune, int8, halve, other, function, broken, absent",
+            " bfloat16, prune, int8, clip, dp_gaussian, halve, other, function, broken, absent",
         ),
     ],
 )

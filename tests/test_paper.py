@@ -17,7 +17,7 @@ from leakbench.core.interrupts import InterruptedRunError
 from leakbench.reports.paper.batches import RECOVERED_MSE, until
 from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
 from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
-from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAININGS, write_report
+from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAINED, write_report
 from leakbench.reports.paper.sensitivity import FACTORS, sensitivity
 from leakbench.reports.paper.thresholds import nearest
 from leakbench.reports.selection import strongest
@@ -67,10 +67,10 @@ FILES = {
 def folder(tmp_path_factory):
     """Runs of every file, in runs/paper of that folder, and the report on them."""
     place = tmp_path_factory.mktemp("paper")
-    for name in (*TRAININGS, *SWEEPS):
-        verdicts = "" if name in TRAININGS else VERDICTS
+    for name in (*TRAINED, *SWEEPS):
+        verdicts = "" if name in TRAINED else VERDICTS
         (place / f"{name}.yaml").write_text(FILES[name] + verdicts)
-        verb = ["utility"] if name in TRAININGS else ["sweep", "--executor", "inline", "--slots", "16"]
+        verb = ["utility"] if name in TRAINED else ["sweep", "--executor", "inline", "--slots", "16"]
         status = inside(place, *verb, f"{name}.yaml", "--out", f"runs/paper/{name}")
         assert status == 0, name
     paths = write_report(place / "runs" / "paper")
@@ -241,7 +241,7 @@ def test_each_number_of_sensitivity_again(folder, page):
 
 def test_the_other_lines_of_the_report(folder, page):
     rows = [pd.read_parquet(folder / name / "trials.parquet") for name in SWEEPS]
-    trainings = [pd.read_parquet(folder / name / "trainings.parquet") for name in TRAININGS]
+    trainings = [pd.read_parquet(folder / name / "trainings.parquet") for name in TRAINED]
     assert f"{sum(map(len, rows))} attacks in" in page
     assert f"{sum(map(len, trainings))} trainings in" in page
     (network,) = tables(page)["model"]

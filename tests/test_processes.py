@@ -228,7 +228,7 @@ def forget_one(trials, device, watcher):
 
 def test_a_trial_without_a_result_is_an_error():
     found = rows(Joblib(["cpu"]), forget_one, 3)
-    assert failures(found) == {1: "the attack gave no result for it"}
+    assert failures(found) == {1: "its worker gave no result for it"}
 
 
 def test_a_system_that_starts_no_more_processes_is_a_sentence(monkeypatch):

@@ -186,7 +186,8 @@ BAD = {
         "defenses[0].variance: expected a number, got 'much'",
     SMALL + "defenses: [{name: gaussian, variance: .nan}]":
         "defenses[0].variance: expected a finite number, got nan",
-    SMALL + "defenses: [{name: gaussian}]": "defenses[0]: expected one of variance and std, got neither",
+    SMALL + "defenses: [{name: gaussian}]":
+        "defenses[0]: expected one of variance, std and relative, got none",
     SMALL + "defenses: [{name: prune, ratio: 1.0}]": "defenses[0].ratio: expected a number in [0, 1), got 1",
     SMALL + "defenses: [{name: prune, ratio: -0.1}]":
         "defenses[0].ratio: expected a number in [0, 1), got -0.1",

@@ -158,7 +158,7 @@ def test_a_trial_that_ends_workers_is_an_error_and_the_others_are_not(dask, writ
     write("mine.yaml", text)
     done = command("sweep", "mine.yaml", "--executor", "dask", "--scheduler", dask, cwd=tmp_path)
     assert done.returncode == commands.TRIALS_FAILED, done.stderr
-    assert "1 trial failed: workers died again and again while running this trial" in done.stdout
+    assert "1 trial failed: workers died again and again while running it" in done.stdout
     rows = stored(tmp_path / "runs" / "mine")
     assert (rows["status"] == "error").sum() == 1
     assert len(rows) == 3

@@ -138,7 +138,7 @@ def test_an_image_comes_back_from_what_the_server_has_recorded(recorded, tmp_pat
     known = ["--lr", str(LR), "--model", "lenet", "--data", "cifar10-sample", "--index", "0"]
     attack = ["--attack", "recursive", "--restarts", "1", "--out", "out"]
     assert leakbench.main(["attack", *files, *known, *attack]) == 0
-    assert pd.read_csv("out/starts.csv")["ssim"][0] > 0.99
+    assert pd.read_csv("out/trials.csv")["ssim"][0] > 0.99
 
 
 def test_the_server_sees_the_defended_gradient(tmp_path):

@@ -62,7 +62,7 @@ def expected_update(network: nn.Module, protocol: Protocol, images: Tensor, labe
         images: (N, C, H, W), of all of them.
         labels: the logits of their labels (N, K), or classes (N,).
     """
-    if protocol.steps == 1 and not protocol.signed:
+    if protocol.separable:
         return gradient_at(network, images, labels)
     own = deepcopy(network)
     answers = labels.softmax(-1) if labels.is_floating_point() else labels

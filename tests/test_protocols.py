@@ -98,7 +98,13 @@ def test_what_an_attacker_expects_is_what_is_shared(network, batch):
     images, labels = batch
     logits = torch.full((4, 10), -torch.inf)
     logits[torch.arange(4), labels] = 0
-    for text in ("fedavg(batch_size=4, local_steps=3)", "secure_sum(clients=2, batch_size=2, digits=9)"):
+    texts = [
+        "fedavg(batch_size=4, local_steps=3)",
+        "fedavg(batch_size=4, local_batch=2)",  # one step, on the first two images
+        "secure_sum(clients=2, batch_size=2, digits=9)",
+        'secure_sum(clients=2, batch_size=2, digits=9, of="fedavg(optimizer=adam)")',  # the mean of signs
+    ]
+    for text in texts:
         protocol = PROTOCOLS.parse(text)
         halves = zip(images.split(protocol.batch_size), labels.split(protocol.batch_size), strict=True)
         updates = [client_update(network, protocol, *half) for half in halves]

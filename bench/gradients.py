@@ -44,11 +44,6 @@ def match_loss(
     return torch.stack(squared).sum()
 
 
-def plain_match_loss(model: nn.Module, shared: Gradients, images: Tensor, labels: Tensor) -> float:
-    """The match loss of images (N, C, H, W) with classes (N,) or logits (N, K), see `squared_distance`."""
-    return squared_distance(gradient_at(model, images, labels), shared)
-
-
 def squared_distance(dummy: Gradients, shared: Gradients) -> float:
     """The match loss as a number, of what any attack may have made: infinite where it is NaN."""
     loss = float(torch.stack([(each - shared[name]).square().sum() for name, each in dummy.items()]).sum())

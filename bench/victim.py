@@ -43,9 +43,7 @@ class Victim:
     batch: Tensor  # (N, C, H, W), of all clients that the server sees
     labels: Tensor  # (N,)
     network: nn.Module  # as it was built: nothing passed through it
-    updates: dict[tuple[Protocol, int], Gradients] = field(
-        default_factory=dict, compare=False
-    )  # see `_update`
+    updates: dict[tuple[Protocol, int], Gradients] = field(default_factory=dict, compare=False)
 
     @property
     def gradient(self) -> Gradients:

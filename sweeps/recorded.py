@@ -78,7 +78,7 @@ def _first_images(everything: Recorded, counts: list[int]) -> list[int]:
 def recorded_problems(dataset: Recorded, indices: tuple[int, ...], sweep: Sweep) -> Iterator[str]:
     """What is wrong with recorded updates as gradients of the sweep's models, and with what is done to them.
 
-    Each text goes right behind the data set's place.
+    Each text follows the place of the dataset.
     """
     counts = [protocol.value.images for protocol in sweep.protocols]
     if not any(map(dataset.is_shared_by, counts)):

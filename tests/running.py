@@ -14,6 +14,16 @@ import pytest
 import leakbench
 
 ROOT = Path(__file__).parent.parent
+# a file of a user with a network
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, image_shape, classes):
+        channels, height, width = image_shape
+        first, last = nn.Linear(channels * height * width, 32), nn.Linear(32, classes)
+        super().__init__(nn.Flatten(), first, nn.Sigmoid(), last)
+"""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 

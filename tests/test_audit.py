@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from made_up import settings, table
-from running import stored
+from running import NET, stored
 from torch.nn import functional
 
 import leakbench
@@ -31,15 +31,6 @@ from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TRIALS
 
-NET = """
-from torch import nn
-
-class Net(nn.Sequential):
-    def __init__(self, image_shape, classes):
-        channels, height, width = image_shape
-        first, last = nn.Linear(channels * height * width, 32), nn.Linear(32, classes)
-        super().__init__(nn.Flatten(), first, nn.Sigmoid(), last)
-"""
 FOLDER = Path("rounds")  # in the test's own folder
 LR = 0.1
 SGD = Setting(optimizer="sgd", lr=LR, local_steps=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from running import stored
+from running import NET, stored
 from safetensors.torch import save_file
 from torch.nn import functional
 
@@ -21,15 +21,6 @@ from leakbench.bench.metrics import ssim
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.numeric
 
-NET = """
-from torch import nn
-
-class Net(nn.Sequential):
-    def __init__(self, image_shape, classes):
-        channels, height, width = image_shape
-        first, last = nn.Linear(channels * height * width, 32), nn.Linear(32, classes)
-        super().__init__(nn.Flatten(), first, nn.Sigmoid(), last)
-"""
 NAMES = ["1.weight", "1.bias", "3.weight", "3.bias"]
 
 

@@ -51,8 +51,7 @@ class Adaptive(Regularised):
         """Up to what a dummy's gradient is to match the shared update, marked by a term."""
         if case.spec.signed:
             return {SIGNED: torch.tensor(1.0)}
-        scaled = case.account is not None and case.account.scaled
-        return {FREE: torch.tensor(float(scaled or case.spec.steps > 1))}
+        return {FREE: torch.tensor(float(is_scaled(case) or case.spec.steps > 1))}
 
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`: with the residual instead of the label, if it is known."""
@@ -83,6 +82,11 @@ class Adaptive(Regularised):
         if FREE in terms:  # cases of either kind may share a batch
             return torch.where(terms[FREE] > 0, _distance_at_best_scale(dummy, shared, terms), distance)
         return distance
+
+
+def is_scaled(case: Case) -> bool:
+    """Whether the defense multiplied the gradient by a number that cannot be told from outside."""
+    return case.account is not None and case.account.scaled
 
 
 def _distance_at_best_scale(dummy: Gradients, shared: Gradients, terms: Terms) -> Tensor:

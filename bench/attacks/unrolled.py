@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.adaptive import FREE, Adaptive
+from leakbench.bench.attacks.adaptive import FREE, Adaptive, is_scaled
 from leakbench.bench.attacks.base import Case, Knows
 from leakbench.bench.attacks.optimised import Candidate, Optimised, Terms
 from leakbench.bench.attacks.regularised import Regularised
@@ -40,7 +40,7 @@ class Unrolled(Adaptive):
 
     def matching(self, case: Case) -> Terms:
         """See `Adaptive.matching`: the scale is known unless the defense hides it."""
-        return {FREE: torch.tensor(float(case.account is not None and case.account.scaled))}
+        return {FREE: torch.tensor(float(is_scaled(case)))}
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
         """See `Optimised.training_loss`."""

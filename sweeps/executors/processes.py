@@ -216,9 +216,12 @@ class _Pool:
         if worker.bundle is not None:
             return worker.bundle.popleft() if worker.bundle else None
         job = self.ahead
-        if job is None or worker.group not in (None, job.group):
+        if job is None:
             return None
-        worker.group = job.group
+        group = job.group
+        if worker.group not in (None, group):
+            return None
+        worker.group = group
         try:
             self.ahead = next(self.fresh, None)
         except OSError as error:  # a checkpoint that was removed

@@ -104,6 +104,16 @@ class Training(Job):
         return self.protocol.batch_size if self.protocol.batch_size > 1 else self.recipe.batch_size
 
     @property
+    def sampling_rate(self) -> float:
+        """The share of all examples that take part in a step."""
+        return self.recipe.clients * self.examples / len(self.train.indices)
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """See `Defense.multiplier`; None where an update is not the mean of one gradient per example."""
+        return self.defense.multiplier if self.protocol.separable else None
+
+    @property
     def room(self) -> int:
         """How many trainings a group has room for: one that changes more than a client's update is alone."""
         return 1 if self.defense.points() - {Point.GRADIENT} else WIDTH

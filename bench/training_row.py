@@ -43,6 +43,8 @@ class TrainingRow:
     reason: str
     steps: int | None  # of the optimiser
     accuracy: float | None  # on the test images, of the last weights
+    noise_multiplier: float | None  # these two and the steps decide epsilon, see `epsilon_of`
+    sampling_rate: float
     seconds: float  # its share of the time
     device: str
     hardware: str | None  # see `hardware_of`; None where it failed
@@ -88,6 +90,8 @@ def training_row(
         reason=ending[1],
         steps=None if failed else steps,
         accuracy=None if failed else accuracy,
+        noise_multiplier=training.noise_multiplier,
+        sampling_rate=training.sampling_rate,
         seconds=seconds,
         device=device,
         hardware=None if failed else hardware_of(device),

@@ -68,6 +68,14 @@ class Defense(Configured):
         return None
 
     @property
+    def multiplier(self) -> float | None:
+        """The standard deviation of Gaussian noise over the most that one example can change in an update.
+
+        The epsilon of a training follows from it (`leakbench/bench/privacy.py`); None if nothing bounds it.
+        """
+        return None
+
+    @property
     def own_family(self) -> str:
         """The family in rows and figures."""
         return self.family or self.name

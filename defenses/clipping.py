@@ -76,6 +76,11 @@ class DPGaussian(Defense):
         """The noise multiplier."""
         return self.noise_multiplier
 
+    @property
+    def multiplier(self) -> float:
+        """See `Defense.multiplier`."""
+        return self.noise_multiplier
+
     def apply_each(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """See `Defense.apply_each`."""
         deviation = self.noise_multiplier * self.clip

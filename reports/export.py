@@ -21,6 +21,7 @@ from leakbench.reports.recorded import write_pictures
 from leakbench.reports.run import Run
 from leakbench.reports.selection import SETTING
 from leakbench.reports.statistics import percent
+from leakbench.reports.utility import epsilon_text
 
 HEADS = (
     "defense",
@@ -32,6 +33,7 @@ HEADS = (
     "label",
     "accuracy, %",
     "change",
+    "epsilon",
     "kB",
     "ms",
     "verdict",
@@ -39,7 +41,7 @@ HEADS = (
 NOTE = (
     "leaked: images, out of those that leak without a defense; CI: Wilson interval at 95 %; SSIM, PSNR (dB),"
     " MSE: medians; label: images whose label was recovered, out of all; change: compared with undefended"
-    " training; kB: size of a gradient as sent; ms: time of the defense"
+    " training; epsilon: per example, at delta 1e-5; kB: size of a gradient as sent; ms: time of the defense"
 )
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
@@ -135,6 +137,7 @@ def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:
         f"{line['labels']}/{line['labelled']}",
         percent(line["accuracy"], line["accuracy_low"]).removesuffix(" %"),
         percent(line["change"], line["change_low"], "+").removesuffix(" %"),
+        epsilon_text(line["epsilon"]),
         _number(line["sent_bytes"] / 1000, ".1f"),
         _number(1000 * line["defense_seconds"], ".2f"),
         line["verdict"] or "-",

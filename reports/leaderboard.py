@@ -7,7 +7,7 @@ from leakbench.reports.selection import BASELINE
 from leakbench.reports.summary import summarize
 from leakbench.reports.utility import summarize_utility
 
-UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high"]
+UTILITY = ["accuracy", "accuracy_low", "accuracy_high", "change", "change_low", "change_high", "epsilon"]
 
 
 def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd.DataFrame:

@@ -253,7 +253,7 @@ def test_the_noise_on_the_sum_is_a_multiple_of_the_clipping_norm():
 
 
 def test_clipping_and_noise_are_those_of_opacus():
-    opacus = pytest.importorskip("opacus", reason="opacus is not installed")
+    opacus = pytest.importorskip("opacus", reason="opacus is not installed", exc_type=ImportError)
     layer = torch.nn.Linear(6, 3)
     before = [each.detach().clone() for each in layer.parameters()]
     module = opacus.GradSampleModule(layer)
@@ -262,7 +262,7 @@ def test_clipping_and_noise_are_those_of_opacus():
         expected_batch_size=4,
     )  # fmt: skip
     inputs = torch.logspace(-3, 1, 4)[:, None] * torch.randn(4, 6)
-    module(inputs).square().sum().backward()
+    module(inputs.requires_grad_()).square().sum().backward()
     each = {name: own.grad_sample.clone() for name, own in layer.named_parameters()}
     optimizer.step()
     shared = DEFENSES.parse("dp_gaussian(noise_multiplier=0, clip=0.5)").share_each(each, generator())

@@ -1,17 +1,12 @@
 """The worked examples: each against numbers that are known."""
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from leakbench.bench.attacks import Resources
 from leakbench.bench.execution import Conditions, run_trials
-from leakbench.core.configured import SettingError
-from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 
 BATCHED = Conditions(Resources(slots=8))
@@ -58,42 +53,6 @@ def test_an_attack_by_optimisation_takes_two_methods(make_trial):
     )
     assert min(own) > 0.8
     assert sum(own) < sum(ours)
-
-
-def test_clipping_scales_the_whole_gradient_down_and_never_up():
-    gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, 4.0])}  # of norm 5
-    clip = example("clipped_noise.py:ClippedNoise(noise=0, clip=1)")
-    shared = clip(gradients, torch.Generator())
-    assert torch.cat(list(shared.values())).tolist() == pytest.approx([0.6, 0.0, 0.8])
-    wide = example("clipped_noise.py:ClippedNoise(noise=0, clip=10)")
-    assert torch.cat(list(wide(gradients, torch.Generator()).values())).tolist() == [3.0, 0.0, 4.0]
-
-
-def test_the_noise_is_a_multiple_of_the_clipping_norm():
-    defense = example("clipped_noise.py:ClippedNoise(noise=0.5, clip=4)")
-    noise = defense({"g": torch.zeros(200_000)}, generator_for("test"))["g"]
-    assert float(noise.std()) == pytest.approx(2.0, rel=0.01)
-
-
-@pytest.mark.parametrize(("noise", "epochs"), [(4.0, 1), (4.0, 30), (20.0, 30)])
-def test_epsilon_is_that_of_the_gaussian_mechanism(noise, epochs):
-    """Balle and Wang 2018, theorem 8; so many releases are one with 1/sqrt(epochs) of the noise."""
-    deviation = noise / 2 / math.sqrt(epochs)
-
-    def delta(epsilon):
-        first, second = (norm.cdf(sign / (2 * deviation) - epsilon * deviation) for sign in (1, -1))
-        return first - math.exp(epsilon) * second
-
-    exact = brentq(lambda epsilon: delta(epsilon) - 1e-5, 0, 200)
-    defense = example(f"clipped_noise.py:ClippedNoise(noise={noise})")
-    assert defense.epsilon(epochs) == pytest.approx(exact, rel=1e-4)
-
-
-def test_wrong_settings_are_explained():
-    with pytest.raises(
-        SettingError, match="noise: expected a number >= 0, got -1; clip: expected a number > 0"
-    ):
-        example("clipped_noise.py:ClippedNoise(noise=-1, clip=0)")
 
 
 def test_the_bottleneck_is_before_the_last_linear_layer():

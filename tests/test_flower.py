@@ -152,8 +152,7 @@ def test_the_server_sees_the_defended_gradient(tmp_path):
 
 def test_of_several_steps_it_is_the_mean_gradient_that_is_defended(tmp_path):
     """Clipped at 1, whatever the rate and the number of steps."""
-    clip = f"{EXAMPLE.parent}/clipped_noise.py:ClippedNoise(noise=0, clip=1)"
-    app = client(defend(clip, lr=LR, local_steps=3), steps=3)
+    app = client(defend("clip(norm=1)", lr=LR, local_steps=3), steps=3)
     (only,), _ = federate(tmp_path / "clipped", app, local_steps=3)
     (plain,), _ = federate(tmp_path / "plain", client(steps=3), local_steps=3)
     for name in only.clients:

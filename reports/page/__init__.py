@@ -13,6 +13,7 @@ from leakbench.reports.page.content import sections
 from leakbench.reports.page.recorded import recorded_section
 from leakbench.reports.run import Run
 from leakbench.reports.selection import with_result
+from leakbench.reports.utility import epsilon_caption, epsilon_text
 
 
 def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
@@ -41,6 +42,8 @@ def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
         names=names,
         meanings=MEANINGS,
         rule=RULE,
+        epsilon=epsilon_caption().removeprefix("epsilon: "),
+        epsilon_text=epsilon_text,
         trials=len(run.rows),
         failed=len(run.rows) - len(with_result(run.rows)),
         scale=run.scale,

@@ -17,6 +17,7 @@ from leakbench.reports.names import title
 from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
 from leakbench.reports.run import Run
 from leakbench.reports.selection import BASELINE
+from leakbench.reports.utility import is_private
 
 OUTCOME_TEXTS = {  # the verdict on new defenses, the best first
     Outcome.AHEAD: "hides more than any known defense of similar accuracy",
@@ -37,6 +38,7 @@ class Section:
     verdict: list[str]  # sentences
     standings: list[str]  # one line per new defense
     trained: str  # how the accuracies were measured; empty if nothing was trained
+    private: bool  # whether an epsilon follows from a training's settings
     lines: list[dict[str, Any]]  # see `leaderboard`
     alone: pd.DataFrame  # see `attacks_alone`: row per defense, column per attack; empty for one attack
     raised: list[Raised]
@@ -56,6 +58,7 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
             list(sentences(lines, found, Accuracies(trained), names)),
             [each.describe(names) for each in found],
             describe_trainings(trained),
+            is_private(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
             setting.alone if setting.several else pd.DataFrame(),
             setting.raised,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.datasets import Images, Recorded, open_dataset
-from leakbench.bench.datasets.recorded import Upload
+from leakbench.bench.datasets.uploads import Upload
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.models import Model
 from leakbench.bench.victim import Exposed
@@ -101,7 +101,8 @@ def receive(dataset: Recorded, upload: Upload, network: nn.Module) -> Received:
     if upload.round is not None:
         return _of_round(upload, upload.round, network)
     if dataset.lr is not None:
-        return _of_step(Path(dataset.before), Path(dataset.after), dataset.lr, network)
+        scale = dataset.lr * dataset.made_by.steps
+        return _of_steps(Path(dataset.before), Path(dataset.after), scale, network)
     shared, others = _parameters(upload.path, read_tensors(upload.path), network, "gradient")
     return Received(network, shared, tuple(others))
 
@@ -111,22 +112,22 @@ def _of_round(upload: Upload, number: int, network: nn.Module) -> Received:
     each = read_round(path, number, upload.client)
     weights, others = _parameters(path / "weights", each.weights | each.buffers, network, "weights")
     network.load_state_dict(weights | others, strict=False)
-    gradient = each.gradient(upload.client)
+    update = each.update(upload.client)
     buffers = each.clients[upload.client].buffers
-    return Received(network, {name: gradient[name] for name in weights}, tuple(buffers))
+    return Received(network, {name: update[name] for name in weights}, tuple(buffers))
 
 
-def _of_step(before: Path, after: Path, lr: float, network: nn.Module) -> Received:
-    """The gradient of one step of plain gradient descent: the difference of the weights over the rate.
+def _of_steps(before: Path, after: Path, scale: float, network: nn.Module) -> Received:
+    """What a client's steps made of its weights, over the rate times their number: a mean gradient.
 
-    Rounding to float32 leaves an error of about 6e-8 x |weight| / rate in every entry.
+    Rounding to float32 leaves an error of about 6e-8 x |weight| / scale in every entry.
     """
     first, others = _parameters(before, read_tensors(before), network, "weights")
     second, _ = _parameters(after, read_tensors(after), network, "weights")
     if all(torch.equal(first[name], second[name]) for name in first):
         raise UserError(f"{after}: expected the weights after a step, found those of {before}")
     network.load_state_dict(first | others, strict=False)
-    return Received(network, {name: (first[name] - second[name]) / lr for name in first}, tuple(others))
+    return Received(network, {name: (first[name] - second[name]) / scale for name in first}, tuple(others))
 
 
 def _parameters(path: Path, saved: Any, network: nn.Module, what: str) -> tuple[Gradients, dict[str, Tensor]]:

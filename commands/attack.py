@@ -20,6 +20,7 @@ from leakbench.commands.recorded import (
 
 if TYPE_CHECKING:
     from leakbench.bench.datasets import Recorded
+    from leakbench.bench.protocols import Protocol
 
 RESTARTS = 4
 
@@ -54,7 +55,7 @@ def run_attack(options: argparse.Namespace, console: Console) -> int:
 
     with problems_of("--protocol"):
         protocol = PROTOCOLS.parse(options.protocol)
-    dataset = _recorded(options, protocol.batch_size)
+    dataset = _recorded(options, protocol)
     check_received(dataset, dataset.uploads, options, console)
     folder = options.out or Path("runs") / f"attack-{(options.gradient or options.after).stem}"
     return run_recorded([entry_of(dataset, [0])], [str(protocol)], folder, options, console)
@@ -71,8 +72,8 @@ def rate(text: str) -> float:
     return value
 
 
-def _recorded(options: argparse.Namespace, count: int) -> "Recorded":
-    """The gradient that was named, of so many images."""
+def _recorded(options: argparse.Namespace, protocol: "Protocol") -> "Recorded":
+    """The update that was named, as it was made."""
     from leakbench.core.errors import UserError
     from leakbench.sweeps.checks import image_problems
 
@@ -84,9 +85,9 @@ def _recorded(options: argparse.Namespace, count: int) -> "Recorded":
     shape, classes, images = images_of(options)
     truth = truth_of(options)
     if truth and images is not None:
-        problems = list(image_problems(images, truth["truth_indices"], count))
+        problems = list(image_problems(images, truth["truth_indices"], protocol.images))
         if problems:
             raise UserError(*(f"--index{problem.removeprefix('.indices')}" for problem in problems))
     files = {"path": str(options.gradient)} if options.gradient else {}
     files |= {name: str(path) for name, path in step.items() if isinstance(path, Path)}
-    return recorded_of(**files, lr=options.lr, shape=shape, classes=classes, examples=count, **truth)
+    return recorded_of(**files, lr=options.lr, shape=shape, classes=classes, protocol=str(protocol), **truth)

@@ -19,7 +19,7 @@ from leakbench.commands.recorded import (
 )
 
 if TYPE_CHECKING:
-    from leakbench.bench.datasets.recorded import Upload
+    from leakbench.bench.datasets.uploads import Upload
 
 RESTARTS = 1
 
@@ -42,7 +42,7 @@ def run_audit(options: argparse.Namespace, console: Console) -> int:
     """`leakbench audit`: a sweep with a victim for each client of each round."""
     from leakbench.core.errors import UserError
     from leakbench.sweeps.ranges import parse_ranges
-    from leakbench.sweeps.recorded import by_examples, caveats, entry_of, protocol_of
+    from leakbench.sweeps.recorded import by_protocol, caveats, entry_of
 
     if not options.folder.is_dir():
         raise UserError(f"{options.folder}: expected a folder of recorded rounds, found none")
@@ -51,19 +51,19 @@ def run_audit(options: argparse.Namespace, console: Console) -> int:
     except ValueError as error:
         raise UserError(f"--rounds: {error}") from error
     shape, classes, _ = images_of(options)
-    about = {"shape": shape, "classes": classes, "examples": options.examples or 1, **truth_of(options)}
+    protocol = f"fedsgd(batch_size={options.examples or 1})"
+    about = {"shape": shape, "classes": classes, "protocol": protocol, **truth_of(options)}
     everything = recorded_of(path=str(options.folder), **about)
     if not options.examples:
         _check_counts(everything.every_upload)
-    parts = list(by_examples(everything, chosen))
+    parts = list(by_protocol(everything, chosen))
     for dataset, indices in parts:
         check_received(dataset, [dataset.upload_at(index) for index in indices], options, console)
-    for text in caveats(everything):
+    for text in dict.fromkeys(text for dataset, _ in parts for text in caveats(dataset)):
         console.print(f"note: {text}")
     folder = options.out or Path("runs") / f"audit-{options.folder.resolve().name}"
     datasets = [entry_of(*part) for part in parts]
-    protocols = [protocol_of(dataset.examples) for dataset, _ in parts]
-    return run_recorded(datasets, protocols, folder, options, console)
+    return run_recorded(datasets, [dataset.protocol for dataset, _ in parts], folder, options, console)
 
 
 def _check_counts(uploads: "Iterable[Upload]") -> None:

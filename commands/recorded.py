@@ -23,7 +23,7 @@ from leakbench.commands.common import (
 
 if TYPE_CHECKING:
     from leakbench.bench.datasets import Images, Recorded
-    from leakbench.bench.datasets.recorded import Upload
+    from leakbench.bench.datasets.uploads import Upload
 
 SUITE = "standard"
 

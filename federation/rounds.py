@@ -22,7 +22,7 @@ from torch import Tensor
 
 from leakbench.core.errors import UserError
 from leakbench.defenses import Gradients
-from leakbench.federation.setting import Sender, Setting, read_settings, value_for
+from leakbench.federation.setting import KNOWN, Sender, Setting, read_settings, value_for
 from leakbench.federation.states import StateDict, differences, guess_buffers, read_state, several, stems
 
 NAME = re.compile(r"[\w.-]+")  # of a client
@@ -58,15 +58,29 @@ class Round:
         Raises:
             UserError: the optimizer is another than SGD, or unknown.
         """
+        if self.setting.optimizer != "sgd":
+            raise UserError(self._not_made_by("sgd"))
+        return self.update(client)
+
+    def update(self, client: str) -> Gradients:
+        """The mean of what the steps of SGD or Adam moved, over their rate; of SGD, a mean gradient.
+
+        Raises:
+            UserError: the optimizer is another one, or unknown.
+        """
         setting, update = self.setting, self.clients[client]
-        if setting.optimizer != "sgd" or setting.lr is None or setting.local_steps is None:
-            text = f"round {self.number}: expected steps of sgd, to take a gradient of what came back"
-            raise UserError(f"{text}, got optimizer {setting.optimizer!r}")
+        if setting.optimizer not in KNOWN or setting.lr is None or setting.local_steps is None:
+            raise UserError(self._not_made_by(" or ".join(KNOWN)))
+        decay = setting.weight_decay if setting.optimizer == "sgd" else 0.0
         return {
             name: -change / (value_for(name, setting.lr) * setting.local_steps * update.summed)
-            - value_for(name, setting.weight_decay) * self.weights[name]
+            - value_for(name, decay) * self.weights[name]
             for name, change in update.change.items()
         }
+
+    def _not_made_by(self, optimizers: str) -> str:
+        text = f"round {self.number}: expected steps of {optimizers}, to take a gradient of what came back"
+        return f"{text}, got optimizer {self.setting.optimizer!r}"
 
 
 class Returned(NamedTuple):

@@ -10,6 +10,7 @@ from leakbench.core.configured import Configured, SettingError
 from leakbench.core.errors import UserError
 from leakbench.core.registry import make
 
+KNOWN = ("sgd", "adam")  # optimizers whose updates are attacked
 PerParameter = float | dict[str, float]  # one number, or {parameter name: number}
 
 
@@ -31,9 +32,9 @@ class Setting(Configured):
     def problems(self) -> Iterator[tuple[str, str]]:
         """See `Configured.problems`."""
         for setting, value in (("lr", self.lr), ("local_steps", self.local_steps)):
-            if value is None and self.optimizer == "sgd":
+            if value is None and self.optimizer in KNOWN:
                 lost = 'without it say "optimizer": "unknown", and no gradient can be taken of an update'
-                yield setting, f"expected a number > 0 with the optimizer sgd, got none; {lost}"
+                yield setting, f"expected a number > 0 with the optimizer {self.optimizer}, got none; {lost}"
         for setting in ("lr", "local_steps", "local_batch"):
             for wrong in [each for each in numbers_of(getattr(self, setting)) if each <= 0]:
                 yield setting, f"expected a number > 0, got {wrong}"

@@ -76,8 +76,8 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
     problems = []
     opened: list[tuple[str, Images, Tensor, Tensor]] = []
     for data in sweep.datasets:
-        counts = [protocol.value.images for protocol in sweep.protocols]
-        together = max(filter(data.value.is_shared_by, counts), default=1)
+        protocols = filter(data.value.is_shared_by, (each.value for each in sweep.protocols))
+        together = max((each.images for each in protocols), default=1)
         try:
             images = open_dataset(data.value, data_root)
         except SettingError as error:

@@ -14,7 +14,7 @@ def trials(sweep: Sweep) -> Iterator[Trial]:
     for data, model, protocol, attack, defenses in product(
         sweep.datasets, sweep.models, sweep.protocols, sweep.attacks, alike
     ):
-        if not data.value.is_shared_by(protocol.value.images):
+        if not data.value.is_shared_by(protocol.value):
             continue
         if not sweep.takes(attack.value, data.value, model.value, protocol.value, defenses[0].value):
             continue

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from leakbench.bench.datasets import Recorded
-from leakbench.bench.datasets.recorded import Upload
+from leakbench.bench.datasets.uploads import Upload
 from leakbench.bench.models import Model
 from leakbench.bench.recorded import receive
 from leakbench.core.configured import SettingError
@@ -17,23 +17,15 @@ from leakbench.federation.states import STATISTICS
 from leakbench.sweeps.spec import Sweep
 
 
-def protocol_of(examples: int) -> str:
-    """By which an update of so many images is attacked: as their mean gradient, at the server's weights.
-
-    If the client took several steps, that is an approximation: see `caveats`.
-    """
-    return f"fedsgd(batch_size={examples})" if examples > 1 else "fedsgd"
-
-
-def by_examples(
+def by_protocol(
     everything: Recorded, chosen: Iterable[int] | None = None
 ) -> Iterator[tuple[Recorded, list[int]]]:
     """The datasets of a sweep over a folder of rounds, each with the indices of its attacked updates.
 
-    There is one dataset for each number of images behind an update.
+    There is one dataset for each protocol by which updates were made.
 
     Args:
-        everything: of the folder; its `examples` are taken where a round does not say how many there are.
+        everything: of the folder; an update has as many images as its protocol where no round says how many.
             Its `truth_indices` are of all updates, or of the first one, after which the others follow.
         chosen: numbers of the rounds to attack; None: all.
 
@@ -46,14 +38,15 @@ def by_examples(
     if missing := [number for number in wanted if number not in numbers]:
         there = ", ".join(map(str, numbers))
         raise UserError(f"--rounds: expected some of {there}, as in {everything.path}, got {missing[0]}")
-    counts = {each: each.examples or everything.examples for each in uploads}
-    firsts = dict(zip(uploads, _first_images(everything, list(counts.values())), strict=False))
-    for count in sorted(set(counts.values())):
-        own = replace(everything, examples=count)
-        own = replace(own, truth_indices=tuple(firsts[each] for each in own.uploads if firsts))
-        numbers = [n for n, each in enumerate(own.uploads) if counts[each] == count and each.round in wanted]
-        if numbers:
-            yield own, [number * count for number in numbers]
+    made = [each.made_by(everything.examples) for each in uploads]
+    firsts = _first_images(everything, [protocol.images for protocol in made])
+    for protocol in dict.fromkeys(sorted(made, key=lambda each: each.images)):
+        own = [number for number, each in enumerate(made) if each == protocol]
+        places = tuple(firsts[number] for number in own if firsts)
+        dataset = replace(everything, protocol=str(protocol), truth_indices=places)
+        indices = [n * protocol.images for n, number in enumerate(own) if uploads[number].round in wanted]
+        if indices:
+            yield dataset, indices
 
 
 def entry_of(dataset: Recorded, indices: list[int]) -> dict[str, Any]:
@@ -80,12 +73,13 @@ def recorded_problems(dataset: Recorded, indices: tuple[int, ...], sweep: Sweep)
 
     Each text follows the place of the dataset.
     """
-    counts = [protocol.value.images for protocol in sweep.protocols]
-    if not any(map(dataset.is_shared_by, counts)):
-        expected = f"expected a protocol with batch_size {dataset.examples}, as `examples` says"
-        yield f": {expected}, got {', '.join(map(str, counts))}"
+    protocols = [protocol.value for protocol in sweep.protocols]
+    if not any(map(dataset.is_shared_by, protocols)):
+        expected = f"expected {dataset.made_by} among the protocols, as its `protocol` says"
+        yield f": {expected}, got {', '.join(map(str, protocols))}"
     if between := [index for index in indices if index % dataset.examples]:
-        yield f".indices: expected multiples of `examples`, {dataset.examples}, got {between[0]}"
+        text = f"expected multiples of {dataset.examples}, the images behind each update"
+        yield f".indices: {text}, got {between[0]}"
     for choice in sweep.defenses:
         try:
             gradient_defense(choice.value)

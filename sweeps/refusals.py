@@ -53,7 +53,7 @@ def _refusals(
     for data, model in product(datasets, sweep.models):
         images = open_dataset(data.value, data_root)
         plain = model.value.build(images.shape, images.classes, seed)
-        protocols = [each for each in sweep.protocols if data.value.is_shared_by(each.value.images)]
+        protocols = [each for each in sweep.protocols if data.value.is_shared_by(each.value)]
         for defense, protocol in product(networks, protocols):
             network = with_layers(defense.value, plain, model.value.address, seed).eval()
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}

@@ -130,7 +130,7 @@ class Sweep:
         return [
             (data, protocol)
             for data, protocol in product(self.datasets, self.protocols)
-            if data.value.is_shared_by(protocol.value.images)
+            if data.value.is_shared_by(protocol.value)
         ]
 
     @property

@@ -159,6 +159,58 @@ def test_a_round_that_comes_later_adds_rows_and_changes_none(rounds, capsys):
     pd.testing.assert_frame_equal(kept, before)
 
 
+def add_updates(number, train, setting, counts):
+    """A round in which each client trains on digits of its own, by `train(network, images, labels)`."""
+    images, network, returned, first = (
+        open_dataset(DATASETS.parse("mnist-sample"), None),
+        make_network(9),
+        {},
+        0,
+    )
+    for name, count in counts.items():
+        own = deepcopy(network)
+        train(own, *images.batch(range(first, first + count)))
+        returned[name], first = Returned(own.state_dict(), count), first + count
+    write_round(FOLDER, number, network.state_dict(), returned, setting)
+
+
+def steps_of(optimizer, count):
+    def train(network, images, labels):
+        own = optimizer(network.parameters(), lr=LR)
+        for _ in range(count):
+            own.zero_grad()
+            functional.cross_entropy(network(images), labels).backward()
+            own.step()
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("setting", "train", "attack", "protocol", "least"),
+    [
+        (Setting(optimizer="sgd", lr=LR, local_steps=5), steps_of(torch.optim.SGD, 5), "unrolled",
+         "fedavg(local_steps=5, lr=0.1)", 0.9),
+        (Setting(optimizer="adam", lr=LR, local_steps=1), steps_of(torch.optim.Adam, 1), "adaptive",
+         "fedavg(lr=0.1, optimizer=adam)", 0.5),
+    ],
+    ids=["five steps", "a step of Adam"],
+)  # fmt: skip
+def test_an_update_is_attacked_as_what_it_is(rounds, setting, train, attack, protocol, least):
+    add_updates(3, train, setting, {"a": 1})
+    known = ["--data", "mnist-sample", "--index", "0,1,1,3,0"]
+    assert audit(*known, "--rounds", "3", "--attack", attack) == 0
+    (row,) = finished().rows.to_dict("records")
+    assert row["protocol"] == protocol
+    assert row["ssim"] > least
+
+
+def test_rounds_with_other_steps_are_other_victims(rounds):
+    add_updates(3, steps_of(torch.optim.SGD, 2), Setting(optimizer="sgd", lr=LR, local_steps=2), {"a": 1})
+    assert audit(*UNKNOWN, *SHORT) == 0
+    counts = finished().rows["protocol"].value_counts().to_dict()
+    assert counts == {"fedsgd": 2, "fedsgd(batch_size=2)": 2, "fedavg(local_steps=2, lr=0.1)": 1}
+
+
 def test_rows_without_truth_outlive_a_repair(rounds):
     assert audit(*UNKNOWN, *SHORT) == 0
     store = finished().store
@@ -271,11 +323,15 @@ def test_rounds_that_cannot_be_attacked_are_explained(rounds, capsys):
     assert re.match(
         r"rounds/round-001/round.json: client a: expected `examples`, or .* pass --examples N", found
     )
-    change(1, optimizer="adam")
+    change(1, optimizer="rmsprop")
     assert audit(*UNKNOWN, "--examples", "1") == commands.USER_ERROR
-    assert "round 1: expected steps of sgd, to take a gradient of what came back" in capsys.readouterr().err
+    text = "round 1: expected steps of sgd or adam, to take a gradient of what came back, got optimizer"
+    assert f"{text} 'rmsprop'" in capsys.readouterr().err
+    change(1, optimizer="adam", lr=None)
+    assert audit(*UNKNOWN, "--examples", "1") == commands.USER_ERROR
+    assert "lr: expected a number > 0 with the optimizer adam, got none" in capsys.readouterr().err
     (FOLDER / "round-001/client-a.pt").unlink()
-    change(1, optimizer="sgd", clients={"a": {"examples": 1}})
+    change(1, optimizer="sgd", lr=LR, clients={"a": {"examples": 1}})
     assert audit(*UNKNOWN, "--examples", "1") == commands.USER_ERROR
     assert "client-a: expected one file of tensors" in capsys.readouterr().err
     assert leakbench.main(["audit", "nowhere", "--model", "mlp", *UNKNOWN]) == commands.USER_ERROR
@@ -293,7 +349,12 @@ PLAIN = {"path": "rounds", "shape": [1, 28, 28], "classes": 10}
         ({"path": "nowhere"}, "path: nowhere: no such file"),
         ({"shape": [28, 28]}, "shape: expected [channels, height, width] of an image, got [28, 28]"),
         ({"classes": 1}, "classes: expected a whole number >= 2, got 1"),
-        ({"examples": 0}, "examples: expected a whole number >= 1, got 0"),
+        ({"protocol": "fedsgd(batch_size=0)"}, "batch_size: expected a whole number >= 1, got 0"),
+        ({"protocol": "fedsdg"}, "unknown protocol 'fedsdg'"),
+        (
+            {"path": "", "before": "net.py", "after": "net.py", "lr": 0.1, "protocol": "fedavg(lr=0.2)"},
+            "protocol: expected lr=0.1 in it, as `lr` says, got fedavg(lr=0.2)",
+        ),
         ({"truth": "mnist-sample"}, "truth: expected a dataset and truth_indices of it, or neither"),
     ],
 )
@@ -306,8 +367,15 @@ def test_settings_that_cannot_be_are_explained(rounds, settings, text):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ("examples: 3", "datasets[0]: rounds: expected updates of 3 images (`examples`), found none"),
-        ("examples: 2", "datasets[0]: expected a protocol with batch_size 2, as `examples` says, got 1"),
+        (
+            "protocol: fedavg(local_steps=3)",
+            "datasets[0]: rounds: expected updates made by fedavg(local_steps=3) (`protocol`), found only"
+            " fedsgd; fedsgd(batch_size=2)",
+        ),
+        (
+            "protocol: fedsgd(batch_size=2)",
+            "datasets[0]: expected fedsgd(batch_size=2) among the protocols, as its `protocol` says, got",
+        ),
         ("truth: mnist-sample, truth_indices: [0]", "truth_indices: expected 2, one for each update, got 1"),
         ("truth: cifar10-sample, truth_indices: [0, 1]", "truth: expected images of `shape` and `classes`"),
         ("indices: 2", "datasets[0].indices: expected 0..1, got 2"),
@@ -325,11 +393,14 @@ def test_a_sweep_file_that_does_not_fit_is_explained(rounds, capsys, changes, te
 def test_an_update_begins_where_the_images_of_the_one_before_end(rounds, capsys):
     (rounds / "own.yaml").write_text(
         "datasets: [{name: recorded, path: rounds, shape: [1, 28, 28], classes: 10,"
-        " examples: 2, indices: 1}]\n"
+        " protocol: fedsgd(batch_size=2), indices: 1}]\n"
         "models: ['net.py:Net']\nattacks: [dlg]\ndefenses: [none]\nprotocols: [fedsgd(batch_size=2)]\n"
     )
     assert leakbench.main(["sweep", "own.yaml"]) == commands.USER_ERROR
-    assert "datasets[0].indices: expected multiples of `examples`, 2, got 1" in capsys.readouterr().err
+    assert (
+        "datasets[0].indices: expected multiples of 2, the images behind each update, got 1"
+        in capsys.readouterr().err
+    )
 
 
 def test_images_that_are_unknown_cannot_be_read(rounds):

@@ -4,13 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from leakbench.core.configured import Configured
+
+if TYPE_CHECKING:
+    from leakbench.bench.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Images:
 class Dataset(Configured, ABC):
     """A source of labelled images."""
 
-    def is_shared_by(self, count: int) -> bool:
-        """Whether there are gradients of so many of its images together; of what was recorded not always."""
+    def is_shared_by(self, protocol: "Protocol") -> bool:
+        """Whether clients with its images can run that protocol; what was recorded was made by one alone."""
         return True
 
     def canonical_at(self, index: int) -> dict[str, Any]:

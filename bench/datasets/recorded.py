@@ -3,45 +3,37 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from leakbench.bench.datasets.base import Dataset, Images
+from leakbench.bench.datasets.uploads import Upload, uploads_below
+from leakbench.bench.protocols import PROTOCOLS, Protocol
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
 from leakbench.core.user_files import file_digest
-from leakbench.federation.rounds import CLIENT, clients_of, round_folders
-from leakbench.federation.setting import Sender, Setting
+from leakbench.federation.rounds import CLIENT
+from leakbench.federation.setting import Sender
 from leakbench.federation.states import file_of
 
 UNKNOWN = "the images behind a recorded update are unknown; `truth` and `truth_indices` name them"
 
 
 @dataclass(frozen=True)
-class Upload:
-    """One update that a server received."""
-
-    path: Path  # the folder of its round, or the file of its gradient
-    client: str
-    round: int | None = None
-    examples: int | None = None  # images behind it; None: not recorded
-
-
-@dataclass(frozen=True)
 class Recorded(Dataset):
     """What clients of a real federation sent: each update is a victim, whether its images are known or not.
 
-    Its images are those behind the updates, one update after the other: `examples` of each, so that update
-    number i begins at index i * examples. Settings:
+    Its images are those behind the updates, one update after the other: as many of each as the `protocol`
+    has, so that update number i begins at index i * images. Settings:
 
-    - `path`: a folder of rounds (docs/AUDIT.md), of which the updates of so many `examples` are taken, or a
-      file with a gradient. In its place `before`, `after` and `lr`: the weights before and after a step of
-      SGD, and its learning rate.
+    - `path`: a folder of rounds (docs/AUDIT.md), of which the updates made by the `protocol` are taken, or a
+      file with an update at the scale of a gradient. In its place `before`, `after` and `lr`: the weights
+      before and after the steps of a client, and its learning rate.
     - `shape`, `classes`: [C, H, W] of the images, and the number of labels.
-    - `examples`: the images behind each update; where the rounds do not say, they are taken to be so many.
+    - `protocol`: by which each update was made, such as `fedavg(local_steps=5, lr=0.1)`; where the rounds do
+      not say of how many images, they are taken to be its.
     - `truth`, `truth_indices`: the dataset of the true images, and the index of the first one of each update.
     """
 
@@ -53,7 +45,7 @@ class Recorded(Dataset):
     lr: float | None = None
     shape: tuple[int, ...] = ()
     classes: int = 0
-    examples: int = 1
+    protocol: str = "fedsgd"
     truth: str = ""
     truth_indices: tuple[int, ...] = ()
 
@@ -72,14 +64,29 @@ class Recorded(Dataset):
             yield "shape", f"expected [channels, height, width] of an image, got {list(self.shape)}"
         if self.classes < 2:
             yield "classes", f"expected a whole number >= 2, got {self.classes}"
-        if self.examples < 1:
-            yield "examples", f"expected a whole number >= 1, got {self.examples}"
+        try:
+            own = self.made_by
+        except SettingError as error:
+            yield "protocol", str(error)
+        else:
+            if self.lr is not None and self.lr != getattr(own, "lr", self.lr):
+                yield "protocol", f"expected lr={self.lr:g} in it, as `lr` says, got {own}"
         if bool(self.truth) != bool(self.truth_indices):
             yield "truth", "expected a dataset and truth_indices of it, or neither"
 
-    def is_shared_by(self, count: int) -> bool:
+    @property
+    def made_by(self) -> Protocol:
+        """The protocol by which each update was made."""
+        return PROTOCOLS.parse(self.protocol)
+
+    @property
+    def examples(self) -> int:
+        """How many images are behind each update."""
+        return self.made_by.images
+
+    def is_shared_by(self, protocol: Protocol) -> bool:
         """See `Dataset.is_shared_by`."""
-        return count == self.examples
+        return protocol == self.made_by
 
     @property
     def address(self) -> str:
@@ -93,14 +100,17 @@ class Recorded(Dataset):
         Raises:
             UserError: no rounds, or bad settings of them, with a line for every problem.
         """
-        return tuple(each for each in self.every_upload if each.examples in (None, self.examples))
+        own = self.made_by
+        if not Path(self.path or self.after).is_dir():
+            return self.every_upload
+        return tuple(each for each in self.every_upload if each.made_by(own.images) == own)
 
     @property
     def every_upload(self) -> tuple[Upload, ...]:
-        """The same with those of another number of images."""
+        """The same with those made by another protocol."""
         path = Path(self.path or self.after)
         if not path.is_dir():
-            return (Upload(path, path.stem, examples=self.examples),)
+            return (Upload(path, path.stem, sender=Sender(examples=self.examples)),)
         return uploads_below(path, path.resolve(), path.stat().st_mtime_ns)
 
     def upload_at(self, index: int) -> Upload:
@@ -140,8 +150,9 @@ class Recorded(Dataset):
         except UserError as error:
             raise SettingError([("path", problem) for problem in error.problems]) from error
         if not count:
-            text = f"{self.path}: expected updates of {self.examples} images (`examples`), found none"
-            raise SettingError([("examples", text)])
+            there = "; ".join(sorted({str(each.made_by(self.examples)) for each in self.every_upload}))
+            text = f"{self.path}: expected updates made by {self.made_by} (`protocol`), found only {there}"
+            raise SettingError([("protocol", text)])
         channels, height, width = self.shape
         shape = channels, height, width
         if not self.truth:
@@ -173,32 +184,3 @@ class Recorded(Dataset):
 
 def _unknown(_index: int) -> tuple[Tensor, int]:
     raise SettingError([("truth", UNKNOWN)])
-
-
-@lru_cache  # for every trial; a round that is added changes the time of the folder
-def uploads_below(folder: Path, _resolved: Path, _modified: int) -> tuple[Upload, ...]:
-    """The updates of all rounds.
-
-    Raises:
-        UserError: no rounds, or bad settings of them, with a line for every problem.
-    """
-    found: list[Upload] = []
-    problems: list[str] = []
-    for number, path in round_folders(folder).items():
-        try:
-            setting, senders = clients_of(path)
-        except UserError as error:
-            problems += error.problems
-            continue
-        found += (Upload(path, name, number, images_behind(setting, each)) for name, each in senders.items())
-    if problems:
-        raise UserError(*problems)
-    return tuple(found)
-
-
-def images_behind(setting: Setting, sender: Sender) -> int | None:
-    """How many images an update is made of: those of its steps, or all of the client's if they are fewer."""
-    if setting.local_batch is None or setting.local_steps is None:
-        return sender.examples
-    of_steps = setting.local_batch * setting.local_steps * sender.summed
-    return min(of_steps, sender.examples or of_steps)

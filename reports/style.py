@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from math import isnan, log10
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from leakbench.defenses import DEFENSES
 from leakbench.reports.names import title
@@ -108,6 +110,21 @@ def caption(best: pd.DataFrame) -> str:
     """What a figure shows: `cifar10-sample · lenet · fedsgd · dlg · n = 20 images`."""
     images = len(best[VICTIM].drop_duplicates())
     return f"{title(best)} · n = {images} image{'s' * (images != 1)}"
+
+
+def make_log(panel: Axes, name: Literal["x", "y"]) -> None:
+    """A logarithmic axis with few ticks and plain labels: minor ticks and powers cost a second a figure."""
+    panel.set(**{f"{name}scale": "log"})
+    axis = panel.xaxis if name == "x" else panel.yaxis
+    axis.set_major_locator(LogLocator(numticks=7))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def write_above(figure: Figure, text: str, inches: float = 0.3) -> None:
+    """A title of a figure without a layout engine, above its panels."""
+    top = max(panel.get_position().y1 for panel in figure.axes) + inches / figure.get_figheight()
+    figure.suptitle(text, fontsize=9, y=top, va="bottom")
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png",)) -> list[Path]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from leakbench.reports.figures.kind import Kind, Numbers, each_attack
 from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE
-from leakbench.reports.style import caption, line_style, styles
+from leakbench.reports.style import caption, line_style, make_log, styles, write_above
 
 QUANTITIES = {"objective": "objective (for dlg: the match loss)", "image_mse": "image MSE (raw pixels)"}
 
@@ -26,8 +26,15 @@ def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
     for defense in defense_order(best):
         members.setdefault(family_of[defense], []).append(defense)
     families = [family for family in members if family != BASELINE] or [BASELINE]
-    figure = Figure(figsize=(1 + 2.6 * len(families), 6.2), layout="constrained")
-    panels = figure.subplots(2, len(families), sharex=True, sharey="row", squeeze=False)
+    figure = Figure(figsize=(1 + 2.6 * len(families), 6.2))
+    panels = figure.subplots(
+        2,
+        len(families),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        gridspec_kw={"hspace": 0.06, "wspace": 0.06},
+    )
     for column, family in zip(panels.T, families, strict=True):
         for panel, quantity in zip(column, QUANTITIES, strict=True):
             _draw_family(panel, best, curves, members, family, quantity)
@@ -37,7 +44,7 @@ def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
         column[1].legend(
             handles, labels, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22)
         )
-    figure.suptitle(caption(best), fontsize=9)
+    write_above(figure, caption(best))
     for row, label in zip(panels, QUANTITIES.values(), strict=True):
         row[0].set_ylabel(label)
     return figure
@@ -62,7 +69,7 @@ def _draw_family(
             lines = [np.column_stack([range(len(each)), each]) for each in drawn]
             panel.add_collection(LineCollection(lines, alpha=0.25, linewidths=0.6, **style))
             panel.plot(np.median(drawn, axis=0), label=defense, linewidth=1.6, **style)
-    panel.set_yscale("log")
+    make_log(panel, "y")
     panel.grid(alpha=0.25)
 
 

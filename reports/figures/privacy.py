@@ -13,7 +13,7 @@ from leakbench.reports.names import shortened
 from leakbench.reports.run import Run
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.setting import Setting
-from leakbench.reports.style import marker_style, styles
+from leakbench.reports.style import make_log, marker_style, styles
 
 FEWEST = 2  # points: one alone shows no course
 
@@ -45,7 +45,8 @@ def draw_privacy(lines: pd.DataFrame, scale: Scale) -> Figure:
             panel.axhline(value, color="black", linewidth=0.8, linestyle="--")
     for threshold in (scale.leak, scale.artifacts):
         panels[0].axhline(threshold, color="0.6", linewidth=0.8, linestyle=":")
-    panels[0].set(xscale="log", ylabel="median SSIM", ylim=(-0.05, 1.05))
+    make_log(panels[0], "x")
+    panels[0].set(ylabel="median SSIM", ylim=(-0.05, 1.05))
     panels[1].set(
         xlabel=f"epsilon of the training, per example, at delta = {DELTA:g}",
         ylabel="accuracy in training [%]", ylim=(0, 100),

@@ -16,7 +16,7 @@ from leakbench.reports.names import defense_order, shortened
 from leakbench.reports.run import Run
 from leakbench.reports.selection import counted
 from leakbench.reports.setting import Setting
-from leakbench.reports.style import caption, marker_style, styles
+from leakbench.reports.style import caption, make_log, marker_style, styles, write_above
 
 CROWDED = 50  # images
 SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
@@ -29,12 +29,12 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     nothing about the defense. An infinite PSNR (identical images) has no place on its axis.
     """
     order = defense_order(best)
-    figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)), layout="constrained")
-    panels = figure.subplots(1, len(SCORES), sharey=True)
+    figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)))
+    panels = figure.subplots(1, len(SCORES), sharey=True, gridspec_kw={"wspace": 0.08})
     looks = {defense: marker_style(*about) for defense, about in styles(best).items()}
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
-            panel.set_xscale("log")
+            make_log(panel, "x")
         _make_room(panel, best.loc[np.isfinite(best[score]), score])
         finite = best[np.isfinite(best[score])]
         crowded = finite.groupby("defense")["key"].transform("size") > CROWDED
@@ -52,7 +52,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):
         panels[0].axvline(threshold, color="black", linewidth=0.8, linestyle=":")
         panels[0].annotate(name, (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=7, ha="left")
-    figure.suptitle(caption(best), fontsize=9)
+    write_above(figure, caption(best))
     return figure
 
 

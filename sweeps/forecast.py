@@ -4,10 +4,12 @@ import time
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 from leakbench.bench.attacks import Resources, Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import Trial
 from leakbench.core.errors import UserError
 from leakbench.core.process import prepare_worker
 from leakbench.core.words import in_words
@@ -36,6 +38,17 @@ class Forecast:
         )
 
 
+class Cost(NamedTuple):
+    """Seconds of one worker."""
+
+    step: float
+    trial: float  # besides its steps
+
+    def of(self, kind: Kind) -> float:
+        """For all trials of a kind."""
+        return kind.steps * self.step + kind.trials * self.trial
+
+
 def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, data_root: Path) -> Forecast:
     """Measure a few steps of every kind of batch on this machine, and add up.
 
@@ -48,13 +61,24 @@ def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, dat
     """
     prepare_worker()
     conditions = Conditions(resources, data_root, todo.sweep.snapshot_every)
-    seconds = sum(_seconds(kind, conditions) for kind in todo.kinds)
+    costs: dict[tuple[object, ...], Cost] = {}
+    for kind in todo.kinds:
+        if _about(kind.example) not in costs:
+            costs[_about(kind.example)] = _measured(kind, conditions)
+    seconds = sum(costs[_about(kind.example)].of(kind) for kind in todo.kinds)
     disk = sum(_disk(kind, conditions) for kind in todo.kinds)
     return Forecast(seconds / workers, workers, workers * memory.needed, disk)
 
 
-def _seconds(kind: Kind, conditions: Conditions) -> float:
-    """The seconds that one worker takes for all trials of a kind."""
+def _about(trial: Trial) -> tuple[object, ...]:
+    """What decides how long a trial's steps take: rates and the like of its protocol do not."""
+    protocol, layers = trial.protocol, trial.group[-1]  # those that the defense adds
+    size = protocol.name, protocol.images, protocol.steps, protocol.rounds
+    return trial.dataset, trial.model, trial.attack, *size, layers
+
+
+def _measured(kind: Kind, conditions: Conditions) -> Cost:
+    """What one worker takes for the trials of a kind."""
     attack = kind.example.attack.with_budget(PROBE_STEPS)
     together = conditions.resources.slots if attack.in_lock_step else 1  # others run one by one
     trials = [
@@ -69,7 +93,7 @@ def _seconds(kind: Kind, conditions: Conditions) -> float:
         raise UserError(f"{where}: nothing can be predicted, because its probe failed: {failed[0]}")
     attacking = sum(row.seconds for row in rows)
     each_step = attacking / max(sum(row.iterations or 0 for row in rows), 1)
-    return kind.steps * each_step + kind.trials * (whole - attacking) / len(rows)
+    return Cost(each_step, (whole - attacking) / len(rows))
 
 
 def _disk(kind: Kind, conditions: Conditions) -> int:

@@ -12,6 +12,7 @@ from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.core.errors import UserError
 from leakbench.core.words import in_seconds, in_words
+from leakbench.sweeps import forecast as forecasts
 from leakbench.sweeps import progress
 from leakbench.sweeps.executors.memory import free_for_each
 from leakbench.sweeps.forecast import forecast, workers_of
@@ -143,6 +144,21 @@ def test_a_forecast_attacks_once_what_takes_one_trial_after_the_other(write, mon
     monkeypatch.setattr(Linear, "invert", lambda self, case: attacked.append(case) or invert(self, case))
     forecast(todo, resources, memory, 1, tmp_path)
     assert len(todo) > len(attacked) == len(todo.kinds)
+
+
+def test_a_forecast_measures_once_what_takes_as_long(write, monkeypatch, tmp_path):
+    """Three learning rates, and two numbers of steps."""
+    protocols = "protocols: [{name: fedavg, local_steps: [1, 2], lr: [0.001, 0.01, 0.1]}]\n"
+    todo = plan(read_sweep(write("rates.yaml", protocols + SWEEP))[0], {})
+    resources, memory = choose(todo, ["cpu"], None, 8, tmp_path)
+    measured, run = [], forecasts.run_trials
+    monkeypatch.setattr(
+        forecasts, "run_trials", lambda trials, *about: measured.append(trials[0]) or run(trials, *about)
+    )
+    said = forecast(todo, resources, memory, 1, tmp_path)
+    assert len(todo.kinds) == 6
+    assert [each.protocol.steps for each in measured] == [1, 2]
+    assert said.seconds > 0
 
 
 def test_machines_that_a_forecast_can_be_made_for():

@@ -51,6 +51,7 @@ def run_index(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.index import index_tables
     from leakbench.reports.style import save
     from leakbench.sweeps.indices import Indices, Probe
+    from leakbench.sweeps.lock import locked
 
     with problems_of("--dataset"):
         dataset = DATASETS.parse(options.dataset)
@@ -66,7 +67,9 @@ def run_index(options: argparse.Namespace, console: Console) -> int:
         for defense in dict.fromkeys(defenses)
     ]
     indices = Indices(options.out)
-    problems = measure_all(indices, probes, options.data_root, console)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with locked(options.out):
+        problems = measure_all(indices, probes, options.data_root, console)
     if problems:
         raise UserError(*problems)
     rows = indices.rows([probe.key for probe in probes])

@@ -40,15 +40,14 @@ def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
     if options.suite and options.suite not in SUITES:
         raise UserError(f"--suite: {unknown_text('suite', options.suite, SUITES)}")
     rehearse(file, options.data_root, download, options.changes)
-    return load_sweep(file, options.data_root, download, options.changes)
+    sweep = load_sweep(file, options.data_root, download, options.changes)
+    return sweep if options.timeout is None else sweep.with_timeout(options.timeout)
 
 
 def executor_for(options: "RunOptions", timeout: float) -> "Executor":
     """What runs jobs, of which none may take longer than the timeout in seconds; 0 is for ever."""
     from leakbench.sweeps.executors import make_executor
 
-    if options.timeout is not None:
-        timeout = options.timeout
     return make_executor(options.executor, options.device, options.jobs, options.scheduler, timeout)
 
 

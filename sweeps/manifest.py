@@ -14,7 +14,7 @@ from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.errors import UserError
 from leakbench.sweeps.parts import write_whole
 from leakbench.sweeps.spec import Sweep
-from leakbench.sweeps.tables import FORMAT, Table
+from leakbench.sweeps.tables import FORMAT, TRIALS, Table
 
 MANIFEST = "sweep.json"
 PACKAGES = ("leakbench", "torch", "torchvision", "numpy", "pandas", "scikit-image", "pyarrow")
@@ -57,6 +57,7 @@ def with_session(
         "began": _now(),
         "sha256": request["sha256"],
         "kept": kept,
+        "timeout": sweep.trial_timeout if table is TRIALS or not sweep.training else sweep.training.timeout,
         "devices": devices,
         "hardware": sorted(set(hardware)),
         "host": platform.node(),

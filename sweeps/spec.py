@@ -1,7 +1,7 @@
 """What a sweep is: the objects that its file names, and how many trials follow from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -132,6 +132,11 @@ class Sweep:
             for data, protocol in product(self.datasets, self.protocols)
             if data.value.is_shared_by(protocol.value)
         ]
+
+    def with_timeout(self, seconds: float) -> "Sweep":
+        """The same with that limit for a trial, and for a training."""
+        training = self.training and replace(self.training, timeout=seconds)
+        return replace(self, trial_timeout=seconds, training=training)
 
     @property
     def left_out(self) -> int:

@@ -25,6 +25,7 @@ from leakbench.defenses import Account
 from leakbench.reports.index import correlations, in_words, index_and_leakage
 from leakbench.reports.statistics import rank_correlation
 from leakbench.sweeps.indices import Indices, as_index
+from leakbench.sweeps.lock import locked
 from leakbench.sweeps.store import Store
 
 SHAPE = (1, 8, 8)
@@ -386,6 +387,13 @@ def test_bad_input_is_a_line(write, tmp_path, capsys, typed, message):
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+def test_two_do_not_write_into_one_folder(tmp_path, capsys):
+    (tmp_path / "runs/index").mkdir(parents=True)
+    with locked(tmp_path / "runs/index"):
+        assert inside(tmp_path, "index", SMALL, *FACES) == 2
+    assert "runs/index: process " in capsys.readouterr().err
 
 
 # the probe of a sweep

@@ -25,6 +25,7 @@ from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 from leakbench.reports.utility import summarize_utility
+from leakbench.sweeps.store import Store
 from leakbench.sweeps.tables import TRAININGS
 
 DATA = Path("data")
@@ -370,6 +371,8 @@ def test_a_training_that_ends_or_stops_its_worker_is_found_among_those_beside_it
     assert rows.loc["bad.py:Deed", "reason"] == reason
     assert (rows.drop("bad.py:Deed")["status"] == "converged").all()
     assert len(rows) == 4
+    (session,) = Store.existing(tmp_path / "out").manifest()["sessions"]["trainings"]
+    assert session["timeout"] == int(timeout.removesuffix("s"))
 
 
 def test_a_part_is_trained_again_where_it_is_forced(trained, capsys):

@@ -10,9 +10,12 @@ from pkgutil import iter_modules
 
 from matplotlib.figure import Figure
 
+from leakbench.reports.figures import protocols
 from leakbench.reports.figures.kind import Kind
 from leakbench.reports.figures.leakage import CAPTION, draw_against
+from leakbench.reports.figures.protocols import draw_along
 from leakbench.reports.index import FEWEST, index_and_leakage
+from leakbench.reports.protocols import along_protocols
 from leakbench.reports.run import Run
 from leakbench.reports.selection import SETTING
 from leakbench.reports.setting import Setting
@@ -61,6 +64,11 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
     if len(lines) >= FEWEST:
         paths = save(draw_against(lines), folder, "index_and_leakage", formats)
         drawn.append(Drawn(len(run.settings) - 1, "leakage", CAPTION, paths))
+    varied, along = along_protocols(run.settings)
+    if varied:
+        paths = save(draw_along(varied, along), folder, f"against_{varied}", formats)
+        about = protocols.CAPTION.format(setting=varied.replace("_", " "))
+        drawn.append(Drawn(len(run.settings) - 1, "protocols", about, paths))
     return drawn
 
 

@@ -5,14 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch.nn import functional
 
 from leakbench.bench.attacks import ATTACKS, attacks_of
 from leakbench.bench.attacks.adaptive import UNIT
-from leakbench.bench.attacks.base import Spec
+from leakbench.bench.attacks.base import Case, Spec
 from leakbench.bench.client import client_update, expected_update
+from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
+from leakbench.bench.metrics import ssim
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS, FedAvg, FedSGD, SecureSum
 from leakbench.bench.row import label_columns
@@ -28,6 +31,11 @@ from leakbench.sweeps.sweep_file import read_sweep
 @pytest.fixture
 def network():
     return MODELS.parse("mlp(hidden=[16], activation=tanh)").build((1, 8, 8), 10, 0)
+
+
+@pytest.fixture
+def generator():
+    return generator_for("test")
 
 
 @pytest.fixture
@@ -134,6 +142,34 @@ def test_the_sum_is_that_of_the_encodings_and_all_that_shares_give(modulus, digi
         assert float((mean - plain).abs().max()) <= view.rounding + 1e-6
     assert view.rounding == 10**-digits
     assert view.sent_bytes == (50 + 12) * modulus // 8
+
+
+def test_no_attack_gets_above_chance_from_one_share(generator):
+    """Of two. `linear` has every digit from both; from one, labels as by guessing, and no likeness.
+
+    The limits are exceeded by chance once in a thousand times.
+    """
+    digits = open_dataset(DATASETS.parse("mnist-sample"), None)
+    model = MODELS.parse("mlp(activation=relu, weights=default)").build(digits.shape, digits.classes, 0)
+    ring, encoding, found = Ring(64), FixedPoint(10, 6), {"both": [], "one": []}
+    for index in range(len(digits)):
+        images, labels = digits.batch([index])
+        gradient = shared_gradient(model, images, labels)
+        shares = {name: share(encoding.encode(each), 2, ring, generator) for name, each in gradient.items()}
+        views = {
+            "both": {name: encoding.decode(reconstruct(each, ring)).float() for name, each in shares.items()},
+            "one": {name: encoding.decode(each[0]).float() for name, each in shares.items()},
+        }
+        for what, view in views.items():
+            made = ATTACKS.parse("linear").invert(Case(0, model, view, Spec(digits.shape, digits.classes)))
+            likeness = [ssim(digits[other][0], made.images[0]) for other in range(len(digits))]
+            found[what].append((likeness[index], likeness, int(made.labels[0]) == int(labels[0])))
+    assert min(own for own, _, _ in found["both"]) > 0.99
+    assert all(label for *_, label in found["both"])
+    first = sum(own >= max(likeness) for own, likeness, _ in found["one"])  # most alike to its own digit
+    assert first <= binom.isf(0.001, len(digits), 1 / len(digits))
+    assert sum(label for *_, label in found["one"]) <= binom.isf(0.001, len(digits), 1 / digits.classes)
+    assert max(own for own, _, _ in found["one"]) < 0.2
 
 
 def test_secagg_clips_and_rounds_by_chance_without_a_bias():

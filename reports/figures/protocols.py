@@ -44,12 +44,12 @@ def draw_along(setting: str, lines: pd.DataFrame) -> Figure:
         column[1].set_xlabel(setting.replace("_", " "))
     grid[0, 0].set_ylabel("median SSIM")
     grid[1, 0].set_ylabel("labels recovered")
-    if len(looks) > 1:
+    attacks = "" if len(looks) > 1 else f" · {next(iter(looks))}"
+    if not attacks:
         figure.legend(
             *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
         )
     count = int(lines["images"].min())
-    figure.suptitle(
-        f"undefended · n = {count}{'' if count == lines['images'].max() else ' or more'}", fontsize=9
-    )
+    more = "" if count == lines["images"].max() else " or more"
+    figure.suptitle(f"undefended{attacks} · n = {count}{more}", fontsize=9)
     return figure

@@ -26,7 +26,7 @@ sweep: $(READY)  ## run the attacks of SWEEP and show what leaked (default: swee
 paper: $(READY)  ## the DLG paper's defense figures and tables, in runs/paper (QUICK=1: 10 minutes on 2 cores)
 	@$(BIN)/leakbench paper $(if $(QUICK),--quick) $(ARGS)
 
-compare: $(READY)  ## DEFENSE=my_defense.py:Mine beside noise and pruning: what leaks, and what it costs
+compare: $(READY)  ## compare DEFENSE=my_defense.py:Mine with noise and pruning: leakage and accuracy
 	@$(if $(DEFENSE),,echo "make compare: expected DEFENSE=my_defense.py:Mine, found none" >&2; exit 2)
 	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 

@@ -146,7 +146,7 @@ class _Group:
         seen = images.cpu()
         truths = [trace.truth for trace in traces if trace.truth is not None]
         nothing = [None] * len(numbers)
-        errors = matched_mse(seen, torch.stack(truths)) if truths else nothing  # of one data set
+        errors = matched_mse(seen, torch.stack(truths)) if truths else nothing  # of one dataset
         logits = labels.cpu() if labels is not None else nothing
         for number, step, image, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
             trace, case = self.running[number].trace, self.running[number].case

@@ -45,7 +45,7 @@ def train_together(
 
     Args:
         trainings: that differ in nothing but their defense.
-        data_root: where data sets lie that do not come with the project.
+        data_root: where datasets lie that do not come with the project.
         device: where to compute.
         keep: epochs after which the weights are kept, 0 for those at the beginning.
         moved: told after each epoch how many steps were taken, in all trainings together.

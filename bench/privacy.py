@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from math import inf
 
 DELTA = 1e-5  # as in Abadi et al. 2016
-PACKAGE = "leakbench[privacy]"
 
 
 def can_account() -> bool:

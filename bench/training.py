@@ -44,7 +44,7 @@ class Recipe(Configured):
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled images of a data set, by index."""
+    """Labelled images of a dataset, by index."""
 
     dataset: Dataset
     indices: tuple[int, ...]

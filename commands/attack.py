@@ -39,7 +39,7 @@ def add(verbs: Verbs) -> None:
     )
     attack.add_argument("--after", type=Path, metavar="FILE", help="with --before: the weights after it")
     attack.add_argument("--lr", type=rate, metavar="R", help="with --before: the learning rate of the step")
-    add_target(attack, "of --data: the image behind it, to compare with")
+    add_target(attack, "index in --data of the true image, to compare with")
     attack.add_argument(
         "--protocol", default="fedsgd", help="default: fedsgd; of two images: 'fedsgd(batch_size=2)'"
     )

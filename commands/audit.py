@@ -27,11 +27,16 @@ RESTARTS = 1
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
     audit = verbs.add_parser("audit", help="attack what every client of a recorded federation sent")
-    audit.add_argument("folder", type=Path, metavar="DIR", help="of recorded rounds: docs/AUDIT.md")
-    audit.add_argument("--rounds", metavar="I-J", help="only these, such as 1-3 (default: all)")
-    add_target(audit, "of --data: the first true image of each update, such as 0-3; or of the first update")
     audit.add_argument(
-        "--examples", type=positive, metavar="N", help="images behind an update, where no round.json says"
+        "folder", type=Path, metavar="DIR", help="the folder of recorded rounds (see docs/AUDIT.md)"
+    )
+    audit.add_argument("--rounds", metavar="I-J", help="only these, such as 1-3 (default: all)")
+    add_target(
+        audit,
+        "indices in --data of the first true image of each update, such as 0-3, or only of the first update",
+    )
+    audit.add_argument(
+        "--examples", type=positive, metavar="N", help="images behind an update, if round.json does not say"
     )
     audit.add_argument("--out", type=Path, metavar="DIR", help="default: runs/audit-NAME-OF-FOLDER")
     add_attackers(audit, RESTARTS)

@@ -42,12 +42,13 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
 
 def add_again(parser: argparse.ArgumentParser, noun: str, names: str) -> None:
     """The options that say which of the stored rows are not good enough."""
+    example = "prune*" if "defense" in names else "dlg*"
     parser.add_argument("--retry", choices=["errors"], help=f"run failed {noun}s again, too")
     parser.add_argument(
         "--force",
         action="append",
         metavar="PATTERN",
-        help=f"run {noun}s again that have such a {names}: 'prune*'",
+        help=f"run again the {noun}s whose {names} matches a pattern, such as '{example}'",
     )
 
 

@@ -24,20 +24,28 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "model", nargs="+", metavar="MODEL", help="such as 'lenet(activation=relu, weights=default)'"
     )
-    verb.add_argument("--weights", type=Path, metavar="FILE", help="of the model; default: trained once")
+    verb.add_argument(
+        "--weights", type=Path, metavar="FILE", help="the network's weights (default: train it once)"
+    )
     verb.add_argument("--dataset", default="mnist-5k", help="default: mnist-5k")
     verb.add_argument("--train", default="0-3999", metavar="I", help="images trained on (default: 0-3999)")
-    verb.add_argument("--indices", default="4000-4999", metavar="I", help="classified (default: 4000-4999)")
+    verb.add_argument(
+        "--indices", default="4000-4999", metavar="I", help="images to classify (default: 4000-4999)"
+    )
     verb.add_argument("--digits", metavar="D", help=f"decimal digits (default: {DIGITS}, with --bits {BITS})")
     verb.add_argument("--bits", metavar="B", help="binary digits, such as 16 or 8,16")
     verb.add_argument(
         "--engine", action="append", choices=ENGINES, help="default: dealer; may be given several times"
     )
     verb.add_argument(
-        "--spu", type=Path, default=Path(".venv-spu"), metavar="DIR", help="where SPU is (default: .venv-spu)"
+        "--spu",
+        type=Path,
+        default=Path(".venv-spu"),
+        metavar="DIR",
+        help="virtual environment with SPU (default: .venv-spu)",
     )
     verb.add_argument(
-        "--batch", type=positive, default=100, metavar="N", help="images at once (default: 100)"
+        "--batch", type=positive, default=100, metavar="N", help="images per batch (default: 100)"
     )
     verb.add_argument(
         "--out", type=Path, default=Path("runs/private-inference"), metavar="DIR",

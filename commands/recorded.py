@@ -33,10 +33,14 @@ def add_target(parser: argparse.ArgumentParser, index: str) -> None:
     parser.add_argument(
         "--model", required=True, help="the network, such as 'net.py:Net(weights=checkpoint:weights.pt)'"
     )
-    parser.add_argument("--data", metavar="NAME", help="a dataset of such images, such as folder:PATH")
+    parser.add_argument(
+        "--data", metavar="NAME", help="the dataset that the images come from, such as folder:PATH"
+    )
     parser.add_argument("--index", metavar="I", help=index)
-    parser.add_argument("--shape", metavar="CxHxW", help="without --data: of the images, such as 3x32x32")
-    parser.add_argument("--classes", type=positive, metavar="K", help="without --data: how many there are")
+    parser.add_argument(
+        "--shape", metavar="CxHxW", help="without --data: shape of the images, such as 3x32x32"
+    )
+    parser.add_argument("--classes", type=positive, metavar="K", help="without --data: number of classes")
 
 
 def add_attackers(parser: argparse.ArgumentParser, restarts: int) -> None:
@@ -48,7 +52,7 @@ def add_attackers(parser: argparse.ArgumentParser, restarts: int) -> None:
         metavar="NAME",
         help="in place of the suite, such as 'dlg(steps=600)'; may be given several times",
     )
-    parser.add_argument("--suite", default="", metavar="NAME", help=f"of attacks (default: {SUITE})")
+    parser.add_argument("--suite", default="", metavar="NAME", help=f"suite of attacks (default: {SUITE})")
     parser.add_argument(
         "--exhaustive", action="store_true", help="attack what has leaked with the other attacks, too"
     )

@@ -28,16 +28,21 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
     utility = verbs.add_parser("utility", help="train models with defended gradients, and test them")
-    utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` in it")
+    utility.add_argument("file", type=Path, metavar="FILE", help="a sweep file with a `training` section")
     utility.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME-OF-FILE")
-    utility.add_argument("--quick", action="store_true", help="with what the file has under `quick`")
-    utility.add_argument("--fresh", action="store_true", help="only if the folder of the run is empty")
+    utility.add_argument(
+        "--quick", action="store_true", help="use the values that the file has under `quick`"
+    )
+    utility.add_argument("--fresh", action="store_true", help="run only if the folder of the run is empty")
     add_reuse(utility)
     add_again(utility, "training", "defense or model")
     add_workers(utility)
     add_executor(utility)
     utility.add_argument(
-        "--timeout", type=duration, metavar="TIME", help="for a training, such as 1h, in place of the file's"
+        "--timeout",
+        type=duration,
+        metavar="TIME",
+        help="time limit of a training, such as 1h; replaces the file's",
     )
     add_data_root(utility)
     utility.set_defaults(command=run_utility)

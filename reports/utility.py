@@ -7,7 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from leakbench.bench.attacks import Status
-from leakbench.bench.privacy import DELTA, PACKAGE, can_account, epsilon_of
+from leakbench.bench.privacy import DELTA, can_account, epsilon_of
 from leakbench.reports.names import defense_order, shortened
 from leakbench.reports.selection import BASELINE, with_result
 from leakbench.reports.statistics import ends, mean_interval, percent
@@ -69,7 +69,7 @@ def is_private(rows: pd.DataFrame) -> bool:
 def epsilon_caption() -> str:
     """What epsilon is, or what it needs."""
     if not can_account():
-        return f"epsilon: not worked out, because dp-accounting is not installed: pip install '{PACKAGE}'"
+        return "epsilon: needs dp-accounting, which is not installed: pip install dp-accounting"
     return f"epsilon: of differential privacy, per example, for the whole training, at delta = {DELTA:g}"
 
 

@@ -126,7 +126,7 @@ class Sweep:
 
     @property
     def shared(self) -> list[tuple[Choice[Dataset], Choice[Protocol]]]:
-        """Each data set with each protocol by which clients share its images."""
+        """Each dataset with each protocol by which clients share its images."""
         return [
             (data, protocol)
             for data, protocol in product(self.datasets, self.protocols)

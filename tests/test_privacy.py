@@ -119,7 +119,7 @@ def test_without_the_accountant_the_table_says_what_to_install(monkeypatch):
     monkeypatch.setattr(privacy, "find_spec", lambda _: None)
     columns, caption = cells(ROWS)
     assert set(columns["epsilon"]) == {"-"}
-    assert "dp-accounting is not installed: pip install 'leakbench[privacy]'" in caption
+    assert "needs dp-accounting, which is not installed: pip install dp-accounting" in caption
     assert epsilon_caption() in caption
 
 

@@ -107,7 +107,7 @@ def batch_problems(network: nn.Module, images: Images, batch: Tensor, labels: Te
     spec = Spec(images.shape, images.classes, len(batch))
     start = Start.draw(spec, "check")
     case = Case(0, network, shared_gradient(deepcopy(network), batch, labels), spec, start=start)
-    hint = "change the model, or set `engine: reference` on the attack"
+    hint = "change the model, or attack it with `dlg(engine=reference)`"
     try:
         with foreign(SystemExit):
             attack = DLG()

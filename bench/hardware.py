@@ -8,7 +8,7 @@ LIMITS = {  # variables that keep a library from using some instructions, and th
     "ONEDNN_MAX_CPU_ISA": "",
     "DNNL_MAX_CPU_ISA": "",
     "MKL_ENABLE_INSTRUCTIONS": "",
-    "MKL_CBWR": "AVX2,STRICT",  # see `defenses/__init__.py`
+    "MKL_CBWR": "AVX2,STRICT",  # see `leakbench/__init__.py`
 }
 
 

@@ -1,7 +1,7 @@
 """Trainings in lock step: models trained side by side with the gradients that their defenses let through.
 
-Federated SGD: at every step each client shares the gradient of its own examples, the defense
-changes each of them, and the server takes a step along their mean (McMahan et al. 2017, FedSGD).
+At every step each client shares the update that the protocol makes of its examples, the defense changes it,
+and the server moves along the mean of the updates (McMahan et al. 2017).
 """
 
 import time
@@ -17,6 +17,7 @@ from torch.nn import functional
 from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.protocols.base import mean_of
 from leakbench.bench.training import Training
 from leakbench.bench.training_row import Ending, Trained, Weights, training_row
 from leakbench.bench.victim import with_layers
@@ -187,11 +188,14 @@ class _LockStep:
         With `by_example`, {name: (clients, N, *shape)}.
         """
         share = defense.share_each if self.by_example else defense.share
-        each = [
-            share({name: gradient[client] for name, gradient in gradients.items()}, draws).gradients
-            for client in range(self.recipe.clients)
-        ]
-        return self.protocol.view(each, 0, draws).update
+        views = []
+        for _ in range(self.protocol.rounds):
+            each = [
+                share({name: gradient[client] for name, gradient in gradients.items()}, draws).gradients
+                for client in range(self.recipe.clients)
+            ]
+            views.append(self.protocol.view(each, 0, draws).update)
+        return mean_of(views)
 
     def _descend(self, slot: int, shared: Gradients) -> None:
         self.steps[slot] += 1

@@ -35,14 +35,15 @@ def kept_of(account: Account | None, shared: Gradients) -> Gradients:
 def variance_of(account: Account | None, kept: Gradients) -> float:
     """The mean variance of noise and rounding errors over the kept entries of these tensors."""
     account = account or Account()
+    counts = {name: float(each.sum()) for name, each in kept.items()}
+    total = max(sum(counts.values()), 1.0)
     noise = account.variance
     if isinstance(noise, dict):
-        counts = {name: float(each.sum()) for name, each in kept.items()}
-        noise = sum(counts[name] * noise[name] for name in kept) / max(sum(counts.values()), 1.0)
+        noise = sum(counts[name] * noise[name] for name in kept) / total
     if account.rounding is None:
         return noise
-    square = torch.cat([each.double().flatten() for each in account.rounding.values()]).square().mean()
-    return noise + float(square) / 3  # rounding errors are uniform within their bounds
+    squares = (float((account.rounding[name].double().square() * each).sum()) for name, each in kept.items())
+    return noise + sum(squares) / total / 3  # rounding errors are uniform within their bounds
 
 
 def weights_of(account: Account | None, shared: Gradients) -> Gradients:

@@ -18,7 +18,8 @@ def epsilon_of(noise_multiplier: float, sampling_rate: float, steps: int, delta:
 
     Renyi accounting of the subsampled Gaussian mechanism (Mironov, Talwar and Zhang 2019). As in Opacus and
     TensorFlow Privacy it holds for one example added or removed, and for examples that are drawn
-    independently at every step; a training, which goes through shuffled examples, is taken for such a one.
+    independently at every step. A training goes through shuffled examples instead; it is treated as if
+    it drew them.
 
     Args:
         noise_multiplier: see `Defense.multiplier`.
@@ -29,6 +30,8 @@ def epsilon_of(noise_multiplier: float, sampling_rate: float, steps: int, delta:
     Raises:
         ImportError: dp-accounting is not installed, see `can_account`.
     """
+    if not steps:
+        return 0.0
     if not noise_multiplier:
         return inf
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent

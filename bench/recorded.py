@@ -47,7 +47,7 @@ class RecordedVictim:
         """What was recorded, and in place of it what a defense of the gradient makes of it.
 
         Raises:
-            UserError: the defense changes the batch or the model: that was over when this was recorded.
+            UserError: the defense changes the batch or the model, which is impossible after the recording.
             ContractError: the defense breaks its contract.
         """
         generator = generator_for("defense", gradient_defense(defense).own_name, *self.purpose)
@@ -139,7 +139,15 @@ def _parameters(path: Path, saved: Any, network: nn.Module, what: str) -> tuple[
         raise UserError(f"{path}: {text}, got {type(saved).__name__}")
     rest = network.state_dict().keys() - wanted.keys()
     others = {name: given.pop(name) for name in list(given) if name in rest}
-    problems = list(_problems(given, wanted, what))
+    state = network.state_dict()
+    problems = [
+        *_problems(given, wanted, what),
+        *(
+            f"{name}: expected a buffer of shape {tuple(state[name].shape)}, found another"
+            for name, each in others.items()
+            if not isinstance(each, Tensor) or each.shape != state[name].shape
+        ),
+    ]
     if problems:
         raise UserError(*(f"{path}: {problem}" for problem in problems))
     return {name: given[name].detach().to(each.dtype) for name, each in wanted.items()}, others

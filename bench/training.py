@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,8 +111,14 @@ class Training(Job):
 
     @property
     def noise_multiplier(self) -> float | None:
-        """See `Defense.multiplier`; None where an update is not the mean of one gradient per example."""
-        return self.defense.multiplier if self.protocol.separable else None
+        """See `Defense.multiplier`; None where an update is not the mean of one gradient per example.
+
+        Several rounds of one batch tell as much as one with less noise.
+        """
+        multiplier = self.defense.multiplier
+        if multiplier is None or not self.protocol.separable:
+            return None
+        return multiplier / sqrt(self.protocol.rounds)
 
     @property
     def room(self) -> int:

@@ -18,7 +18,7 @@ from leakbench.core.configured import Configured
 from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES, Defense, Point
 
-SCHEMA_VERSION = 7  # raised when equal settings no longer give equal results
+SCHEMA_VERSION = 8  # raised when equal settings no longer give equal results
 
 
 REGISTRIES: dict[str, Registry[Any]] = {

@@ -4,6 +4,7 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import isinf
 from pathlib import Path
 
 import torch
@@ -61,14 +62,16 @@ class Victim:
             ContractError: the defense breaks its contract.
         """
         protocol = protocol or FedSGD(len(self.batch))
-        first = exposed = self._share(defense, protocol, ())
+        first = self._share(defense, protocol, ())
         total = dict(first.shared)
         for number in range(1, protocol.rounds):
-            exposed = self._share(defense, protocol, (number,))
-            total = {name: each + exposed.shared[name] for name, each in total.items()}
+            again = self._share(defense, protocol, (number,))
+            total = {name: each + again.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
         examples = protocol.batch_size if protocol.separable else 1
-        account = defense.checked_account(shared, protocol.rounds * protocol.seen, examples)
+        account = defense.checked_account(
+            shared, protocol.rounds, examples, protocol.seen, 0.0 if isinf(first.rounding) else first.rounding
+        )
         return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
 
     def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:
@@ -139,8 +142,10 @@ def with_layers(defense: Defense, network: nn.Module, model: str, model_seed: in
 
 
 def _with_rounding(account: Account | None, shared: Gradients, rounding: float) -> Account | None:
-    """The account of what the defense and then the protocol did."""
-    if account is None or not rounding:
+    """The account of what the defense and then the protocol did; None where nothing bounds the latter."""
+    if account is None or isinf(rounding):
+        return None
+    if not rounding:
         return account
     bounds = account.rounding or {name: torch.zeros_like(each) for name, each in shared.items()}
     return replace(account, rounding={name: each + rounding for name, each in bounds.items()})

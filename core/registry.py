@@ -38,14 +38,7 @@ class Registry(Generic[T]):
         Raises:
             SettingError: an unknown name (the text suggests the nearest one) or settings that cannot be used.
         """
-        match = _CALL.fullmatch(text.strip())
-        if match is None:
-            raise SettingError([("", f"expected name(setting=value, ...), got {text!r}")])
-        try:
-            settings = parse_arguments(match["arguments"] or "")
-        except ValueError as error:
-            raise SettingError([("", f"{text!r}: {error}")]) from None
-        return self.build(match["name"], settings)
+        return self.build(*name_and_settings(text))
 
     def build(self, name: str, settings: dict[str, Any]) -> T:
         """The object `name` with these settings.
@@ -98,6 +91,21 @@ class Registry(Generic[T]):
             raise SettingError([("", text)])
         named: type[T] = _named(cls, name, file_digest(file))  # type: ignore[arg-type]  # it is hashable
         return named
+
+
+def name_and_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """`gaussian(variance=0.001)` as `gaussian` and its settings.
+
+    Raises:
+        SettingError: a text of another form.
+    """
+    match = _CALL.fullmatch(text.strip())
+    if match is None:
+        raise SettingError([("", f"expected name(setting=value, ...), got {text!r}")])
+    try:
+        return match["name"], parse_arguments(match["arguments"] or "")
+    except ValueError as error:
+        raise SettingError([("", f"{text!r}: {error}")]) from None
 
 
 def make(cls: type[T], settings: dict[str, Any]) -> T:

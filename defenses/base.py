@@ -69,7 +69,7 @@ class Defense(Configured):
 
     @property
     def multiplier(self) -> float | None:
-        """The standard deviation of Gaussian noise over the most that one example can change in an update.
+        """The deviation of its Gaussian noise divided by the most that one example can change an update.
 
         The epsilon of a training follows from it (`leakbench/bench/privacy.py`); None if nothing bounds it.
         """
@@ -197,13 +197,20 @@ class Defense(Configured):
             raise ContractError(f"defense {self}: sent_bytes: expected a whole number >= 0, got {size!r}")
         return Shared(shared, size, seconds)
 
-    def checked_account(self, shared: Gradients, rounds: int = 1, examples: int = 1) -> Account | None:
-        """`account` of the mean of several rounds, with its contract checked.
+    def checked_account(
+        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
+    ) -> Account | None:
+        """`account` of a mean over rounds and clients, with its contract checked.
+
+        Of several clients it is a lower bound of the error: an entry that only some of them pruned counts as
+        kept, and bounds of rounding follow from the mean and not from each client's gradient.
 
         Args:
             shared: see `account`.
-            rounds: how many outputs `shared` is the mean of.
-            examples: over how many the sum was divided that `apply_each` added noise to.
+            rounds: how often each client shared its update.
+            examples: the number of examples by which the noisy sum of `apply_each` was divided.
+            clients: how many clients' updates `shared` is the mean of.
+            rounding: the most that a protocol moved an entry afterwards.
 
         Raises:
             ContractError: it is not an account, its tensors have other names, shapes or types, or its
@@ -214,7 +221,7 @@ class Defense(Configured):
             return None
         for problem in _bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
-        fewer = rounds * (examples**2 if Point.EXAMPLES in self.points() else 1)
+        fewer = rounds * clients * (examples**2 if Point.EXAMPLES in self.points() else 1)
         if isinstance(account.variance, dict):
             return replace(account, variance={name: each / fewer for name, each in account.variance.items()})
         return replace(account, variance=account.variance / fewer)

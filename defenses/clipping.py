@@ -40,13 +40,17 @@ class Clip(Defense):
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: everything is kept; at the clipping norm, the scale is unknown."""
-        own = float(norms_of({name: each[None] for name, each in shared.items()}))
-        return Account(scaled=own >= self.norm * (1 - ROUNDING))
+        return Account(scaled=_norm(shared) >= self.norm * (1 - ROUNDING))
 
-    def checked_account(self, shared: Gradients, rounds: int = 1, examples: int = 1) -> Account | None:
+    def checked_account(
+        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
+    ) -> Account | None:
         """See `Defense.checked_account`; a mean over clients does not show whether theirs were clipped."""
-        account = super().checked_account(shared, rounds, examples)
-        return account and replace(account, scaled=account.scaled or rounds > 1)
+        account = super().checked_account(shared, rounds, examples, clients, rounding)
+        entries = sum(each.numel() for each in shared.values())
+        least = self.norm - rounding * entries**0.5  # a clipped one is at least so long after rounding
+        may_be = clients > 1 or (rounding > 0 and _norm(shared) >= least)
+        return account and replace(account, scaled=account.scaled or may_be)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,10 @@ def norms_of(gradients: Gradients) -> Tensor:
     """The L2 norm (N,) of each example's gradients {name: (N, *shape)}, in float64."""
     squares = [each.double().reshape(len(each), -1).square().sum(1) for each in gradients.values()]
     return torch.stack(squares).sum(0).sqrt()
+
+
+def _norm(shared: Gradients) -> float:
+    return float(norms_of({name: each[None] for name, each in shared.items()}))
 
 
 def clipped(gradients: Gradients, norm: float) -> Gradients:

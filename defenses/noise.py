@@ -87,15 +87,17 @@ class Noise(Defense, ABC):
         share = self.relative**2 / (1 + self.relative**2)  # of the mean square that is noise
         return Account(variance={name: share * _mean_square(each) for name, each in shared.items()})
 
-    def checked_account(self, shared: Gradients, rounds: int = 1, examples: int = 1) -> Account | None:
-        """See `Defense.checked_account`; a mean over rounds holds less noise.
+    def checked_account(
+        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
+    ) -> Account | None:
+        """See `Defense.checked_account`; a mean holds less noise.
 
         Of several clients, this is a lower bound: that gradients cancel cannot be seen in their mean.
         """
-        account = super().checked_account(shared, rounds, examples)
+        account = super().checked_account(shared, rounds, examples, clients, rounding)
         if account is None or not isinstance(account.variance, dict) or self.relative is None:
             return account
-        less = (1 + self.relative**2) / (1 + self.relative**2 / rounds)
+        less = (1 + self.relative**2) / (1 + self.relative**2 / (rounds * clients))
         return replace(account, variance={name: less * each for name, each in account.variance.items()})
 
 

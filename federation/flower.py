@@ -49,14 +49,17 @@ def defend(
         local_steps: how many steps it takes in a round.
         buffers: their names; None: guessed, see `guess_buffers`.
         seed: of the draws, with the round and the client (its partition-id, or else its node). Whoever knows
-            the seed can subtract the noise: in earnest take `secrets.randbits(63)` and keep it secret.
+            the seed can subtract the noise: in a real deployment, pass
+            `secrets.randbits(63)` and keep it secret.
 
     Raises:
-        UserError: an unknown defense, or one that does not act on gradients, or numbers that are none; in
+        UserError: an unknown defense, or one that does not act on gradients, or numbers out of range; in
             training a message that names no round, or that has not one ArrayRecord of the same names and
             shapes each way.
     """
     known = gradient_defense(defense)
+    if isinstance(lr, dict):
+        raise UserError(f"defend: lr: expected a number > 0, got {lr}")
     setting_of("defend", {"optimizer": "sgd", "lr": lr, "local_steps": local_steps})
 
     def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:

@@ -46,7 +46,7 @@ def record(
         if value is not None and (type(value) is not int or value < 1):
             raise UserError(f"{name}: expected a whole number > 0, got {value!r}")
     if any(group.get("maximize") for group in optimizer.param_groups):
-        raise UserError("optimizer: expected one that goes downhill, got one with maximize=True")
+        raise UserError("optimizer: expected one that minimises, got one with maximize=True")
     if not _groups(model, optimizer):
         raise UserError("optimizer: expected one that trains parameters of the model, got one of others")
     recorder = _Recorder(model, new_folder(Path(folder)), every, batch_size)

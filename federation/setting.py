@@ -38,11 +38,13 @@ class Setting(Configured):
         for setting in ("lr", "local_steps", "local_batch"):
             for wrong in [each for each in numbers_of(getattr(self, setting)) if each <= 0]:
                 yield setting, f"expected a number > 0, got {wrong}"
+        for wrong in [each for each in numbers_of(self.momentum) if not 0 <= each < 1]:
+            yield "momentum", f"expected a number in [0, 1), got {wrong}"
 
     def caveats(self) -> Iterator[str]:
         """What keeps an update from being the gradient, a line each; none for one step of plain SGD."""
         if self.optimizer == "unknown":
-            yield "the optimizer is unknown: an update is not known to be a gradient, nor at what scale"
+            yield "the optimizer is unknown, so an update may not be a gradient, and its scale is unknown"
         elif self.optimizer != "sgd":
             yield f"a step of {self.optimizer} does not have the gradient's direction"
         if self.local_steps is not None and self.local_steps > 1:

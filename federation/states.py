@@ -44,7 +44,9 @@ def read_state(folder: Path, stem: str) -> StateDict:
     state = read_tensors(path)
     if not isinstance(state, Mapping):
         raise UserError(f"{path}: expected a dict {{name: tensor}}, got {type(state).__name__}")
-    if wrong := [str(name) for name, each in state.items() if not isinstance(each, Tensor)]:
+    if wrong := [
+        str(name) for name, each in state.items() if not (isinstance(name, str) and isinstance(each, Tensor))
+    ]:
         raise UserError(f"{path}: {several(wrong)}: expected tensors by name, found something else")
     if infinite := [name for name, each in state.items() if not is_finite(each)]:
         raise UserError(f"{path}: {several(infinite)}: expected finite numbers, found NaN or infinity")

@@ -13,6 +13,7 @@ from leakbench.core.errors import UserError
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.federation.defended import gradient_defense
 from leakbench.federation.rounds import clients_of
+from leakbench.federation.setting import Setting
 from leakbench.federation.states import STATISTICS
 from leakbench.sweeps.spec import Sweep
 
@@ -128,12 +129,20 @@ def recorded_in(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
+def _uneven(dataset: Recorded, setting: Setting) -> Iterator[str]:
+    batch, count = setting.local_batch, dataset.examples
+    if batch is not None and (setting.local_steps or 1) > 1 and batch < count and count % batch:
+        text = f"{count} images do not divide into batches of {batch}"
+        yield f"{text}; the attacks use all of them in every step"
+
+
 def caveats(dataset: Recorded) -> Iterator[str]:
     """What may keep the updates from being gradients at the weights that the server sent, each once."""
     found: dict[str, None] = {}
     for path in dict.fromkeys(each.path for each in dataset.uploads if each.round is not None):
         setting, _ = clients_of(path)
         found |= dict.fromkeys(setting.caveats())
+        found |= dict.fromkeys(_uneven(dataset, setting))
         if any(name.rpartition(".")[2] in STATISTICS for name in setting.buffers or ()):
             text = "the attacks compute gradients with the statistics that were sent"
             found[f"{text}; clients that train with those of their batches have others"] = None

@@ -63,7 +63,9 @@ def test_clipping_says_that_the_scale_is_unknown_where_it_may_have_acted():
     assert account(f"clip(norm={2 * norm})") == Account(scaled=False)
     clip = DEFENSES.parse("clip(norm=1)")
     mean = {name: each / 2 for name, each in shared("clip(norm=1)").items()}
-    assert clip.checked_account(mean, rounds=2).scaled  # clients' updates may be longer than their mean
+    assert clip.checked_account(mean, clients=2).scaled  # clients' updates may be longer than their mean
+    assert not clip.checked_account(mean, rounds=2).scaled  # the same update, shared again
+    assert clip.checked_account(mean, rounding=1.0).scaled  # rounding may have made it shorter
 
 
 def test_noise_on_a_sum_of_examples_is_divided_with_it():

@@ -97,7 +97,7 @@ def test_each_example_has_a_gradient_of_its_own(make_trial, define):
         ("fedsgd(batch_size=2)", 2),
         ("fedavg(batch_size=2)", 2),
         ("fedavg(batch_size=2, local_steps=2)", 1),
-        ("fedavg(batch_size=2, local_batch=1)", 1),  # only one image is used
+        ("fedavg(batch_size=2, local_steps=2, local_batch=1)", 1),
         ("fedavg(batch_size=2, optimizer=adam)", 1),
         ("secure_sum(batch_size=2, clients=3)", 2),
         ('secure_sum(batch_size=2, clients=3, of="fedavg(optimizer=adam)")', 1),

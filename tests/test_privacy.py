@@ -74,6 +74,10 @@ def test_without_noise_it_is_infinite():
     assert epsilon_of(0.0, 0.1, 10) == math.inf
 
 
+def test_a_training_that_took_no_step_revealed_nothing():
+    assert epsilon_of(1.0, 0.1, 0) == 0.0
+
+
 def trained(defense, **changes):
     """A row of a finished training of 10 steps, with a tenth of the examples in each."""
     row = dict.fromkeys(("reason", "noise_multiplier", "strength")) | {
@@ -138,6 +142,8 @@ def test_a_training_tells_its_noise_where_examples_are_clipped():
     (row,) = (each.row for each in train_together([private], Path()))
     assert (row.noise_multiplier, row.sampling_rate, row.steps) == (0.5, 0.2, 5)
     several = PROTOCOLS.parse("fedavg(local_steps=3)")
+    again = replace(private, protocol=PROTOCOLS.parse("fedsgd(rounds=4)"))
+    assert again.noise_multiplier == 0.25  # four draws on the same batch are one with half the deviation
     assert replace(private, protocol=several).noise_multiplier is None  # a client's update is clipped as one
     assert replace(private, defense=DEFENSES.parse("gaussian(std=0.1)")).noise_multiplier is None
 

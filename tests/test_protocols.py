@@ -1,5 +1,6 @@
 """What clients share under each protocol: against loops with PyTorch's optimisers, and numbers by hand."""
 
+import math
 import re
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.metrics import ssim
 from leakbench.bench.models import MODELS
-from leakbench.bench.protocols import PROTOCOLS, FedAvg, FedSGD, SecureSum
+from leakbench.bench.protocols import PROTOCOLS, FedAvg, FedSGD, Protocol, SecureSum
 from leakbench.bench.row import label_columns
 from leakbench.bench.sharing import FixedPoint, Ring, reconstruct, share
 from leakbench.bench.trial import prepare
@@ -108,7 +109,7 @@ def test_what_an_attacker_expects_is_what_is_shared(network, batch):
     logits[torch.arange(4), labels] = 0
     texts = [
         "fedavg(batch_size=4, local_steps=3)",
-        "fedavg(batch_size=4, local_batch=2)",  # one step, on the first two images
+        "fedavg(batch_size=4, local_steps=2, local_batch=2)",
         "secure_sum(clients=2, batch_size=2, digits=9)",
         'secure_sum(clients=2, batch_size=2, digits=9, of="fedavg(optimizer=adam)")',  # the mean of signs
     ]
@@ -172,12 +173,41 @@ def test_no_attack_gets_above_chance_from_one_share(generator):
     assert max(own for own, _, _ in found["one"]) < 0.2
 
 
+def test_clients_of_a_sum_may_have_batches_of_their_own():
+    protocol = PROTOCOLS.parse('secure_sum(batch_size=8, of="fedavg(local_steps=2, local_batch=4)")')
+    assert protocol.inner == FedAvg(8, local_steps=2, local_batch=4)
+
+
+def test_a_sum_of_signs_is_one_of_signs():
+    protocol = PROTOCOLS.parse('secure_sum(clients=2, of="fedavg(optimizer=adam)")')
+    assert (protocol.signed, protocol.separable) == (True, False)
+
+
+def test_a_protocol_of_a_users_shares_what_its_update_says(network, batch):
+    class Halved(Protocol):
+        def update(self, gradient, weights, images, labels):
+            return {name: each / 2 for name, each in gradient(weights, images, labels).items()}
+
+    protocol = Halved(batch_size=4)
+    assert not protocol.separable
+    assert error(expected_update(network, protocol, *batch), client_update(network, protocol, *batch)) < 1e-6
+    assert FedSGD(4).separable
+
+
+def test_nothing_is_known_of_rounding_where_values_were_clipped(make_trial, tmp_path):
+    *_, exposed = shared(make_trial, tmp_path, "secure_sum(clients=2, bits=22, clip=0.001)")
+    assert exposed.account is None
+    *_, exposed = shared(make_trial, tmp_path, "secure_sum(clients=2, bits=22, clip=1000)")
+    assert exposed.account.rounding is not None
+
+
 def test_secagg_clips_and_rounds_by_chance_without_a_bias():
     protocol = SecureSum(clients=2, bits=6, clip=1.0, modulus=32)
     value = {"a": torch.full((20000,), 0.3)}
     generator = torch.Generator().manual_seed(0)
     view = protocol.view([value, {"a": torch.full((20000,), 5.0)}], 0, generator)
-    assert view.rounding == 2 / 64
+    assert view.rounding == math.inf  # what was clipped can be any number
+    assert protocol.view([value, value], 0, generator).rounding == 2 / 64
     assert float(view.update["a"].mean()) == pytest.approx((0.3 + 1.0) / 2, abs=1e-3)
     assert set(view.update["a"].mul(64).round().int().tolist()) == {41, 42}  # (0.28125 or 0.3125, and 1) / 2
 
@@ -230,6 +260,16 @@ def test_a_modulus_that_overflows_is_a_line():
     [
         ("fedavg(local_steps=0)", "local_steps: expected a whole number >= 1, got 0"),
         ("fedavg(batch_size=4, local_batch=3)", "local_batch: expected a divisor of batch_size, 4, or 0"),
+        (
+            "fedavg(batch_size=4, local_batch=2)",
+            "local_steps: expected 2 or more, so that every image takes part, got 1",
+        ),
+        ("secure_sum(bits=-1)", "bits: expected a whole number in 0..52 (0: base and digits), got -1"),
+        ("secure_sum(bits=60)", "bits: expected a whole number in 0..52 (0: base and digits), got 60"),
+        (
+            'secure_sum(of="fedsgd(batch_size=8)")',
+            "of: expected no batch_size in it, which stands next to it: fedsgd(batch_size=8)",
+        ),
         ("fedavg(lr=0)", "lr: expected a number > 0, got 0"),
         ("fedavg(momentum=1)", "momentum: expected a number in [0, 1), got 1"),
         ("fedavg(momentum=0.5, optimizer=adam)", "momentum: expected 0 with optimizer=adam"),

@@ -192,7 +192,7 @@ def test_a_training_that_fails_is_recorded_as_far_as_it_went(tmp_path, digits):
     [
         ({"every": 0}, "every: expected a whole number > 0, got 0"),
         ({"batch_size": 1.5}, "batch_size: expected a whole number > 0, got 1.5"),
-        ({"maximize": True}, "optimizer: expected one that goes downhill, got one with maximize=True"),
+        ({"maximize": True}, "optimizer: expected one that minimises, got one with maximize=True"),
         ({"model": nn.Linear(1, 1)}, "optimizer: expected one that trains parameters of the model, got one"),
     ],
 )

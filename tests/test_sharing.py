@@ -243,7 +243,7 @@ def test_a_modulus_with_just_enough_room():
     check_modulus(FixedPoint(10, 3), Ring(18), clients=8, magnitude=16.0)
     text = (
         r"modulus: too small for the clients \(overflow\): expected 2\^19 or more, got 2\^18: 9 clients with"
-        r" values up to 16 at 10\^-3 reach 1.44e\+05; use fewer clients or digits, or clip the values"
+        r" values up to 16 at 10\^-3 reach 1.44e\+05; use fewer clients or a lower precision"
     )
     with pytest.raises(ModulusError, match=text):
         check_modulus(FixedPoint(10, 3), Ring(18), clients=9, magnitude=16.0)

@@ -128,5 +128,5 @@ def _residual(case: Case) -> Tensor | None:
     if bias is None or not bool(kept_of(case.account, case.shared)[bias].all()):
         return None
     residual = case.shared[bias]
-    noise = residual.numel() * case.account.variance_in(bias)
+    noise = residual.numel() * variance_of(case.account, {bias: torch.ones_like(residual)})
     return residual[None] if float(residual.square().sum()) > CLEAR * noise else None

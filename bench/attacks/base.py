@@ -68,7 +68,7 @@ class Spec:
     classes: int
     count: int = 1  # images behind what was shared
     steps: int = 1  # gradients that it is the mean of, each at other weights: see `Protocol.steps`
-    signed: bool = False  # whether only the signs of a gradient were shared
+    signed: bool = False  # whether only the signs of gradients, or a mean of signs, were shared
 
     @property
     def batch_shape(self) -> tuple[int, int, int, int]:

@@ -31,7 +31,7 @@ class Unrolled(Adaptive):
         if example.protocol is None or example.protocol.steps == 1:
             return "expected an update after several local steps, got one after a single one: see `adaptive`"
         if not example.protocol.is_smooth:
-            return "expected local steps of sgd, got those of adam, whose slope in the images leads nowhere"
+            return "expected local steps of sgd, got those of adam, whose slope in the images is of no use"
         return ""
 
     def candidates(self, case: Case) -> Sequence[Candidate]:

@@ -160,8 +160,8 @@ class Recorded(Dataset):
         from leakbench.bench.datasets import open_dataset
 
         true = open_dataset(self._truth(), data_root)
-        for setting, value in self._mismatches(true, count):
-            raise SettingError([(setting, f"{setting}: {value}")])
+        if found := list(self._mismatches(true, count)):
+            raise SettingError([(setting, f"{setting}: {value}") for setting, value in found])
 
         def read(index: int) -> tuple[Tensor, int]:
             update, place = divmod(index, self.examples)

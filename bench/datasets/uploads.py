@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from leakbench.bench.protocols import FedAvg, FedSGD, Protocol
+from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
 from leakbench.federation.rounds import clients_of, round_folders
 from leakbench.federation.setting import KNOWN, Sender, Setting
@@ -30,11 +31,21 @@ class Upload:
         return min(of_steps, sender.examples or of_steps)
 
     def made_by(self, examples: int) -> Protocol:
-        """The protocol of an update that `examples` images are behind, if it was not recorded how many.
+        """The protocol that made this update; `examples` is the number of images if none was recorded.
 
         One step of SGD shares a gradient. Several steps, or one of Adam, are those of `fedavg`, as far as one
         rate and one momentum are for all parameters. A sum is taken for the update of one client.
+
+        Raises:
+            UserError: more images or steps than a protocol can have.
         """
+        try:
+            return self._made_by(examples)
+        except SettingError as error:
+            where = self.path / "round.json" if self.setting else self.path
+            raise UserError(f"{where}: client {self.client}: {error}") from None
+
+    def _made_by(self, examples: int) -> Protocol:
         setting, count = self.setting, self.examples or examples
         if setting is None or setting.local_steps is None or setting.optimizer not in KNOWN:
             return FedSGD(count)

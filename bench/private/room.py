@@ -31,7 +31,8 @@ def overflow(steps: Sequence[Step], images: Tensor, encoding: FixedPoint) -> str
     fit = max((digits for digits in range(encoding.digits) if encoding.base**digits < room), default=0)
     reached = f"{largest:.3g} x {encoding.base}^{power * encoding.digits}"
     text = f"{encoding.text}: expected less than 2^63, and layer {name} reaches {reached}"
-    return f"{text}; use at most {fit} digits"
+    unit = "bits" if encoding.base == 2 else "digits"
+    return f"{text}; use at most {fit} {unit}" if fit else f"{text}; its values are too large to be shared"
 
 
 def _reaches(steps: Sequence[Step], images: Tensor) -> Iterator[tuple[str, float, int]]:

@@ -92,7 +92,11 @@ def view_test(
     view = received(steps, images[:whole], encoding, generator, party)
     first = next(place for place, step in enumerate(steps) if step.weight is not None)
     early = received(steps[: first + 1], images, encoding, generator, party)
-    own = [each.words.flatten(1) for each in early if each.words.numel() == images.numel()]
+    own = [
+        each.words.flatten(1)
+        for each in early
+        if each.words.numel() == images.numel() and "weight" not in each.what
+    ]
     single = [each.words.flatten() for each in view if each.bits == 1]
     return ViewTest(
         party,

@@ -27,7 +27,7 @@ class View(NamedTuple):
 
     update: Gradients  # of one client, or the mean over several
     sent_bytes: int  # of each client
-    rounding: float = 0.0  # the most that an entry was moved on the way
+    rounding: float = 0.0  # the most that an entry was moved on the way; infinite: nothing bounds it
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Protocol(Configured):
 
     @property
     def seen(self) -> int:
-        """How many clients stand behind what the server sees."""
+        """The number of clients that contribute to what the server sees."""
         return 1
 
     @property
     def images(self) -> int:
-        """How many images stand behind what the server sees."""
+        """The number of images that contribute to what the server sees."""
         return self.seen * self.batch_size
 
     @property
@@ -64,16 +64,16 @@ class Protocol(Configured):
     @property
     def separable(self) -> bool:
         """Whether an update is the mean of one gradient per image, at the server's weights."""
-        return self.steps == 1 and not self.signed
+        return type(self).update is Protocol.update
 
     @property
     def is_smooth(self) -> bool:
-        """Whether an update has a slope in the images that leads somewhere."""
+        """Whether the slope of an update in the images is useful to an optimiser."""
         return True
 
     @property
     def signed(self) -> bool:
-        """Whether an update has only the signs of a gradient."""
+        """Whether an update has only the signs of a gradient, or the mean of those of several clients."""
         return False
 
     def update(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:

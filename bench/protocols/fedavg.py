@@ -17,7 +17,7 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class FedAvg(Protocol):
-    """Several local steps; shared is (weights before - weights after) / (lr x steps): a mean gradient.
+    """Several local steps. A client shares (weights before - weights after) / (lr x steps), a mean gradient.
 
     The weights are rounded to their type after each step, as those of real clients are: that costs
     precision as 1 / lr. Step s takes the images s x local_batch, ..., from the start again where they end.
@@ -40,6 +40,10 @@ class FedAvg(Protocol):
         if self.local_batch and self.batch_size % self.local_batch:
             text = f"expected a divisor of batch_size, {self.batch_size}, or 0 for all of it"
             yield "local_batch", f"{text}, got {self.local_batch}"
+        elif self.local_batch and self.local_batch * self.local_steps < self.batch_size:
+            least = self.batch_size // self.local_batch
+            text = f"expected {least} or more, so that every image takes part, got {self.local_steps}"
+            yield "local_steps", text
         if self.lr <= 0:
             yield "lr", f"expected a number > 0, got {self.lr:g}"
         if not 0 <= self.momentum < 1:
@@ -59,8 +63,8 @@ class FedAvg(Protocol):
 
     @property
     def separable(self) -> bool:
-        """See `Protocol.separable`; a `local_batch` leaves images out."""
-        return super().separable and not self.local_batch
+        """See `Protocol.separable`; a single step on a `local_batch` does not use all images."""
+        return self.steps == 1 and not self.signed and not self.local_batch
 
     @property
     def is_smooth(self) -> bool:

@@ -1,8 +1,9 @@
 """Secure aggregation (Bonawitz et al. 2017): the server gets a sum, and nothing else of what clients send."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -19,14 +20,17 @@ from leakbench.bench.protocols.base import (
 from leakbench.bench.sharing import Encoding, FixedPoint, Levels, Ring, check_modulus
 from leakbench.core import citations
 from leakbench.core.configured import SettingError
+from leakbench.core.registry import name_and_settings
 from leakbench.defenses import ContractError, Gradients
+
+MOST_BITS = 52  # so that float64 holds every level
 
 
 @dataclass(frozen=True)
 class SecureSum(Protocol):
     """The sum mod 2^modulus of updates in fixed precision, from which colluders take their own parts out.
 
-    The shares that make it up are uniform and tell nothing (`bench.sharing`), so that the sum is all that a
+    The shares that make it up are uniform and reveal nothing (`bench.sharing`), so the sum is all that a
     server has. Colluding clients know their parts exactly, and a client that drops out has none: with n
     clients, c colluders and d dropouts the sum of n - c - d is left.
     """
@@ -51,6 +55,10 @@ class SecureSum(Protocol):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
+        if not 0 <= self.bits <= MOST_BITS:
+            text = f"expected a whole number in 0..{MOST_BITS} (0: base and digits), got {self.bits}"
+            yield "bits", text
+            return
         yield from count_problems("clients", self.clients)
         for setting in ("colluders", "dropouts"):
             yield from count_problems(setting, getattr(self, setting), least=0)
@@ -82,10 +90,15 @@ class SecureSum(Protocol):
         """The protocol of each client."""
         from leakbench.bench.protocols import PROTOCOLS  # this one is among them
 
-        found = PROTOCOLS.parse(self.of)
+        name, settings = name_and_settings(self.of)
+        if outside := [setting for setting in ("batch_size", "rounds") if setting in settings]:
+            raise SettingError(
+                [("of", f"expected no {outside[0]} in it, which stands next to it: {self.of}")]
+            )
+        found = PROTOCOLS.build(name, {**settings, "batch_size": self.batch_size})
         if isinstance(found, SecureSum):
             raise SettingError([("of", f"expected what a client makes of its images, got {self.of}")])
-        return replace(found, batch_size=self.batch_size)
+        return found
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -107,8 +120,8 @@ class SecureSum(Protocol):
 
     @property
     def signed(self) -> bool:
-        """See `Protocol.signed`: the sum of signs is none."""
-        return self.inner.signed and self.seen == 1
+        """See `Protocol.signed`."""
+        return self.inner.signed
 
     @property
     def separable(self) -> bool:
@@ -141,4 +154,5 @@ class SecureSum(Protocol):
             words = torch.stack([encoding.encode(update[name], generator) for update in updates])
             mean[name] = (encoding.decode(ring.sum(words)) / len(updates)).to(like.dtype)
         size = sum(each.numel() for each in mean.values()) * self.modulus // 8
-        return View(mean, size, encoding.step)
+        clips = self.bits and largest > self.clip
+        return View(mean, size, inf if clips else encoding.step)

@@ -3,7 +3,7 @@
 from math import inf
 
 from leakbench.bench.sharing.encodings import Encoding
-from leakbench.bench.sharing.ring import Ring
+from leakbench.bench.sharing.ring import WORD, Ring
 from leakbench.core.configured import SettingError
 
 
@@ -21,7 +21,7 @@ def check_modulus(encoding: Encoding, ring: Ring, clients: int, magnitude: float
         magnitude: the largest of any client's values.
 
     Raises:
-        ModulusError: it does not; with the bits that would do.
+        ModulusError: the sum does not fit; the text says how many bits are needed.
         SettingError: no clients, or a magnitude that is not finite.
     """
     if clients < 1:
@@ -32,6 +32,7 @@ def check_modulus(encoding: Encoding, ring: Ring, clients: int, magnitude: float
     if most >= ring.half:
         needed = most.bit_length() + 1  # one for the sign
         reached = f"{clients} clients with values up to {magnitude:g} at {encoding.text} reach {most:.4g}"
-        text = f"too small for the clients (overflow): expected 2^{needed} or more, got 2^{ring.bits}"
-        advice = "use fewer clients or digits, or clip the values"
+        enough = f"2^{needed} or more" if needed <= WORD else f"a sum below 2^{WORD}"
+        text = f"too small for the clients (overflow): expected {enough}, got 2^{ring.bits}"
+        advice = "use fewer clients or a lower precision, or clip the values"
         raise ModulusError([("modulus", f"{text}: {reached}; {advice}")])

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -95,7 +96,8 @@ class FixedPoint(Encoding):
 
     def largest(self, magnitude: float) -> int:
         """See `Encoding.largest`; of values in float32, which may be rounded up, as in float64."""
-        return int(max(magnitude * self.scale, float(torch.tensor(magnitude) * self.scale)))
+        rounded = float(torch.tensor(magnitude) * self.scale)
+        return int(max(magnitude * self.scale, rounded if rounded < inf else 0.0))
 
     def decode(self, words: Tensor) -> Tensor:
         """See `Encoding.decode`."""

@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     EQUAL = "no difference beyond chance"
     BOTH_HIDE = "neither leaks"
     COSTS_MORE = "neither leaks, and it costs more accuracy"
+    NO_RESULT = "no result to compare on an image that leaks without a defense"
     TOO_FEW = f"fewer than {FEWEST} images: cannot tell"
     ALONE = "no known defense is as accurate"
 
@@ -64,6 +65,8 @@ class Standing:
     def describe(self, names: Mapping[str, str]) -> str:
         """The standing on one line; `names` replaces the names of some defenses."""
         own = names.get(self.defense, self.defense)
+        if self.outcome == Outcome.NO_RESULT:
+            return f"{own}: {self.outcome}{self._labels()}"
         if not self.images:
             return f"{own}: no image leaks without a defense, so there is nothing to compare{self._labels()}"
         own = f"{own}: {_scores(self.accuracy, self.ssim)}"
@@ -165,6 +168,8 @@ def _standing(
     interval = median_interval(differences)
     cost = accuracies.lead(rival, name)
     outcome = _outcome((own, other), len(pairs), interval, cost, scale) if rival else Outcome.ALONE
+    if len(images) and pairs.empty:
+        outcome = Outcome.NO_RESULT
     return Standing(
         name, accuracies.of(name), own, labels, rival, accuracies.of(rival), other,
         len(pairs), differences.median(), interval, cost, outcome,

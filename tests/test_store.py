@@ -18,6 +18,7 @@ from leakbench.bench.row import Result, Row
 from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.reports.csv_file import read_csv, write_csv
+from leakbench.sweeps import manifest as manifests
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts
@@ -25,6 +26,8 @@ from leakbench.sweeps.records import to_record
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TABLES, TRIALS
+
+COMMIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 
 @pytest.fixture
@@ -162,6 +165,15 @@ def test_the_manifest_says_what_was_requested_and_with_what_it_ran(store, sweep)
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     commit = subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert first["commit"] == (commit.stdout.strip() or None)
+
+
+def test_an_installed_program_does_not_name_the_commit_of_the_users_repository(monkeypatch, tmp_path):
+    package = tmp_path / ".venv" / "leakbench" / "sweeps"
+    package.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run([*COMMIT, "-C", tmp_path, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr(manifests, "__file__", str(package / "manifest.py"))
+    assert manifests._commit() is None
 
 
 def test_other_versions_and_machines_than_at_the_beginning_are_noticed(store, sweep):

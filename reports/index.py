@@ -102,6 +102,8 @@ def correlations(lines: pd.DataFrame) -> Iterator[str]:
 
     The condition is used only where c(M) = 0: elsewhere it ignores what no equation determines.
     """
+    if lines.empty:
+        return
     for defense, own in lines.groupby("defense", sort=False):
         if len(own) < FEWEST:
             continue

@@ -29,8 +29,10 @@ def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
     """
     rows = _undefended(settings)
     values = pd.DataFrame(map(json.loads, rows["protocol_settings"]), index=rows.index)
+    numbers = [str(name) for name in values if pd.api.types.is_numeric_dtype(values[name])]
+    # as text, since rows cannot be grouped by a list
+    values = values.astype({name: str for name in values if name not in numbers})
     counts = {str(name): values[name].nunique(dropna=False) for name in values}
-    numbers = [name for name in counts if pd.api.types.is_numeric_dtype(values[name])]
     setting = max(numbers, key=lambda name: counts[name], default="")
     if counts.get(setting, 0) < FEWEST:
         return "", pd.DataFrame()

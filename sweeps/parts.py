@@ -130,6 +130,12 @@ class Parts:
                 moved.append(place)
         return moved
 
+    def repair(self, aside: Path) -> None:
+        """Set aside what cannot be read, and `clean`. Only the writer may."""
+        while self.set_bad_aside(aside):
+            pass  # what a bad part was merged from may have come to light
+        self.clean()
+
     def remove(self, name: str, unwanted: Collection[Any]) -> None:
         """Write the parts that hold such rows again, without them. Only the writer may."""
         values = pa.array(list(unwanted), type=self.schema.field(name).type)

@@ -27,6 +27,7 @@ from leakbench.reports.statistics import rank_correlation
 from leakbench.sweeps.indices import Indices, as_index
 from leakbench.sweeps.lock import locked
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 SHAPE = (1, 8, 8)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -444,6 +445,18 @@ def test_unknown_probes(write, tmp_path, probes, message):
     assert (done.returncode, done.stderr.strip()) == (2, f"sweep.yaml: {message}")
 
 
+def test_a_torn_part_is_set_aside_and_measured_again(write, tmp_path):
+    sweep, _ = read_sweep(write("sweep.yaml", "datasets: [lfw-subset]\ndefenses: [none]\n"))
+    store = Store.open_for(tmp_path / "run", sweep)
+    folder = store.folder / "indices.parquet"
+    folder.mkdir()
+    (folder / "part-000001.parquet").write_bytes(b"torn")
+    with store.lock():
+        pass
+    assert not list(folder.iterdir())
+    assert [each.name for each in (store.folder / "set-aside").iterdir()] == ["indices-part-000001.parquet"]
+
+
 # whether it predicts anything
 
 
@@ -488,3 +501,7 @@ def test_the_condition_counts_where_nothing_is_missing():
     (alike,) = correlations(made[:4])
     assert "c(M) unknown: all values are equal; with" in alike
     assert list(correlations(made[:3])) == []
+
+
+def test_nothing_correlates_where_no_network_was_both_attacked_and_measured():
+    assert list(correlations(index_and_leakage(pd.DataFrame(), []))) == []

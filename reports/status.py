@@ -63,12 +63,15 @@ def _by_defense(manifest: Mapping[str, Any]) -> dict[str, int]:
 def _pace(
     sessions: list[dict[str, Any]], done: int, of_all: int, written: float, running: bool
 ) -> Iterator[str]:
-    """The pace of the latest session, and the time left at that pace."""
-    latest = sessions[-1]
+    """The pace of the latest session that ran something, and the time left at that pace."""
+    ran = [(number, session) for number, session in enumerate(sessions, 1) if session["devices"]]
+    if not ran:
+        return
+    number, latest = ran[-1]
     began = datetime.fromisoformat(latest["began"]).timestamp()
     seconds = max(written - began, 1e-9)
     new = done - latest["kept"]
-    what = f"session {len(sessions)}, begun {latest['began']} on {', '.join(latest['devices']) or 'nothing'}"
+    what = f"session {number}, begun {latest['began']} on {', '.join(latest['devices'])}"
     yield f"{what}: {new} trials in {in_words(seconds)}, {60 * new / seconds:.3g}/min"
     yield f"last written {in_words(time.time() - written)} ago"
     if running and new > 0 and done < of_all:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from leakbench.bench.row import Result, Row
 from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.reports.csv_file import read_csv, write_csv
+from leakbench.reports.status import status
 from leakbench.sweeps import manifest as manifests
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
@@ -190,6 +192,14 @@ def test_a_session_that_computed_nothing_says_nothing_of_the_hardware(store, swe
     store.begin(TRIALS, sweep, [], [], 0, [])
     store.begin(TRIALS, sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
     assert what_changed(store.manifest(), TRIALS, {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
+
+
+def test_status_tells_the_pace_of_the_latest_session_that_ran_something(store, sweep):
+    store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 0, [])
+    store.append([result("a")])
+    store.begin(TRIALS, sweep, [], [], 1, [])
+    (line,) = [each for each in status(store) if str(each).startswith("session")]
+    assert re.match(r"session 1, begun .* on cpu: 1 trials in ", line)
 
 
 def test_the_same_sweep_goes_on_in_its_folder(store, sweep, tmp_path):

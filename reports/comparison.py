@@ -19,7 +19,9 @@ RULE = (
     "Each setting is compared with its rival: of the known defenses that are not more than 2 points of"
     " accuracy behind it beyond chance, the one that leaks least (if neither leaks, the most accurate)."
 )
-FEWEST = 6  # images: with fewer, no interval between two of the values covers a median at 95 %
+FEWEST_PAIRS = (
+    6  # images with two results: with fewer, no interval between two of the values covers a median at 95 %
+)
 
 
 class Outcome(StrEnum):
@@ -31,7 +33,7 @@ class Outcome(StrEnum):
     BOTH_HIDE = "neither leaks"
     COSTS_MORE = "neither leaks, and it costs more accuracy"
     NO_RESULT = "no result to compare on an image that leaks without a defense"
-    TOO_FEW = f"fewer than {FEWEST} images: cannot tell"
+    TOO_FEW = f"fewer than {FEWEST_PAIRS} images: cannot tell"
     ALONE = "no known defense is as accurate"
 
 
@@ -179,7 +181,7 @@ def _standing(
 def _outcome(
     medians: tuple[float, float], images: int, interval: Interval, cost: Measured, scale: Scale
 ) -> Outcome:
-    if images < FEWEST:
+    if images < FEWEST_PAIRS:
         return Outcome.TOO_FEW
     if {scale.verdict(each) for each in medians} == {Verdict.NONE}:
         return Outcome.COSTS_MORE if cost.interval.low > 0 else Outcome.BOTH_HIDE

@@ -22,7 +22,7 @@ from leakbench.bench.models import MODELS
 from leakbench.bench.spectrum import dense, estimated, matrix_of, spectrum_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import Account
-from leakbench.reports.index import correlations, in_words, index_and_leakage
+from leakbench.reports.index import correlations, index_and_leakage, meaning_of_index
 from leakbench.reports.statistics import rank_correlation
 from leakbench.sweeps.indices import Indices, as_index
 from leakbench.sweeps.lock import locked
@@ -132,9 +132,9 @@ def test_it_adds_what_layers_miss_deep_ones_for_less():
     assert (found.is_exact, found.error, found.condition) == (True, 0, 8)
     rough = ModelIndex((layer(10, 8.5, 0.3), layer(6, 6, 0.8)))
     assert (rough.value, rough.error) == (pytest.approx(-1.5), pytest.approx(0.5))
-    assert "c(M) = -2 ± 0, or nearer to 0" in in_words(rough)
-    assert "c(M) = -5: minus the count of numbers that no equation determines" in in_words(found)
-    assert "errors in it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
+    assert "c(M) = -2 ± 0, or nearer to 0" in meaning_of_index(rough)
+    assert "c(M) = -5: minus the count of numbers that no equation determines" in meaning_of_index(found)
+    assert "errors in it may grow 2 times" in meaning_of_index(ModelIndex((layer(10, 10),)))
 
 
 @pytest.mark.parametrize("channels", ["[6]", "[6, 3]"])  # sizes as in the code of Chen and Campbell

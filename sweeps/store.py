@@ -360,7 +360,7 @@ class Store:
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:
-    """Data set and index of every image of a trial; none where the truth is unknown."""
+    """Dataset and index of every image of a trial; none where the truth is unknown."""
     if row["ssim"] is None:
         return []
     return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]

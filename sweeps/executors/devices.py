@@ -12,7 +12,7 @@ from leakbench.sweeps.executors.base import Executor
 def worker_devices(devices: list[str], jobs: int | None) -> list[str]:
     """The device of each worker: `jobs` workers over the devices in turn, or as many as fit.
 
-    Without `jobs`: one worker a GPU, or one a core.
+    Without `jobs`: one worker per GPU, or one per core.
     """
     if jobs is None:
         jobs = len(devices) if devices != ["cpu"] else usable_cores()

@@ -19,9 +19,7 @@ RULE = (
     "Each setting is compared with its rival: of the known defenses that are not more than 2 points of"
     " accuracy behind it beyond chance, the one that leaks least (if neither leaks, the most accurate)."
 )
-FEWEST_PAIRS = (
-    6  # images with two results: with fewer, no interval between two of the values covers a median at 95 %
-)
+FEWEST_PAIRS = 6  # images; with fewer, no interval between two of the values covers a median at 95 %
 
 
 class Outcome(StrEnum):

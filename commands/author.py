@@ -1,6 +1,7 @@
 """Commands for authors of defenses and attacks: `leakbench new-defense`, `new-attack`, `check`."""
 
 import argparse
+import keyword
 import re
 from collections.abc import Iterator
 from itertools import groupby
@@ -15,6 +16,8 @@ from leakbench.commands.common import Verbs, add_data_root
 if TYPE_CHECKING:
     from leakbench.core.configured import Configured
     from leakbench.sweeps.conformance import Finding
+
+IMPORTED = ("Defense", "Attack", "Found")  # by the templates
 
 DEFENSE = '''"""{cls}: what it does and where it comes from (paper, equation)."""
 
@@ -101,7 +104,8 @@ def _write(name: str, template: str, example: str) -> tuple[Path, str]:
 
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.removesuffix(".py"))
     cls, file = "".join(word[0].upper() + word[1:] for word in words), Path("_".join(words).lower() + ".py")
-    if not re.fullmatch(r"[A-Za-z][\w-]*(\.py)?", name) or not words:
+    taken = keyword.iskeyword(cls) or cls in IMPORTED
+    if not re.fullmatch(r"[A-Za-z][\w-]*(\.py)?", name) or not words or taken:
         raise UserError(f"{name}: expected a name of letters, digits and _, such as {example}")
     if file.exists():
         raise UserError(f"{file}: the file exists already; choose another name or remove it")

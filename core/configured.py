@@ -204,7 +204,9 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-_VALUE = r'"(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|[^\s,=()\[\]"]+'
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_VALUE = rf'{_TEXT}|\[(?:{_TEXT}|[^\[\]"])*\]|[^\s,=()\[\]"]+'
+_ITEM = re.compile(rf'(?:{_TEXT}|[^,"])+')  # of a list
 _ARGUMENT = re.compile(rf"\s*(?P<name>\w+)\s*=\s*(?P<value>{_VALUE})\s*(?:,|$)")
 
 
@@ -229,7 +231,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 def _parse_value(text: str) -> Any:
     if text.startswith("["):
-        return [_parse_value(item.strip()) for item in text[1:-1].split(",") if item.strip()]
+        return [_parse_value(item.strip()) for item in _ITEM.findall(text[1:-1]) if item.strip()]
     if text.startswith('"'):
         return json.loads(text)
     return _parse_plain(text)

@@ -19,7 +19,7 @@ RULE = (
     "Each setting is compared with its rival: of the known defenses that are not more than 2 points of"
     " accuracy behind it beyond chance, the one that leaks least (if neither leaks, the most accurate)."
 )
-FEWEST = 6  # images: with fewer, no interval between two of the values covers a median at 95 %
+FEWEST_PAIRS = 6  # images; with fewer, no interval between two of the values covers a median at 95 %
 
 
 class Outcome(StrEnum):
@@ -30,7 +30,8 @@ class Outcome(StrEnum):
     EQUAL = "no difference beyond chance"
     BOTH_HIDE = "neither leaks"
     COSTS_MORE = "neither leaks, and it costs more accuracy"
-    TOO_FEW = f"fewer than {FEWEST} images: cannot tell"
+    NO_RESULT = "no result to compare on an image that leaks without a defense"
+    TOO_FEW = f"fewer than {FEWEST_PAIRS} images: cannot tell"
     ALONE = "no known defense is as accurate"
 
 
@@ -64,6 +65,8 @@ class Standing:
     def describe(self, names: Mapping[str, str]) -> str:
         """The standing on one line; `names` replaces the names of some defenses."""
         own = names.get(self.defense, self.defense)
+        if self.outcome == Outcome.NO_RESULT:
+            return f"{own}: {self.outcome}{self._labels()}"
         if not self.images:
             return f"{own}: no image leaks without a defense, so there is nothing to compare{self._labels()}"
         own = f"{own}: {_scores(self.accuracy, self.ssim)}"
@@ -165,6 +168,8 @@ def _standing(
     interval = median_interval(differences)
     cost = accuracies.lead(rival, name)
     outcome = _outcome((own, other), len(pairs), interval, cost, scale) if rival else Outcome.ALONE
+    if len(images) and pairs.empty:
+        outcome = Outcome.NO_RESULT
     return Standing(
         name, accuracies.of(name), own, labels, rival, accuracies.of(rival), other,
         len(pairs), differences.median(), interval, cost, outcome,
@@ -174,7 +179,7 @@ def _standing(
 def _outcome(
     medians: tuple[float, float], images: int, interval: Interval, cost: Measured, scale: Scale
 ) -> Outcome:
-    if images < FEWEST:
+    if images < FEWEST_PAIRS:
         return Outcome.TOO_FEW
     if {scale.verdict(each) for each in medians} == {Verdict.NONE}:
         return Outcome.COSTS_MORE if cost.interval.low > 0 else Outcome.BOTH_HIDE

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale, Verdict
-from leakbench.reports.comparison import FEWEST
+from leakbench.reports.comparison import FEWEST_PAIRS
 from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE, SETTING, VICTIM, counted, is_of, strongest, with_result
 from leakbench.reports.statistics import Interval, mean_interval, median_interval
@@ -113,7 +113,7 @@ def _ssim_change(pairs: pd.DataFrame, defense: str, scale: Scale) -> Change:
     change = pairs["after"] - pairs["before"]
     if len(pairs) and (change == 0).all():
         return Change.EQUAL
-    if len(pairs) < FEWEST:
+    if len(pairs) < FEWEST_PAIRS:
         return Change.TOO_FEW
     hidden = (scale.verdict(pairs[each].median()) == Verdict.NONE for each in ("before", "after"))
     low, high = median_interval(change)

@@ -45,7 +45,8 @@ NOTE = (
 )
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    ">": r"\textgreater{}", "<": r"\textless{}", "|": r"\textbar{}",
 })  # fmt: skip
 LATEX_HEAD = r"""% {setting}
 % {note}

@@ -170,14 +170,14 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
         yield Flag.FEW_TRIALS, f"{_images(len(of_images))} counted, expected {FEWEST_IMAGES} or more"
     broken = int((~rows["finite"].fillna(True)).sum())
     if broken:
-        yield Flag.NON_FINITE, f"{broken} of {len(rows)} trials had a match loss that is NaN or infinite"
+        yield Flag.NON_FINITE, f"{broken} of {len(rows)} trials had an objective that is NaN or infinite"
     unfinished = int((of_images["falling"] & ~of_images["leaked"]).sum())
     if unfinished > UNFINISHED_SHARE * len(of_images):
         text = f"the steps ran out for {unfinished} of {_images(len(of_images))} while the match loss fell"
         yield Flag.NOT_CONVERGED, text
     silent = int(((rows["gradient_norm"] < SMALLEST_NORM) | (rows["shared_norm"] == 0)).sum())
     if silent:
-        yield Flag.ZERO_GRADIENT, f"{silent} of {len(rows)} trials shared a gradient that is zero, or nearly"
+        yield Flag.ZERO_GRADIENT, f"{silent} of {len(rows)} trials had a gradient that is zero, or nearly"
     matched = best["match_loss"] <= SMALL_MATCH * best["shared_norm"] ** 2
     misled = int((matched & (best["ssim"] < scale.artifacts)).sum())
     if misled:

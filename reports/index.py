@@ -15,7 +15,7 @@ from leakbench.reports.terminal import plain_table, put_below
 from leakbench.sweeps.indices import as_index
 
 NETWORK = ["dataset", "index", "model", "model_seed"]
-FEWEST = 4  # networks, for a correlation to be reported
+FEWEST_NETWORKS = 4  # networks, for a correlation to be reported
 
 
 def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
@@ -39,7 +39,7 @@ def index_tables(rows: pd.DataFrame) -> Iterator[Table]:
                 f"{rough}{layer.missing:,.0f}",
                 f"{'>' if rough else ''}{layer.condition:,.3g}",
             )
-        put_below(table, f"{in_words(found)}\n")
+        put_below(table, f"{meaning_of_index(found)}\n")
         yield table
 
 
@@ -48,7 +48,7 @@ def short_networks(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: rows[name].map(short_names(rows[name])) for name in ("model", "defense")})
 
 
-def in_words(found: ModelIndex) -> str:
+def meaning_of_index(found: ModelIndex) -> str:
     """c(M) and its meaning."""
     if found.is_exact and found.value == 0:
         return (
@@ -102,13 +102,15 @@ def correlations(lines: pd.DataFrame) -> Iterator[str]:
 
     The condition is used only where c(M) = 0: elsewhere it ignores what no equation determines.
     """
+    if lines.empty:
+        return
     for defense, own in lines.groupby("defense", sort=False):
-        if len(own) < FEWEST:
+        if len(own) < FEWEST_NETWORKS:
             continue
         text = f"{defense}, {len(own)} networks: rank correlation of SSIM with c(M) "
         text += _told(rank_correlation(own["value"], own["ssim"]))
         whole = own[own["value"] == 0]
-        if len(whole) >= FEWEST:
+        if len(whole) >= FEWEST_NETWORKS:
             told = _told(rank_correlation(-whole["condition"], whole["ssim"]))
             text += f"; with minus the condition, among the {len(whole)} with c(M) = 0, {told}"
         yield text

@@ -70,6 +70,6 @@ def short_attacks(rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def setting(rows: pd.DataFrame, kind: str, name: str) -> pd.Series:
+def setting_value(rows: pd.DataFrame, kind: str, name: str) -> pd.Series:
     """The value that a setting of each row's model, attack, ... has; None where it has no such one."""
     return rows[f"{kind}_settings"].map(lambda text: json.loads(text).get(name))

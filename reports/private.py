@@ -73,7 +73,7 @@ def view_lines(views: pd.DataFrame) -> Iterator[str]:
     """What one party's view tells, lines for each; see `view_row`."""
     names = short_names(views["model"]) if len(views) else {}
     for line in views.to_dict("records"):
-        verdict = "nothing found" if line["clean"] else "NOT as uniform words are"
+        verdict = "nothing found" if line["clean"] else "NOT uniform"
         yield f"view of party {line['party']} of {names[line['model']]}: {verdict}"
         yield (
             f"  bits of {line['words']:,} words: |z| {line['largest_z']:.1f}, threshold"

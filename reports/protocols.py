@@ -11,7 +11,7 @@ from leakbench.reports.selection import BASELINE, scored
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, mean_interval, median_interval
 
-FEWEST = 3  # values, to show a course
+FEWEST_VALUES = 3  # values, to show a course
 
 
 def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
@@ -25,14 +25,16 @@ def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
         ssim, ssim_low, ssim_high: the median, with its interval.
         recall, recall_low, recall_high: the mean share of the labels that were recovered, with its interval.
 
-    No line where no setting has FEWEST values.
+    No line where no setting has FEWEST_VALUES.
     """
     rows = _undefended(settings)
     values = pd.DataFrame(map(json.loads, rows["protocol_settings"]), index=rows.index)
+    numbers = [str(name) for name in values if pd.api.types.is_numeric_dtype(values[name])]
+    # as text, since rows cannot be grouped by a list
+    values = values.astype({name: str for name in values if name not in numbers})
     counts = {str(name): values[name].nunique(dropna=False) for name in values}
-    numbers = [name for name in counts if pd.api.types.is_numeric_dtype(values[name])]
     setting = max(numbers, key=lambda name: counts[name], default="")
-    if counts.get(setting, 0) < FEWEST:
+    if counts.get(setting, 0) < FEWEST_VALUES:
         return "", pd.DataFrame()
     places = ["dataset", "model", *(name for name in counts if counts[name] > 1 and name != setting)]
     rows = rows.assign(**values, short=rows["attack"].map(short_attacks(rows)))

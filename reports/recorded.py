@@ -147,7 +147,7 @@ def _updates(updates: Sequence[Update]) -> str:
 
 
 def updates_table(updates: Sequence[Update], scale: Scale) -> Table:
-    """A line an update: how close the attacks came."""
+    """One line per update: how close the attacks came."""
     known = any(each.verdict for each in updates)
     names = short_names(each.defense for each in updates)
     several = len(names) > 1
@@ -167,7 +167,7 @@ def caption(known: bool, scale: Scale) -> Iterator[str]:
     yield (
         "closest: the attack of highest SSIM"
         if known
-        else "closest: of all attacks the result that is most likely, given the gradient"
+        else "closest: the most likely result of all attacks, given the gradient"
     )
     match = f"at most {SMALL_MATCH:g}: the gradients match"
     yield f"of norm: its match loss over the squared norm of the gradient; {match}"

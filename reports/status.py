@@ -40,8 +40,7 @@ def status(store: Store) -> Iterator[str | Table]:
     sessions = manifest["sessions"].get(TRIALS.name)
     if sessions and written:
         yield from _pace(sessions, len(rows), of_all, written, bool(runner))
-    each = manifest["trials"] // len(manifest["defenses"])
-    yield _table(rows, {name: each - settled.get(name, 0) for name in manifest["defenses"]})
+    yield _table(rows, {name: each - settled.get(name, 0) for name, each in _by_defense(manifest).items()})
 
 
 def under_way(store: Store) -> str:
@@ -55,15 +54,24 @@ def _needed(manifest: Mapping[str, Any]) -> int:
     return int(manifest["trials"] - sum(manifest.get("settled", {}).values()))
 
 
+def _by_defense(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """{defense: the number of its trials}; manifests of older versions hold only the sum."""
+    equal = dict.fromkeys(manifest["defenses"], manifest["trials"] // len(manifest["defenses"]))
+    return dict(manifest.get("by_defense", equal))
+
+
 def _pace(
     sessions: list[dict[str, Any]], done: int, of_all: int, written: float, running: bool
 ) -> Iterator[str]:
-    """The pace of the latest session, and the time left at that pace."""
-    latest = sessions[-1]
+    """The pace of the latest session that ran something, and the time left at that pace."""
+    ran = [(number, session) for number, session in enumerate(sessions, 1) if session["devices"]]
+    if not ran:
+        return
+    number, latest = ran[-1]
     began = datetime.fromisoformat(latest["began"]).timestamp()
     seconds = max(written - began, 1e-9)
     new = done - latest["kept"]
-    what = f"session {len(sessions)}, begun {latest['began']} on {', '.join(latest['devices']) or 'nothing'}"
+    what = f"session {number}, begun {latest['began']} on {', '.join(latest['devices'])}"
     yield f"{what}: {new} trials in {in_words(seconds)}, {60 * new / seconds:.3g}/min"
     yield f"last written {in_words(time.time() - written)} ago"
     if running and new > 0 and done < of_all:

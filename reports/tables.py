@@ -40,7 +40,10 @@ def _attack_table(setting: Setting, names: Mapping[str, str]) -> Table:
     table = plain_table(title(setting.rows, attacks), heads)
     text = "each attack alone: the median SSIM of all images"
     if cells.map(lambda cell: cell == SPARED or " of " in cell).any(axis=None):
-        text += "; (3): only 3 were attacked,\nbecause an earlier attack had leaked the others"
+        text += (
+            "; (3): results for only 3 images; the others had\n"
+            "leaked to an earlier attack, or their trials failed or have not run"
+        )
     cells = cells.replace(r" of \d+\)", ")", regex=True)
     put_below(table, f"{text}\n")
     for defense, values in cells.iterrows():

@@ -107,6 +107,10 @@ class Indices:
             ignore_index=True,
         )
 
+    def repair(self, aside: Path) -> None:
+        """See `Parts.repair`; what was set aside is measured again."""
+        self._parts.repair(aside)
+
     def measure(self, probe: Probe, data_root: Path) -> bool:
         """Work out what is not here yet; whether anything was.
 

@@ -117,6 +117,7 @@ def _request(sweep: Sweep) -> dict[str, Any]:
         "sweep": asked_for(sweep),
         "defenses": [str(choice.value) for choice in sweep.defenses],
         "trials": len(sweep),
+        "by_defense": sweep.by_defense,
         "trainings": sweep.trainings,
         "verdicts": {"leak": sweep.scale.leak, "artifacts": sweep.scale.artifacts},
     }
@@ -128,7 +129,10 @@ def _now() -> str:
 
 def _commit() -> str | None:
     """The git commit that the program runs from, `-dirty` where files were changed; None outside git."""
-    arguments = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    project = Path(__file__).parents[1]
+    if not (project / "pyproject.toml").is_file():  # installed, perhaps inside a repository of the user's
+        return None
+    arguments = ["git", "-C", str(project), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -21,13 +21,13 @@ class RunOptions:
     reuse: tuple[Path, ...] = ()  # runs whose rows are taken where they are the same
     retry: bool = False  # run failed trials and trainings again
     force: tuple[str, ...] = ()  # patterns, such as `prune*`: trials with such a name run again
-    jobs: int | None = None  # workers; None: one a GPU or core
+    jobs: int | None = None  # workers; None: one per GPU or core
     device: str = "auto"  # or cpu, or cuda:0,cuda:1,...
     slots: int | None = None  # trials that a worker attacks at once; None: as many as suit
     timeout: float | None = None  # seconds for a trial or training; None: what the file says
     executor: str = "joblib"  # or dask, or inline
     scheduler: str | None = None  # address of dask's
-    data_root: Path = Path("data")  # where datasets lie that do not come with the project
+    data_root: Path = Path("data")  # folder of the datasets that are not bundled with the project
 
     @property
     def changes(self) -> Changes:

@@ -83,7 +83,7 @@ class Parts:
         self._newest += 1
 
     def read(self, columns: list[str] | None = None, keys: Collection[str] | None = None) -> pa.Table:
-        """All rows of all sound parts, or those with these keys; other parts are left out with a warning."""
+        """All rows of all sound parts, or those with these keys; other parts are skipped with a warning."""
         wanted = None if keys is None else pa.array(list(keys), pa.string())
 
         def read_part(file: pq.ParquetFile) -> pa.Table:
@@ -129,6 +129,12 @@ class Parts:
                 log.warning("%s: %s; set aside as %s, what it held runs again", part.path, error, place)
                 moved.append(place)
         return moved
+
+    def repair(self, aside: Path) -> None:
+        """Set aside what cannot be read, and `clean`. Only the writer may."""
+        while self.set_bad_aside(aside):
+            pass  # what a bad part was merged from may have come to light
+        self.clean()
 
     def remove(self, name: str, unwanted: Collection[Any]) -> None:
         """Write the parts that hold such rows again, without them. Only the writer may."""
@@ -204,7 +210,7 @@ class Parts:
                         with self._open(part) as file:
                             found.append(use(file))
                     except BadPartError as error:
-                        text = "%s: %s; left out: `leakbench sweep` sets it aside and runs its trials again"
+                        text = "%s: %s; skipped: `leakbench sweep` sets it aside and runs its trials again"
                         log.warning(text, part.path, error)
             except FileNotFoundError:
                 continue  # merged between the look and the reading: look again

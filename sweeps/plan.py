@@ -149,7 +149,7 @@ def matching(jobs: Iterable[Job], patterns: Sequence[str]) -> frozenset[str]:
     for job in jobs:
         names = [name for name in job.names().values() if isinstance(name, str)]
         for pattern, keys in found.items():
-            if any(fnmatchcase(name, pattern) for name in names):
+            if any(name == pattern or fnmatchcase(name, pattern) for name in names):
                 keys.add(job.key)
     text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got"
     problems = [f"{text} {pattern!r}, which matches none" for pattern, keys in found.items() if not keys]

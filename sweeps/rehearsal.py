@@ -29,7 +29,7 @@ def rehearse(
     Raises:
         UserError: the code ends it, or the sweep has problems (see `load_sweep`).
     """
-    named = _NAMES_CODE.findall(file.read_text(errors="replace")) if file.is_file() else []
+    named = files_named(file.read_text(errors="replace")) if file.is_file() else []
     if not named:
         return
     context = get_context("loky")
@@ -41,13 +41,19 @@ def rehearse(
         problems = here.recv()
     except EOFError:
         process.join()
-        how, files = how_it_ended(process.exitcode), ", ".join(sorted({name.strip(" -") for name in named}))
+        how = how_it_ended(process.exitcode)
         text = f"{file}: expected code that can be checked, found code that ends its process"
-        raise UserError(f"{text} ({how}); look at {files}") from None
+        raise UserError(f"{text} ({how}); look at {', '.join(named)}") from None
     finally:
         kill(process)
     if problems:
         raise UserError(*problems)
+
+
+def files_named(text: str) -> list[str]:
+    """The users' files with classes that a sweep file names."""
+    found = (name.rpartition(": ")[2].strip(" -") for name in _NAMES_CODE.findall(text))
+    return sorted(set(found))
 
 
 def _rehearse(file: Path, data_root: Path, download: bool, changes: Changes, there: Connection) -> None:

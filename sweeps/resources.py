@@ -44,7 +44,7 @@ def choose(
         devices: of each worker, such as `cpu` or `cuda:0`.
         free: bytes that each worker may take for its batch; None where that is not known.
         slots: the width that was asked for, if any.
-        data_root: where datasets lie that do not come with the project.
+        data_root: folder of the datasets that are not bundled with the project.
     """
     kind = torch.device(devices[0]).type
     cases = examples((kind.example for kind in todo.kinds), data_root)

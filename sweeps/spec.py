@@ -1,5 +1,6 @@
 """What a sweep is: the objects that its file names, and how many trials follow from them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -81,8 +82,12 @@ class Meeting(NamedTuple):
         cls, attack: Attack, dataset: Dataset, model: Model, protocol: Protocol, defense: Defense
     ) -> "Meeting":
         """The meeting of these objects, by their names."""
-        changed = str(defense) if Point.MODEL in defense.points() else ""
-        return cls(str(attack), str(dataset), str(model), str(protocol), changed)
+        return cls(str(attack), str(dataset), str(model), str(protocol), cls.changed_by(defense))
+
+    @staticmethod
+    def changed_by(defense: Defense) -> str:
+        """The name of a defense that changes the model; empty for others."""
+        return str(defense) if Point.MODEL in defense.points() else ""
 
 
 @dataclass(frozen=True)
@@ -119,10 +124,17 @@ class Sweep:
     @property
     def size(self) -> int:
         """The number of trials, which may be more than `len` can return."""
-        victims = sum(len(data.indices) for data, _ in self.shared)
-        networks = len(self.models) * len(self.model_seeds)
-        crossed = len(self.attacks) * len(self.defenses)
-        return victims * networks * crossed * self.restarts - self.left_out
+        return sum(self.by_defense.values())
+
+    @property
+    def by_defense(self) -> dict[str, int]:
+        """{defense: the number of its trials}."""
+        victims = sum(len(data.indices) for data, _ in self.shared) * len(self.models) * len(self.attacks)
+        each = len(self.model_seeds) * self.restarts
+        return {
+            str(choice.value): each * (victims - self._refused_victims(choice.value))
+            for choice in self.defenses
+        }
 
     @property
     def shared(self) -> list[tuple[Choice[Dataset], Choice[Protocol]]]:
@@ -141,12 +153,16 @@ class Sweep:
     @property
     def left_out(self) -> int:
         """The number of trials that are dropped because their attack does not apply."""
-        images = {str(choice.value): len(choice.indices) for choice in self.datasets}
-        alike = sum(Point.MODEL not in choice.value.points() for choice in self.defenses)
         each = len(self.model_seeds) * self.restarts
-        return sum(
-            each * images[meeting.dataset] * (1 if meeting.defense else alike) for meeting in self.refused
-        )
+        return sum(each * self._refused_victims(choice.value) for choice in self.defenses)
+
+    def _refused_victims(self, defense: Defense) -> int:
+        """How many victims its attacks do not apply to, summed over the attacks."""
+        images: Counter[str] = Counter()
+        for choice in self.datasets:  # one dataset may be listed twice, for other images
+            images[str(choice.value)] += len(choice.indices)
+        changed = Meeting.changed_by(defense)
+        return sum(images[meeting.dataset] for meeting in self.refused if meeting.defense == changed)
 
     @property
     def trainings(self) -> int:

@@ -334,9 +334,8 @@ class Store:
         self._known.clear()
         with self._writing():
             for parts in self._parts.values():
-                while parts.set_bad_aside(self.folder / "set-aside"):
-                    pass  # what a bad part was merged from may have come to light
-                parts.clean()
+                parts.repair(self.folder / "set-aside")
+            self.indices.repair(self.folder / "set-aside")
             traced = set(self._parts["traces"].read(["key"])["key"].to_pylist())
             pictured = self._identities(ORIGINALS)
             columns = ["key", "dataset", "index", "status", "ssim"]  # no SSIM: the truth is unknown
@@ -361,7 +360,7 @@ class Store:
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:
-    """Data set and index of every image of a trial; none where the truth is unknown."""
+    """Dataset and index of every image of a trial; none where the truth is unknown."""
     if row["ssim"] is None:
         return []
     return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]

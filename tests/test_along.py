@@ -54,6 +54,23 @@ def test_attacks_have_lines_of_their_own_and_defended_updates_none():
     assert lines["ssim"].min() == pytest.approx(0.2)
 
 
+def test_settings_that_are_lists_make_panels():
+    part = rows_of(1, 0.1, (0.5, 0.5))
+    parts = [
+        part.assign(
+            protocol=f"fedavg {step} {kept}",
+            protocol_settings=json.dumps({"local_steps": step, "kept": kept}),
+        )
+        for step in (1, 2, 3)
+        for kept in ([0], [0, 1])
+    ]
+    _, lines = lines_of(*parts)
+    assert list(lines["panel"].unique()) == [
+        "cifar10-sample\nlenet\nkept=[0, 1]",
+        "cifar10-sample\nlenet\nkept=[0]",
+    ]
+
+
 @pytest.mark.parametrize("parts", [[], RUN[:4]], ids=["nothing", "two values"])
 def test_few_values_show_no_course(parts):
     assert lines_of(table(), *parts)[0] == ""

@@ -161,7 +161,7 @@ def test_nothing_is_overwritten(here, capsys):
     assert (here / "mine.py").read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["3x", "a b", "../up", "-", "größe/x"])
+@pytest.mark.parametrize("name", ["3x", "a b", "../up", "-", "größe/x", "none", "found"])
 def test_a_name_that_is_none_is_refused(here, capsys, name):
     assert leakbench.main(["new-defense", "--", name]) == commands.USER_ERROR
     assert capsys.readouterr().err.startswith(f"{name}: expected a name of letters, digits and _")
@@ -263,7 +263,7 @@ def test_our_own_attacks_pass(capsys, attack):
             "class Mine: pass", "mine.py:Mine",
             "mine.py:Mine: expected a complete subclass of leakbench.Defense",
         ),
-        (None, "prun", "unknown defense 'prun'; did you mean 'prune'?"),
+        (None, "prun", "unknown plug-in 'prun'; did you mean 'prune'?"),
         (
             f"{HEAD}@dataclass(frozen=True)\nclass Mine(Defense):\n    size: int\n    {gives('g')}",
             "mine.py", "mine.py: size: expected a value, got none",

@@ -19,6 +19,7 @@ from leakbench.core.errors import UserError
 from leakbench.defenses import DEFENSES
 from leakbench.reports.comparison import Outcome, standings
 from leakbench.reports.leaderboard import describe_trainings
+from leakbench.reports.page.content import OUTCOME_TEXTS
 from leakbench.reports.selection import strongest
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.comparison import BUDGETS, Budget, Comparison, examples, write_sweep
@@ -185,6 +186,20 @@ def test_images_that_do_not_leak_without_a_defense_do_not_count():
         standing(rows).describe({})
         == "mine: no image leaks without a defense, so there is nothing to compare"
     )
+
+
+def test_a_defense_without_a_result_is_not_said_to_face_images_that_do_not_leak():
+    rows = attacks(mine=LOW, prune_1=HIGH)
+    rows.loc[rows["defense"] == "mine", ["status", "ssim", "match_loss", "objective"]] = [
+        "error",
+        *[None] * 3,
+    ]
+    text = "no result to compare on an image that leaks without a defense"
+    assert standing(rows).describe({}) == f"mine: {text}"
+    assert OUTCOME_TEXTS[standing(rows).outcome] == text
+    rows = attacks(mine=LOW, prune_1=HIGH)  # no image has results under both
+    apart = (rows["defense"] == "mine") == (rows["index"] < 3)
+    assert standing(rows[apart | (rows["defense"] == "none")]).describe({}) == f"mine: {text}"
 
 
 def test_a_standing_reads_as_a_sentence():

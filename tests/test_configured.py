@@ -28,6 +28,7 @@ class Thing(Configured):
     mode: Literal["fast", "slow"] = "fast"
     maybe: float | None = None
     many: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 THINGS = Registry("thing", Thing, [Thing])
@@ -41,6 +42,7 @@ THINGS = Registry("thing", Thing, [Thing])
     mode=st.sampled_from(["fast", "slow"]),
     maybe=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     many=st.lists(st.integers()).map(tuple),
+    words=st.lists(st.text()).map(tuple),
 )
 def test_every_object_is_made_again_from_its_text(**settings):
     thing = Thing(**settings)
@@ -61,6 +63,11 @@ def test_every_object_is_made_again_from_its_text(**settings):
 )
 def test_names_in_tables_are_what_sweep_files_say(registry, text):
     assert str(registry.parse(text)) == text
+
+
+def test_a_list_of_texts_is_read_back():
+    thing = Thing(words=("a,b", "c]", '"', ""))
+    assert THINGS.parse(str(thing)) == thing
 
 
 def test_only_settings_that_differ_from_the_default_are_printed():

@@ -261,6 +261,13 @@ def test_a_batch_that_is_too_large_to_be_tried_is_said(capsys):
     assert text in capsys.readouterr().out
 
 
+def test_an_unknown_name_is_looked_for_among_all_kinds(capsys):
+    assert leakbench.main(["check", "resnet21"]) == commands.USER_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("unknown plug-in 'resnet21'; did you mean 'resnet20'? known: none, gaussian")
+    assert "mnist-sample" in error
+
+
 def test_settings_are_tried_of_every_kind(here, capsys):
     write(
         here,

@@ -69,6 +69,11 @@ def test_what_is_used_is_announced(monkeypatch):
     )
 
 
+def test_the_gpu_of_a_worker_elsewhere_is_not_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no GPU found" not in describe_workers(Joblib(["cuda:0"]), Resources(slots=8), "0.02 GiB")
+
+
 def test_the_hardware_is_the_instruction_set_and_what_limits_a_library(monkeypatch):
     here = torch.backends.cpu.get_cpu_capability()
     for name in LIMITS:

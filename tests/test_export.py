@@ -8,7 +8,7 @@ import leakbench
 from leakbench import commands
 from leakbench.commands.runs import FORMATS as OFFERED
 from leakbench.reports.csv_file import read_csv
-from leakbench.reports.export import FORMATS, boards, citations, export
+from leakbench.reports.export import FORMATS, _latex_line, boards, citations, export
 from leakbench.reports.run import Run
 
 MINE = "gone/mine.py:Mine(size=2)"
@@ -47,6 +47,10 @@ def test_markdown_and_latex_hold_the_numbers_of_the_board(run, tmp_path):
     assert row in latex
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
     assert all(each.count(" & ") == 12 for each in latex.splitlines() if each.endswith(r"\\"))
+
+
+def test_characters_that_latex_reads_otherwise_are_escaped():
+    assert _latex_line(["> 1000", "a<b|c"]) == r"\textgreater{} 1000 & a\textless{}b\textbar{}c \\"
 
 
 @pytest.mark.parametrize("verb", ["export", "report", "csv", "figures"])

@@ -82,6 +82,13 @@ def test_a_gradient_that_says_nothing_is_flagged(silent):
     assert raised(rows(**silent)) == {("ZERO_GRADIENT", "int8")}
 
 
+def test_details_say_what_was_counted():
+    made = rows(finite=False, gradient_norm=9e-4)
+    found = {each.flag: each.detail for each in flags(made, Scale(), lambda _: {})}
+    assert found[Flag.NON_FINITE] == "10 of 10 trials had an objective that is NaN or infinite"
+    assert found[Flag.ZERO_GRADIENT] == "10 of 10 trials had a gradient that is zero, or nearly"
+
+
 def test_a_match_without_the_image_is_flagged():
     assert raised(rows(match_loss=1e-4)) == {("LOSS_IMAGE_DISAGREE", "int8")}
     assert raised(rows(match_loss=1e-4, ssim=0.4)) == set()

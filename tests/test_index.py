@@ -22,11 +22,12 @@ from leakbench.bench.models import MODELS
 from leakbench.bench.spectrum import dense, estimated, matrix_of, spectrum_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import Account
-from leakbench.reports.index import correlations, in_words, index_and_leakage
+from leakbench.reports.index import correlations, index_and_leakage, meaning_of_index
 from leakbench.reports.statistics import rank_correlation
 from leakbench.sweeps.indices import Indices, as_index
 from leakbench.sweeps.lock import locked
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 SHAPE = (1, 8, 8)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -131,9 +132,9 @@ def test_it_adds_what_layers_miss_deep_ones_for_less():
     assert (found.is_exact, found.error, found.condition) == (True, 0, 8)
     rough = ModelIndex((layer(10, 8.5, 0.3), layer(6, 6, 0.8)))
     assert (rough.value, rough.error) == (pytest.approx(-1.5), pytest.approx(0.5))
-    assert "c(M) = -2 ± 0, or nearer to 0" in in_words(rough)
-    assert "c(M) = -5: minus the count of numbers that no equation determines" in in_words(found)
-    assert "errors in it may grow 2 times" in in_words(ModelIndex((layer(10, 10),)))
+    assert "c(M) = -2 ± 0, or nearer to 0" in meaning_of_index(rough)
+    assert "c(M) = -5: minus the count of numbers that no equation determines" in meaning_of_index(found)
+    assert "errors in it may grow 2 times" in meaning_of_index(ModelIndex((layer(10, 10),)))
 
 
 @pytest.mark.parametrize("channels", ["[6]", "[6, 3]"])  # sizes as in the code of Chen and Campbell
@@ -444,6 +445,18 @@ def test_unknown_probes(write, tmp_path, probes, message):
     assert (done.returncode, done.stderr.strip()) == (2, f"sweep.yaml: {message}")
 
 
+def test_a_torn_part_is_set_aside_and_measured_again(write, tmp_path):
+    sweep, _ = read_sweep(write("sweep.yaml", "datasets: [lfw-subset]\ndefenses: [none]\n"))
+    store = Store.open_for(tmp_path / "run", sweep)
+    folder = store.folder / "indices.parquet"
+    folder.mkdir()
+    (folder / "part-000001.parquet").write_bytes(b"torn")
+    with store.lock():
+        pass
+    assert not list(folder.iterdir())
+    assert [each.name for each in (store.folder / "set-aside").iterdir()] == ["indices-part-000001.parquet"]
+
+
 # whether it predicts anything
 
 
@@ -488,3 +501,7 @@ def test_the_condition_counts_where_nothing_is_missing():
     (alike,) = correlations(made[:4])
     assert "c(M) unknown: all values are equal; with" in alike
     assert list(correlations(made[:3])) == []
+
+
+def test_nothing_correlates_where_no_network_was_both_attacked_and_measured():
+    assert list(correlations(index_and_leakage(pd.DataFrame(), []))) == []

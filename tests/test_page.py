@@ -20,6 +20,7 @@ from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import data_uri, gallery
 from leakbench.reports.run import Run
 from leakbench.reports.selection import kept_starts, strongest
+from leakbench.sweeps.records import Record
 from leakbench.sweeps.tables import TRAININGS
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -100,6 +101,27 @@ def test_a_run_without_a_single_result_has_a_page(tmp_path):
     made = store(tmp_path / "run", table(("none", 0, 0, None, None), ("int8", 0, 0, None, None)))
     text = write_page(Run(made), write_figures(Run(made))).read_text()
     assert "2 of them failed" in text
+
+
+def test_a_change_from_a_training_that_failed_is_not_a_number(tmp_path):
+    made = store(tmp_path / "run", table(("none", 0, 0, 0.1, 0.95), ("int8", 0, 0, 0.1, 0.1)))
+    row = dict.fromkeys(TRAININGS.dtypes) | {"key": "a", "train": "a", "test": "b", "seed": 0, "seconds": 1.0}
+    row |= {"model": "lenet", "protocol": "fedsgd", "recipe": "r", "family": "x", "device": "cpu"}
+    row |= {"hardware": "AVX2", "torch_version": "2", "reason": "", "defense": "int8", "status": "converged"}
+    made.append([Record("trainings", row | {"accuracy": 0.5})])
+    made.append([Record("trainings", row | {"key": "b", "defense": "none", "status": "error"})])
+    text = write_page(Run(made), []).read_text()
+    assert "50.0 %" in text
+    assert "nan" not in text.partition("<tbody>")[2].partition("</tbody>")[0]
+
+
+def test_how_to_repeat_a_quick_run_says_quick_twice(tmp_path):
+    made = store(tmp_path / "run", table(("none", 0, 0, 0.1, 0.95)))
+    made.note("trainings", 3)
+    made.note("options", "--quick")
+    text = write_page(Run(made), []).read_text()
+    file = made.manifest()["file"]
+    assert f"leakbench sweep {file} --quick\nleakbench utility {file} --quick<" in text
 
 
 def test_nothing_on_the_page_is_elsewhere(text):

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from leakbench.core.interrupts import InterruptedRunError
 from leakbench.reports.paper.batches import RECOVERED_MSE, until
 from leakbench.reports.paper.figure7 import draw_figure7, verdict_table
 from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, reference
-from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAINED, write_report
+from leakbench.reports.paper.report import SENSITIVITY, SWEEPS, TRAINED, _head, _versions, write_report
 from leakbench.reports.paper.sensitivity import FACTORS, sensitivity
 from leakbench.reports.paper.thresholds import nearest
 from leakbench.reports.selection import strongest
@@ -250,6 +251,20 @@ def test_the_other_lines_of_the_report(folder, page):
     assert network["seconds"] == f"{row['seconds']:.0f}"
     assert "- defenses: mnist-sample · lenet · fedsgd · dlg(steps=8): FEW_TRIALS: " in page
     assert re.search(r"with python \d.*torch \d", page)
+
+
+def test_every_version_is_listed_in_order_of_use():
+    old, new = ({"torch": "2.5", "numpy": "2"}, {"torch": "2.6", "numpy": "2"})
+    sessions = [{"began": "2026-02-01", "versions": new}, {"began": "2026-01-01", "versions": old}]
+    assert _versions(sessions) == {"torch": ["2.5", "2.6"], "numpy": ["2"]}
+
+
+def test_a_session_in_which_nothing_ran_is_not_reported():
+    ran = {"began": "2026-01-01T00:00:00", "devices": ["cpu"], "versions": {"torch": "2.5"}}
+    idle = {"began": "2026-03-01T00:00:00", "devices": [], "versions": {"torch": "9"}}
+    store = SimpleNamespace(manifest=lambda: {"sessions": {"trials": [ran, idle]}})
+    text = "\n".join(_head(SimpleNamespace(stores={"defenses": store}, rows={}, trainings={})))
+    assert "Run 2026-01-01 on cpu, with torch 2.5: 0 attacks" in text
 
 
 @pytest.mark.parametrize(

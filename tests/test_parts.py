@@ -96,7 +96,7 @@ def test_a_reader_leaves_a_bad_part_out_and_says_so(parts, damage, caplog):
     assert parts.find("number", [0, 1, 2]) == records(0, 2)
     reason = "written by another version" if damage in (other_schema, other_version) else "torn"
     assert f"table/part-000002.parquet: {reason}" in caplog.text
-    assert "left out: `leakbench sweep` sets it aside" in caplog.text
+    assert "skipped: `leakbench sweep` sets it aside" in caplog.text
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

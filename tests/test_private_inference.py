@@ -212,7 +212,7 @@ def test_a_line_for_each_network_and_engine(folder):
     assert {"dealer", "spu SEMI2K"} <= {text.get_text() for text in left.get_legend().get_texts()}
 
 
-@pytest.mark.parametrize(("clean", "text"), [(True, "nothing found"), (False, "NOT as uniform words are")])
+@pytest.mark.parametrize(("clean", "text"), [(True, "nothing found"), (False, "NOT uniform")])
 def test_a_view_that_is_not_clean_is_said_to_be(folder, clean, text):
     views = pd.read_csv(folder / "views.csv").head(1).assign(clean=clean)
     assert next(view_lines(views)).endswith(f": {text}")

@@ -1,13 +1,17 @@
 """A suite skips cases to which its attacks do not apply; for attacks that are listed that is an error."""
 
+from collections import Counter
+
 import pytest
 
 import leakbench
 from leakbench.core.errors import UserError
+from leakbench.reports.status import status
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Need, Needs, Score
 from leakbench.sweeps.plan import plan
+from leakbench.sweeps.store import Store
 
 MODELS = "datasets: [{name: mnist-sample, indices: 0-1}]\nmodels: [lenet, 'mlp(hidden=[16])']\n"
 SUITE = MODELS + "defenses: [none, int8]\nsuite: standard\n"
@@ -64,6 +68,26 @@ def test_layers_that_a_defense_adds_count(write, tmp_path):
     (notice,) = [each for each in sweep.notices if each.startswith("recursive is skipped on lenet")]
     assert notice.startswith(f"recursive is skipped on lenet with {path}:Pooled: expected layers one after")
     assert len(sweep) == len(list(trials(sweep)))
+
+
+def test_trials_are_counted_where_a_dataset_is_named_twice(write, tmp_path):
+    twice = "[{name: mnist-sample, indices: 0}, {name: mnist-sample, indices: 1-2}]"
+    sweep = load_sweep(
+        write("mine.yaml", f"datasets: {twice}\nmodels: [lenet]\ndefenses: [none]\nsuite: standard\n"),
+        tmp_path,
+    )
+    assert len(sweep) == len(list(trials(sweep))) == 3 * 5
+    assert sweep.left_out == 3  # `linear` on each image
+
+
+def test_status_counts_the_trials_of_each_defense(write, tmp_path):
+    path = write("pooled.py", LAYERED)
+    sweep = load_sweep(write("mine.yaml", SUITE.replace("int8", f"'{path}:Pooled'")), tmp_path)
+    counted = Counter(str(each.defense) for each in trials(sweep))
+    assert sweep.by_defense == counted
+    *_, table = status(Store.open_for(tmp_path / "run", sweep))
+    names, of = (list(table.columns[place].cells) for place in (0, 2))
+    assert dict(zip(names, map(int, of), strict=True)) == counted
 
 
 def test_nothing_waits_for_an_attack_that_is_skipped(write, tmp_path):

@@ -8,9 +8,10 @@ import torch
 from leakbench.bench.attacks.batched import bytes_per_slot
 from leakbench.bench.attacks.dlg import DLG
 from leakbench.core.errors import UserError
+from leakbench.sweeps.executors import memory
 from leakbench.sweeps.executors.memory import free_for_each, free_memory
 from leakbench.sweeps.grid import trials
-from leakbench.sweeps.plan import plan
+from leakbench.sweeps.plan import matching, plan
 from leakbench.sweeps.resources import GIB, Memory, choose, examples
 from leakbench.sweeps.sweep_file import read_sweep
 
@@ -72,6 +73,21 @@ def test_a_machine_that_does_not_tell_its_memory(monkeypatch):
     monkeypatch.setattr(Path, "is_file", lambda _path: False)
     assert free_memory("cpu") is None
     assert free_for_each(["cpu"]) is None
+
+
+def test_a_name_with_brackets_matches_itself(write):
+    text = TEXT % "dlg(steps=1)" + "models: ['mlp(hidden=[20, 10])', lenet]\n"
+    jobs = list(trials(read_sweep(write("mine.yaml", text))[0]))
+    assert len(matching(jobs, ["mlp(hidden=[20, 10])"])) == len(jobs) // 2
+    assert matching(jobs, ["mlp*"]) == matching(jobs, ["mlp(hidden=[20, 10])"])
+
+
+@pytest.mark.parametrize(("stat", "free"), [("anon 2\ninactive_file 400\n", 700), ("anon 2\n", 300)])
+def test_cached_files_are_free_memory(monkeypatch, tmp_path, stat, free):
+    for name, text in (("max", "1000"), ("current", "700"), ("stat", stat)):
+        (tmp_path / f"memory.{name}").write_text(text)
+    monkeypatch.setattr(memory, "LIMITS", tmp_path)
+    assert free_memory("cpu") == free
 
 
 def test_memory_is_announced():

@@ -15,6 +15,7 @@ from leakbench.sweeps.ranges import parse_ranges
 from leakbench.sweeps.spec import Changes
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.training_checks import check_training
+from leakbench.sweeps.yaml_file import parse_yaml
 
 ROOT = Path(__file__).parent.parent
 DATA = Path("data")
@@ -286,6 +287,14 @@ restart: 3
         "defenses[2].variance", "models[0].activation",
     ]  # fmt: skip
     assert sorted(places)[-1].startswith("unknown key 'restart'")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), (".5E3", 500.0), ("2e3_run/w.pt", "2e3_run/w.pt"), ("1e4b2c", "1e4b2c")],
+)
+def test_only_a_whole_number_is_read_as_one(text, value):
+    assert parse_yaml(f"path: {text}") == {"path": value}
 
 
 def test_a_file_that_is_not_there():

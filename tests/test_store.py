@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from leakbench.bench.row import Result, Row
 from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.reports.csv_file import read_csv, write_csv
+from leakbench.reports.status import status
+from leakbench.sweeps import manifest as manifests
 from leakbench.sweeps import store as module
 from leakbench.sweeps.manifest import what_changed
 from leakbench.sweeps.parts import Parts
@@ -25,6 +28,8 @@ from leakbench.sweeps.records import to_record
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TABLES, TRIALS
+
+COMMIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 
 @pytest.fixture
@@ -164,6 +169,15 @@ def test_the_manifest_says_what_was_requested_and_with_what_it_ran(store, sweep)
     assert first["commit"] == (commit.stdout.strip() or None)
 
 
+def test_an_installed_program_does_not_name_the_commit_of_the_users_repository(monkeypatch, tmp_path):
+    package = tmp_path / ".venv" / "leakbench" / "sweeps"
+    package.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run([*COMMIT, "-C", tmp_path, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr(manifests, "__file__", str(package / "manifest.py"))
+    assert manifests._commit() is None
+
+
 def test_other_versions_and_machines_than_at_the_beginning_are_noticed(store, sweep):
     assert what_changed(store.manifest(), TRIALS, {"AVX2"}) == []
     store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 0, [])
@@ -178,6 +192,14 @@ def test_a_session_that_computed_nothing_says_nothing_of_the_hardware(store, swe
     store.begin(TRIALS, sweep, [], [], 0, [])
     store.begin(TRIALS, sweep, ["cpu", "cpu"], ["AVX2", "AVX2"], 0, [])
     assert what_changed(store.manifest(), TRIALS, {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
+
+
+def test_status_tells_the_pace_of_the_latest_session_that_ran_something(store, sweep):
+    store.begin(TRIALS, sweep, ["cpu"], ["AVX2"], 0, [])
+    store.append([result("a")])
+    store.begin(TRIALS, sweep, [], [], 1, [])
+    (line,) = [each for each in status(store) if str(each).startswith("session")]
+    assert re.match(r"session 1, begun .* on cpu: 1 trials in ", line)
 
 
 def test_the_same_sweep_goes_on_in_its_folder(store, sweep, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from running import ENVIRONMENT, command, inside, stored
 
 from leakbench import commands
+from leakbench.sweeps.rehearsal import files_named
 
 BAD = """
 import os, time
@@ -161,6 +162,11 @@ def test_a_disk_that_is_full_keeps_what_is_on_it(write, tmp_path, filled_by):
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
     rows = stored(tmp_path / "out")
     assert len(rows) == rows["key"].nunique() == 40
+
+
+def test_a_file_is_named_without_the_key_before_it():
+    text = "defenses: [{name: my.py:Mine, size: 2}, 'your own.py:Yours']\nmodels:\n  - name: a/net.py:Net\n"
+    assert files_named(text) == ["a/net.py", "my.py", "your own.py"]
 
 
 @pytest.mark.usefixtures("without_rehearsal")

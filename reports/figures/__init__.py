@@ -14,7 +14,7 @@ from leakbench.reports.figures import protocols
 from leakbench.reports.figures.kind import Kind
 from leakbench.reports.figures.leakage import CAPTION, draw_against
 from leakbench.reports.figures.protocols import draw_along
-from leakbench.reports.index import FEWEST, index_and_leakage
+from leakbench.reports.index import FEWEST_NETWORKS, index_and_leakage
 from leakbench.reports.protocols import along_protocols
 from leakbench.reports.run import Run
 from leakbench.reports.selection import SETTING
@@ -61,7 +61,7 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
                 Drawn(number, name, caption, save(figure, folder, f"{_slug(name)}{suffix}", formats))
             )
     lines = index_and_leakage(run.indices, run.settings)
-    if len(lines) >= FEWEST:
+    if len(lines) >= FEWEST_NETWORKS:
         paths = save(draw_against(lines), folder, "index_and_leakage", formats)
         drawn.append(Drawn(len(run.settings) - 1, "leakage", CAPTION, paths))
     varied, along = along_protocols(run.settings)

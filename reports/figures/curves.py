@@ -17,7 +17,7 @@ QUANTITIES = {"objective": "objective (for dlg: the match loss)", "image_mse": "
 def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
     """Each trial faint, the median over images strong; the objective above, the image MSE below.
 
-    `best` has the restart of lowest objective for each image. The curve of a trial that ended early is
+    `best` has the start that one attack keeps of each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little about the image: hence the second row.
     """

@@ -15,7 +15,7 @@ from leakbench.reports.selection import BASELINE
 from leakbench.reports.setting import Setting
 from leakbench.reports.style import make_log, marker_style, styles
 
-FEWEST = 2  # points: one alone shows no course
+FEWEST_POINTS = 2  # points: one alone shows no course
 
 
 def draw_privacy(lines: pd.DataFrame, scale: Scale) -> Figure:
@@ -66,7 +66,7 @@ def _private(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
     """A figure if trainings with several values of epsilon were attacked."""
-    if len(setting.trainings) and _private(setting.board)["epsilon"].nunique() >= FEWEST:
+    if len(setting.trainings) and _private(setting.board)["epsilon"].nunique() >= FEWEST_POINTS:
         yield "", draw_privacy(shortened(setting.board), setting.scale)
 
 

@@ -24,7 +24,7 @@ def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
     """Original and reconstruction by defense, with the SSIM of each, for the first images.
 
     The pictures of an image are side by side, in as many lines as they need; `best`
-    has the restart of lowest objective for each.
+    has the result of the strongest attack on each.
     """
     victims = [own for _, own in best.groupby(VICTIM, sort=False)][:MOST_IMAGES]
     order = defense_order(best)

@@ -26,7 +26,8 @@ OUTCOME_TEXTS = {  # the verdict on new defenses, the best first
     Outcome.EQUAL: "the difference from the best known defense of similar accuracy may be chance",
     Outcome.COSTS_MORE: "nothing leaks, but a known defense that also leaks nothing is more accurate",
     Outcome.BEHIND: "hides less than a known defense of similar accuracy",
-    Outcome.TOO_FEW: "too few images leak without a defense to tell",
+    Outcome.NO_RESULT: Outcome.NO_RESULT.value,
+    Outcome.TOO_FEW: "too few results on images that leak without a defense to tell",
 }
 
 

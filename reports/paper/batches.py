@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.names import setting
+from leakbench.reports.names import setting_value
 from leakbench.reports.paper.reference import reference
 from leakbench.reports.statistics import ends, median_interval, wilson
 from leakbench.sweeps.store import Store
@@ -22,7 +22,7 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     curves = store.curves(rows["key"])
     known = {batch.size: batch for batch in reference().batches}
     lines = []
-    for size, own in rows.groupby(setting(rows, "protocol", "batch_size"), sort=True):
+    for size, own in rows.groupby(setting_value(rows, "protocol", "batch_size"), sort=True):
         steps = [until(curves[key].image_mse) for key in own["key"] if key in curves]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)

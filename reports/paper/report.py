@@ -1,6 +1,6 @@
 """The report that `leakbench paper` writes: tables and figures, all from stored rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def write_report(folder: Path) -> list[Path]:
     figures = _draw(runs, folder / "figures")
     page = folder / "report.md"
     sections = (_head, _figure7, _strongest, _table2, _batches, _residual, _sensitivity, _flags)
-    page.write_text("\n".join(line for section in sections for line in (*section(runs), "")))
+    page.write_text(
+        "\n".join(line for section in sections for line in (*section(runs), "")), encoding="utf-8"
+    )
     return [page, *figures]
 
 
@@ -103,9 +105,9 @@ def _head(runs: Runs) -> Lines:
         for store in runs.stores.values()
         for own in store.manifest()["sessions"].values()
         for session in own
+        if session["devices"]  # in the others nothing was left to run
     ]
     days = sorted({datetime.fromisoformat(session["began"]).date().isoformat() for session in sessions})
-    versions = sessions[-1]["versions"]
     devices = sorted({device for session in sessions for device in session["devices"]})
     attacks, hours = _amount(runs.rows)
     trainings, training_hours = _amount(runs.trainings)
@@ -115,10 +117,21 @@ def _head(runs: Runs) -> Lines:
     yield ""
     yield (
         f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))} on {', '.join(devices)}, with "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ", ".join(f"{name} {' and '.join(own)}" for name, own in _versions(sessions).items())
         + f": {attacks:,} attacks in {hours:.1f} worker hours, {trainings} trainings in"
         f" {training_hours:.1f}."
     )
+
+
+def _versions(sessions: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """{package: every version that a session ran with, in order of use}."""
+    found: dict[str, list[str]] = {}
+    for session in sorted(sessions, key=lambda each: str(each["began"])):
+        for name, version in session["versions"].items():
+            own = found.setdefault(name, [])
+            if version not in own:
+                own.append(version)
+    return found
 
 
 def _amount(tables: dict[str, pd.DataFrame]) -> tuple[int, float]:

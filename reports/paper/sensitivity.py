@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from leakbench.bench.models import MODELS
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.names import setting
+from leakbench.reports.names import setting_value
 from leakbench.reports.selection import BASELINE, SETTING
 from leakbench.reports.style import marker_style, styles
 from leakbench.reports.summary import summarize
@@ -69,7 +69,7 @@ FACTORS = (
     Factor("draw of the weights", "model_seed", lambda rows: rows["model_seed"]),
     Factor("activation", "model", lambda rows: _changed(rows, "activation")),
     Factor("epochs of training (MNIST)", "model", _epoch, TRAINED_ON, ordered=True),
-    Factor("outer steps", "attack", lambda rows: setting(rows, "attack", "steps"), ordered=True),
+    Factor("outer steps", "attack", lambda rows: setting_value(rows, "attack", "steps"), ordered=True),
 )
 
 

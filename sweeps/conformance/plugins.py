@@ -14,7 +14,7 @@ from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import Configured, SettingError
 from leakbench.core.errors import UserError
-from leakbench.core.registry import Registry
+from leakbench.core.registry import Registry, unknown_text
 from leakbench.core.user_files import USER_CLASS, load_user_class, load_user_file
 from leakbench.defenses import DEFENSES, Defense
 
@@ -47,13 +47,21 @@ def plugins_in(name: str, registries: tuple[Registry[Any], ...] = CHECKED) -> li
 
 
 def _registry_of(name: str, registries: tuple[Registry[Any], ...]) -> Registry[Any]:
-    """The registry that a name belongs to; if none, the first, which says what is wrong."""
+    """The registry that a name belongs to; if none, the first, which says what is wrong.
+
+    Raises:
+        SettingError: several are searched, and none knows the name.
+    """
     name = name.partition("(")[0]
     if USER_CLASS.fullmatch(name):
         cls = load_user_class(name)
         return next((each for each in registries if each.takes(cls)), registries[0])
     short = name.partition(":")[0]  # of `folder:PATH`
-    return next((each for each in registries if short in each.known()), registries[0])
+    found = [each for each in registries if short in each.known()]
+    if not found and len(registries) > 1:
+        known = [each for registry in registries for each in registry.known()]
+        raise SettingError([("", unknown_text("plug-in", name, known))])
+    return found[0] if found else registries[0]
 
 
 def _classes_in(file: Path, registries: tuple[Registry[Any], ...]) -> list[str]:

@@ -16,7 +16,7 @@ def make_executor(
     Args:
         name: `joblib`, `dask` or `inline`.
         device: `auto`, `cpu`, `cuda`, or the names of GPUs.
-        jobs: how many workers, if not one a GPU or core; on a cluster they are there already.
+        jobs: how many workers, if not one per GPU or core; on a cluster they are there already.
         scheduler: the address of dask's, for `dask`.
         timeout: seconds after which a job without a result is an error; 0 is for ever.
 

@@ -12,7 +12,7 @@ from leakbench.sweeps.executors.base import Executor
 def worker_devices(devices: list[str], jobs: int | None) -> list[str]:
     """The device of each worker: `jobs` workers over the devices in turn, or as many as fit.
 
-    Without `jobs`: one worker a GPU, or one a core.
+    Without `jobs`: one worker per GPU, or one per core.
     """
     if jobs is None:
         jobs = len(devices) if devices != ["cpu"] else usable_cores()
@@ -51,7 +51,7 @@ def describe_workers(executor: Executor, resources: Resources, memory: str) -> s
         f"{resources.slots} slots each ({memory})" if memory else "one trial at a time each",
         "compiled" if resources.compiled else "",
         "TF32 off" if any(device != "cpu" for device in executor.devices) else "",
-        "" if torch.cuda.is_available() else "no GPU found",
+        "no GPU found" if set(executor.devices) == {"cpu"} and not torch.cuda.is_available() else "",
     ]
     return ", ".join([describe_devices(executor.devices), *filter(None, notes)])
 

@@ -1,4 +1,4 @@
-"""One process a core or GPU on this machine; whatever becomes of one, the sweep goes on."""
+"""One process per core or GPU on this machine; whatever becomes of one, the sweep goes on."""
 
 import os
 import signal

@@ -16,17 +16,22 @@ from running import command, inside, start, wait_for
 from torch.nn import functional
 
 from leakbench import commands
+from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.training import WIDTH, Examples, Recipe, Training
+from leakbench.bench.training_row import Trained, training_row
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 from leakbench.reports.utility import summarize_utility
+from leakbench.sweeps.records import checkpoint, to_record
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TRAININGS
+from leakbench.sweeps.training import plan_trainings, trainings_of
 
 DATA = Path("data")
 DIGITS = DATASETS.parse("mnist-5k")
@@ -393,6 +398,46 @@ def test_a_part_is_trained_again_where_it_is_forced(trained, capsys):
     )
 
 
+def small_plan(write, text=FILE):
+    """The sweep, its trainings and an empty store for them, of a file of its own."""
+    sweep, problems = read_sweep(write("small.yaml", text))
+    assert not problems
+    return sweep, trainings_of(sweep), Store.open_for(write("small.yaml", text).with_name("out"), sweep)
+
+
+def made_up(wanted, status=Status.CONVERGED):
+    """A training as it is stored, whose weights after both epochs are its key's hash."""
+    row = training_row(wanted, (status, ""), 8, 0.5, 1.0, "cpu")
+    weights = {"w": torch.tensor(hash(wanted.key))}
+    return to_record(Trained(row, {} if status == Status.ERROR else {0: weights, 2: weights}))
+
+
+def test_a_training_that_failed_is_not_run_again_for_its_weights(write):
+    sweep, (first, *others), store = small_plan(write)
+    store.append([made_up(first, Status.ERROR), *map(made_up, others)])
+    assert list(plan_trainings(sweep, store)) == []
+    assert list(plan_trainings(sweep, store, retry_errors=True)) == [first]
+
+
+def test_weights_of_another_recipe_are_not_taken_for_ones_own(write):
+    first, wanted, store = small_plan(write)
+    second, others, _ = small_plan(write, FILE.replace("epochs: 2", "epochs: 3"))
+    store.append(list(map(made_up, wanted)))
+    assert list(plan_trainings(first, store)) == []
+    store.append(list(map(made_up, others)))
+    assert list(plan_trainings(second, store)) == []
+    assert list(plan_trainings(first, store)) == wanted
+
+
+def test_checkpoints_of_other_names_are_other_files():
+    assert checkpoint("lenet", "none", "fedsgd", 1, 2) == "checkpoints/lenet-none-seed1-epoch2.pt"
+    names = [
+        ("lenet", "none", "fedsgd"), ("lenet", "none", "fedavg"), ("lenet", "none", "fedavg(lr=0.2)"),
+        ("net.py:Net(shift=1)", "none", "fedsgd"), ("net.py:Net(shift=-1)", "none", "fedsgd"),
+    ]  # fmt: skip
+    assert len({checkpoint(*each, 0, 1) for each in names}) == len(names)
+
+
 def test_durations_of_trainings_that_are_none(write, tmp_path, capsys):
     write("mine.yaml", FILE + "  timeout: soon\n")
     assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.USER_ERROR
@@ -433,7 +478,8 @@ MESSAGES = {
     FILE.replace("0-79", "0-9"):
         "training.train.indices: expected 20 images or more for a step of 4 clients x 5 examples, got 10",
     FILE.replace("training:", "training: 3\nno:"): "training: expected the keys train, test, ",
-    "defenses: [none]\ndatasets: [mnist-sample]": "training: expected how models are trained, found nothing",
+    "defenses: [none]\ndatasets: [mnist-sample]":
+        "training: expected a section on how models are trained, found none",
     FILE + "models: ['net.py:Plain']": "models[0]: net.py:Plain: expected a model that torch.func can train",
     FILE + "verdicts: {leak: 2}": "verdicts.leak: expected a number <= 1, got 2",
     FILE + "verdicts: {leak: 0.5, artifacts: 0.6}": "verdicts.artifacts: expected a number in [-1, 0.5]",

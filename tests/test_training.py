@@ -429,6 +429,12 @@ def test_weights_of_another_recipe_are_not_taken_for_ones_own(write):
     assert list(plan_trainings(first, store)) == wanted
 
 
+@pytest.mark.parametrize(("text", "epochs"), [("0", (0,)), ("[]", ()), ("0-2", (0, 1, 2))])
+def test_epochs_whose_weights_are_kept(write, text, epochs):
+    sweep, _, _ = small_plan(write, FILE.replace("[0, 2]", text))
+    assert sweep.training.checkpoints == epochs
+
+
 def test_checkpoints_of_other_names_are_other_files():
     assert checkpoint("lenet", "none", "fedsgd", 1, 2) == "checkpoints/lenet-none-seed1-epoch2.pt"
     names = [
@@ -468,6 +474,7 @@ MESSAGES = {
     FILE.replace("epochs: 2", "epoch: 2"): "training: unknown key 'epoch'; did you mean 'epochs'?",
     FILE.replace("epochs: 2", "epochs: 0"): "training.epochs: expected a whole number >= 1, got 0",
     FILE.replace("[0, 2]", "[3]"): "training.checkpoints: expected epochs in 0..2, got 3",
+    FILE.replace("[0, 2]", ""): "training.checkpoints: expected whole numbers in 0..9999999",
     FILE.replace(TRAIN, "train: mnist-5k"): "training.train: expected a dataset with its indices, got",
     FILE.replace(TRAIN, "train: {name: [a], indices: 3}"): "training.train: expected a dataset by name, or a",
     FILE.replace(TRAIN, "train: {name: mnist, split: [train, test], indices: 3}"):

@@ -95,6 +95,19 @@ def test_what_cannot_be_is_answered_in_a_line(file, typed, text):
         merged(file, **typed)
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [("datasets:", "none"), ("datasets: mnist-sample", "'mnist-sample'"), ("defenses: [none]", "none")],
+)
+@pytest.mark.parametrize("typed", [{"indices": "0-4"}, {"datasets": ("mnist*",)}])
+def test_a_file_without_a_list_of_datasets_is_answered_in_a_line(write, text, got, typed):
+    option = "--indices" if "indices" in typed else "--dataset"
+    with pytest.raises(UserError) as caught:
+        merged(write("other.yaml", text), **typed)
+    text = f"{option}: expected a file with a list of one dataset or more, got {got}"
+    assert caught.value.problems == [text]
+
+
 def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_path, capsys):
     typed = ["--dataset", "mnist-sample", "--indices", "0-1", "--attack", "dlg(steps=1)", "--defense", "int8"]
     assert inside(tmp_path, "sweep", *typed, "--dry-run") == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from leakbench.commands.common import file_beside
 from leakbench.commands.running import load, run_sweep
 from leakbench.commands.sweep import show_results
 
@@ -87,13 +88,12 @@ def run(
 
 def _file_of(sweep: Mapping[str, Any] | str | Path, out: str | Path | None) -> Path:
     """The sweep file; a mapping is written to one next to the run's folder."""
-    import yaml
+    from leakbench.sweeps.comparison import write_own
 
     if not isinstance(sweep, Mapping):
         return Path(sweep)
     if out is None:
         raise TypeError("out: expected a folder for the run of a mapping, got None; pass out='runs/NAME'")
-    file = Path(f"{out}.yaml")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(dict(sweep), sort_keys=False))
+    file = file_beside(Path(out), "out")
+    write_own(dict(sweep), file, "leakbench.run")
     return file

@@ -156,6 +156,19 @@ def run_options(options: argparse.Namespace) -> "RunOptions":
     return RunOptions(**{name: value for name, value in typed.items() if value is not None})
 
 
+def file_beside(folder: Path, option: str = "--out") -> Path:
+    """The sweep file next to a run's folder.
+
+    Raises:
+        UserError: a folder without a name of its own, such as `.`.
+    """
+    from leakbench.core.errors import UserError
+
+    if folder.name in ("", ".."):
+        raise UserError(f"{option}: expected the name of a folder, got {str(folder)!r}")
+    return folder.with_name(f"{folder.name}.yaml")
+
+
 def slug(name: str) -> str:
     """`my_defense.py:Mine` as a part of a folder's name."""
     stem = Path(name.partition(":")[0]).stem

@@ -16,6 +16,7 @@ from leakbench.commands.common import (
     add_executor,
     add_timeout,
     add_workers,
+    file_beside,
     positive,
     problems_of,
     run_options,
@@ -184,7 +185,7 @@ def run_recorded(
     }
     if not any("truth" in each for each in datasets):
         content["exhaustive"] = True  # what leaks is never known, so no attack has to wait for another
-    file = folder.with_name(f"{folder.name}.yaml")
+    file = file_beside(folder)
     write_sweep(content, file, sys.argv[1:] if sys.argv[1:2] == [options.verb] else [options.verb])
     own = replace(run_options(options), out=folder, suite="")
     return show_results(Run(run_sweep(load(file, own), own, console)), console, figures=True)

@@ -20,6 +20,7 @@ from leakbench.commands.common import (
     add_reuse,
     add_timeout,
     add_workers,
+    file_beside,
     positive,
     run_options,
     show_failures,
@@ -134,7 +135,7 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
         raise UserError("expected a sweep FILE, or --dataset NAME and other options, got neither; see --help")
     content = merge(options.file, typed)
     folder = own.out or Path("runs") / (options.file.stem if options.file else slug(options.dataset[0]))
-    file = folder.with_name(f"{folder.name}.yaml")
+    file = file_beside(folder)
     if options.file is not None and file.resolve() == options.file.resolve():
         text = f"--out: expected another folder than {folder}, because {file} would be overwritten"
         raise UserError(text)

@@ -123,6 +123,18 @@ def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_p
     assert "--out: expected another folder than runs/mnist-sample" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["sweep", "--dataset", "mnist-sample"],
+        ["compare", "int8"],
+    ],
+)
+def test_a_folder_without_a_name_is_refused(tmp_path, capsys, typed):
+    assert inside(tmp_path, *typed, "--out", ".") == 2
+    assert capsys.readouterr().err == "--out: expected the name of a folder, got '.'\n"
+
+
 def test_part_of_a_file_runs_into_the_folder_of_the_whole(write, tmp_path, capsys):
     write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
     assert inside(tmp_path, "sweep", "few.yaml", "--defense", "none", "--executor", "inline") == 0

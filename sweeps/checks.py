@@ -56,6 +56,12 @@ def load_sweep(
     return sweep
 
 
+def to_download(sweep: Sweep, data_root: Path) -> list[str]:
+    """The names of the sweep's datasets that have to be fetched before they can be read."""
+    at_hand = _at_hand(data_root)
+    return [str(data.value) for data in sweep.datasets if not at_hand(data)]
+
+
 def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
     """A test that is true for datasets that need no download."""
 

@@ -187,7 +187,7 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     write("mine.yaml", text.format("bfloat16"))
     assert inside(tmp_path, *arguments) == 0
     output = capsys.readouterr().out
-    assert "runs/mine: 1 trials are there already, 1 to run" in output
+    assert "runs/mine: 1 trial is there already, 1 to run" in output
     tidy = "`leakbench tidy runs/mine` removes them"
     assert f"note: 1 stored row is no longer requested by the file, and in no table; {tidy}" in output
     table = tmp_path / "runs" / "mine" / "trials.csv"

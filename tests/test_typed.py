@@ -139,7 +139,7 @@ def test_part_of_a_file_runs_into_the_folder_of_the_whole(write, tmp_path, capsy
     write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
     assert inside(tmp_path, "sweep", "few.yaml", "--defense", "none", "--executor", "inline") == 0
     assert inside(tmp_path, "sweep", "few.yaml", "--executor", "inline") == 0
-    assert "runs/few: 1 trials are there already, 1 to run" in capsys.readouterr().out
+    assert "runs/few: 1 trial is there already, 1 to run" in capsys.readouterr().out
 
 
 def test_problems_name_the_file_that_would_be_written(tmp_path, capsys):
@@ -155,6 +155,11 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     command = ["sweep", "few.yaml", "--executor", "inline"]
     assert inside(tmp_path, *command) == 0
     before = pd.read_csv(tmp_path / "runs/few/trials.csv")
+    capsys.readouterr()
+    assert inside(tmp_path, *command, "--force", "int*", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "runs/few: 1 trial is there already, 1 to run" in output
+    assert "\n1 trial would run; nothing was written" in output
     assert inside(tmp_path, *command, "--force", "int*") == 0
     assert "runs/few: 1 stored trial is removed, to be run again" in capsys.readouterr().out
     after = pd.read_csv(tmp_path / "runs/few/trials.csv")
@@ -163,7 +168,7 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     assert list(before["seconds"] == after["seconds"]) == [each == "none" for each in after["defense"]]
     traces = pd.read_parquet(tmp_path / "runs/few/traces.parquet")
     assert sorted(traces["key"]) == sorted(after["key"])  # one each
-    assert inside(tmp_path, *command, "--force", "x*") == 2
+    assert inside(tmp_path, *command, "--force", "x*", "--dry-run") == 2
     text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'x*', which matches"
     assert capsys.readouterr().err == f"{text} none\n"
     assert len(pd.read_csv(tmp_path / "runs/few/trials.csv")) == 2

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from leakbench.bench.attacks import Status
 from leakbench.bench.verdicts import Scale
-from leakbench.core.errors import StoppedError, UserError
+from leakbench.core.errors import RUNS_THE_REST, StoppedError, UserError
 from leakbench.sweeps.indices import Indices
 from leakbench.sweeps.lock import locked, writer_of
 from leakbench.sweeps.manifest import (
@@ -357,7 +357,7 @@ class Store:
             yield
         except OSError as error:
             text = f"{self.folder}: cannot be written to: {error.strerror or error}{lost}"
-            raise StoppedError(f"{text}; what was stored is kept: the same command runs the rest") from error
+            raise StoppedError(f"{text}; what was stored is kept: {RUNS_THE_REST}") from error
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:

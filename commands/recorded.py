@@ -95,13 +95,15 @@ def truth_of(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of `Recorded` that name the true images, as far as they were named.
 
     Raises:
-        UserError: no whole numbers.
+        UserError: no whole numbers, or no dataset that they are of.
     """
     from leakbench.core.errors import UserError
     from leakbench.sweeps.ranges import parse_ranges
 
-    if options.data is None or options.index is None:
+    if options.index is None:
         return {}
+    if options.data is None:
+        raise UserError("--index: expected --data NAME with it, got none")
     try:
         return {"truth": options.data, "truth_indices": parse_ranges(options.index)}
     except ValueError as error:

@@ -21,6 +21,9 @@ else:
     Verbs = object
 
 
+STORED = "the rows are stored: the same command writes the rest"
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """The options that say how many processes work, and where."""
     parser.add_argument("--jobs", type=positive, metavar="N", help="workers (default: one per GPU or core)")
@@ -129,18 +132,15 @@ def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
 
 
 @contextmanager
-def writing_reports(folder: Path) -> Iterator[None]:
-    """Turn a failed write, such as on a full disk, into one line."""
+def writing_reports(folder: Path, remedy: str = STORED) -> Iterator[None]:
+    """Turn a failed write, such as on a full disk, into one line, which ends with the remedy."""
     from leakbench.core.errors import StoppedError
 
     try:
         yield
     except OSError as error:
-        text = (
-            f"{folder}: tables and figures cannot be written: {error.strerror or error}; the rows are stored"
-        )
-        again = f"`leakbench csv {folder}` and `leakbench figures {folder}` write the rest"
-        raise StoppedError(f"{text}: {again}") from error
+        text = f"{folder}: tables and figures cannot be written: {error.strerror or error}"
+        raise StoppedError(f"{text}; {remedy}") from error
 
 
 def run_options(options: argparse.Namespace) -> "RunOptions":

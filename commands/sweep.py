@@ -236,7 +236,8 @@ def show_results(run: "Run", console: Console, figures: bool) -> int:
         for line in correlations(index_and_leakage(run.indices, run.settings)):
             console.print(line)
     console.print(f"rows     {folder / 'trials.parquet'}")
-    with writing_reports(folder):
+    rest = f"`leakbench csv {folder}` and `leakbench report {folder}` write the rest"
+    with writing_reports(folder, f"the rows are stored: {rest}"):
         console.print(f"csv      {write_csv(run.rows, folder / 'trials.csv')}")
         if figures:
             from leakbench.reports.figures import write_figures  # brings in matplotlib: a second

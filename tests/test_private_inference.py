@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from running import ROOT
+from running import ROOT, no_space
 
 import leakbench
+from leakbench import commands
 from leakbench.bench.models import MODELS
 from leakbench.bench.private import secretflow
 from leakbench.bench.private.secretflow import python_of
@@ -60,6 +61,14 @@ def test_rows_confusions_views_and_a_figure(folder):
     assert (same / 40).tolist() == rows.set_index("precision").loc[same.index, "agreement"].tolist()
     assert pd.read_csv(folder / "views.csv")["party"].tolist() == [0, 1]
     assert (folder / "private.png").stat().st_size > 10_000
+
+
+def test_tables_that_cannot_be_written_are_not_stored(folder, capsys, monkeypatch):
+    monkeypatch.setattr(pd.DataFrame, "to_csv", no_space)
+    weights = next((folder / "weights").glob("*.pt"))
+    status, _, error = run(capsys, MODEL, *FEW, "--digits", "1", "--out", folder, "--weights", weights)
+    assert status == commands.STOPPED
+    assert error.endswith("; no rows are stored: the same command classifies again\n")
 
 
 def test_weights_are_trained_once(folder, capsys, monkeypatch, tmp_path):

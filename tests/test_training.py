@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from running import command, inside, start, wait_for
+from rich.console import Console
+from running import command, inside, no_space, start, wait_for
 from torch.nn import functional
 
 from leakbench import commands
@@ -23,7 +24,9 @@ from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.training import WIDTH, Examples, Recipe, Training
 from leakbench.bench.training_row import Trained, training_row
+from leakbench.commands.utility import show_accuracies
 from leakbench.core.configured import SettingError
+from leakbench.core.errors import StoppedError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 from leakbench.reports.utility import summarize_utility
@@ -433,6 +436,14 @@ def test_weights_of_another_recipe_are_not_taken_for_ones_own(write):
 def test_epochs_whose_weights_are_kept(write, text, epochs):
     sweep, _, _ = small_plan(write, FILE.replace("[0, 2]", text))
     assert sweep.training.checkpoints == epochs
+
+
+def test_a_table_that_cannot_be_written_is_written_by_the_command_that_trains(write, monkeypatch, capsys):
+    _, wanted, store = small_plan(write)
+    store.append(list(map(made_up, wanted)))
+    monkeypatch.setattr("leakbench.reports.csv_file.write_csv", no_space)
+    with pytest.raises(StoppedError, match=f"`leakbench utility FILE --out {store.folder}` writes the rest$"):
+        show_accuracies(store, Console())
 
 
 def test_checkpoints_of_other_names_are_other_files():

@@ -344,7 +344,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     wait_for(lambda: list(parts.glob("part-*")))
     assert inside(tmp_path, *arguments) == commands.USER_ERROR
     runner = f"process {running.pid} on {os.uname().nodename}"
-    assert f"out: {runner} is running a sweep in it" in capsys.readouterr().err
+    assert f"out: {runner} is writing to it" in capsys.readouterr().err
     assert inside(tmp_path, "status", "out") == 0
     text = capsys.readouterr().out
     assert f"out: mine.yaml, running ({runner})" in text

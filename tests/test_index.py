@@ -402,7 +402,7 @@ def test_two_do_not_write_into_one_folder(tmp_path, capsys):
     (tmp_path / "runs/index").mkdir(parents=True)
     with locked(tmp_path / "runs/index"):
         assert inside(tmp_path, "index", SMALL, *FACES) == 2
-    assert "runs/index: process " in capsys.readouterr().err
+    assert re.fullmatch(r"runs/index: process \d+ on .* is writing to it\n", capsys.readouterr().err)
 
 
 # the probe of a sweep

@@ -46,7 +46,7 @@ def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
 
 
 def executor_for(options: "RunOptions", timeout: float) -> "Executor":
-    """What runs jobs, of which none may take longer than the timeout in seconds; 0 is for ever."""
+    """What runs jobs, of which none may take longer than the timeout in seconds; 0: no limit."""
     from leakbench.sweeps.executors import make_executor
 
     return make_executor(options.executor, options.device, options.jobs, options.scheduler, timeout)

@@ -492,7 +492,8 @@ MESSAGES = {
         "training.train: expected one dataset, got 2",
     FILE.replace("0-79", "0-5000"): "training.train.indices: expected 0..4999, got 5000",
     FILE.replace("0-79", "'0-3,4005-4090'"):
-        "training.test.indices: expected images that are not trained on, got 86 that are, such as 4005",
+        "training.test.indices: expected test images outside the training set, got 86 that are also in it "
+        "(first: 4005)",
     FILE.replace("0-79", "0-9"):
         "training.train.indices: expected 20 images or more for a step of 4 clients x 5 examples, got 10",
     FILE.replace("training:", "training: 3\nno:"): "training: expected the keys train, test, ",

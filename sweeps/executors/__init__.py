@@ -21,7 +21,7 @@ def make_executor(
         device: `auto`, `cpu`, `cuda`, or the names of GPUs.
         jobs: how many workers, if not one a GPU or core; on a cluster they are there already.
         scheduler: the address of dask's, for `dask`.
-        timeout: seconds after which a job without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0: no limit.
 
     Raises:
         UserError: an unknown name, options that do not go together, or devices or workers that are not there.

@@ -77,7 +77,7 @@ class Joblib:
 
     Args:
         devices: of each worker, such as `cpu` or `cuda:0`.
-        timeout: seconds after which a job without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0: no limit.
     """
 
     def __init__(self, devices: list[str], timeout: float = 0):

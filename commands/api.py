@@ -76,7 +76,8 @@ def run(
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
         reuse=tuple(map(Path, reuse)), retry=retry, force=tuple(force), jobs=jobs, device=device, slots=slots,
-        timeout=None if trial_timeout is None else in_seconds(trial_timeout), executor=executor, scheduler=scheduler, data_root=Path(data_root),
+        timeout=None if trial_timeout is None else in_seconds(trial_timeout), executor=executor,
+        scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     finished = Run(run_sweep(load(_file_of(sweep_file, out), options), options, console))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from leakbench.commands.common import file_beside
 from leakbench.commands.running import load, run_sweep
 from leakbench.commands.sweep import show_results
 
@@ -28,7 +29,7 @@ def run(
     jobs: int | None = None,
     device: str = "auto",
     slots: int | None = None,
-    trial_timeout: float | None = None,
+    trial_timeout: float | str | None = None,
     executor: str = "joblib",
     scheduler: str | None = None,
     data_root: str | Path = "data",
@@ -51,7 +52,8 @@ def run(
         jobs: the number of workers; one per GPU or core by default.
         device: auto, cpu, or cuda:0,cuda:1,...
         slots: how many trials a worker attacks at once; chosen to fit by default.
-        trial_timeout: seconds after which a trial without a result is an error; the file's value by default.
+        trial_timeout: seconds, or a text such as `10 min`, after which a trial without a result is an error;
+            the file's value by default.
         executor: joblib, dask or inline.
         scheduler: the address of dask's scheduler, for `dask`.
         data_root: folder of the datasets that are not bundled with leakbench.
@@ -65,14 +67,17 @@ def run(
         KeyboardInterrupt: finished trials are stored, and the same call runs the rest.
     """
     from leakbench.core.errors import FailedTrialsError
+    from leakbench.core.words import in_seconds
     from leakbench.reports.run import Run
     from leakbench.reports.selection import with_result
     from leakbench.sweeps.options import RunOptions
 
+    _check(trial_timeout, jobs=jobs, slots=slots)
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
         reuse=tuple(map(Path, reuse)), retry=retry, force=tuple(force), jobs=jobs, device=device, slots=slots,
-        timeout=trial_timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
+        timeout=None if trial_timeout is None else in_seconds(trial_timeout), executor=executor,
+        scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     finished = Run(run_sweep(load(_file_of(sweep_file, out), options), options, console))
@@ -85,15 +90,36 @@ def run(
     return rows
 
 
+def _check(trial_timeout: float | str | None, **counts: int | None) -> None:
+    """What the command line checks where it is typed.
+
+    Raises:
+        UserError: with a line for every problem.
+    """
+    from leakbench.core.errors import UserError
+    from leakbench.core.words import in_seconds
+
+    problems = [
+        f"{name}: expected a whole number >= 1, got {count!r}"
+        for name, count in counts.items()
+        if count is not None and (type(count) is not int or count < 1)
+    ]
+    try:
+        in_seconds(trial_timeout or 0)
+    except ValueError as error:
+        problems.append(f"trial_timeout: {error}, got {trial_timeout!r}")
+    if problems:
+        raise UserError(*problems)
+
+
 def _file_of(sweep: Mapping[str, Any] | str | Path, out: str | Path | None) -> Path:
     """The sweep file; a mapping is written to one next to the run's folder."""
-    import yaml
+    from leakbench.sweeps.comparison import write_own
 
     if not isinstance(sweep, Mapping):
         return Path(sweep)
     if out is None:
         raise TypeError("out: expected a folder for the run of a mapping, got None; pass out='runs/NAME'")
-    file = Path(f"{out}.yaml")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(dict(sweep), sort_keys=False))
+    file = file_beside(Path(out), "out")
+    write_own(dict(sweep), file, "leakbench.run")
     return file

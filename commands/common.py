@@ -21,6 +21,9 @@ else:
     Verbs = object
 
 
+STORED = "the rows are stored: the same command writes the rest"
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """The options that say how many processes work, and where."""
     parser.add_argument("--jobs", type=positive, metavar="N", help="workers (default: one per GPU or core)")
@@ -129,18 +132,15 @@ def show_failures(rows: "DataFrame", what: str, console: Console) -> int:
 
 
 @contextmanager
-def writing_reports(folder: Path) -> Iterator[None]:
-    """Turn a failed write, such as on a full disk, into one line."""
+def writing_reports(folder: Path, remedy: str = STORED) -> Iterator[None]:
+    """Turn a failed write, such as on a full disk, into one line, which ends with the remedy."""
     from leakbench.core.errors import StoppedError
 
     try:
         yield
     except OSError as error:
-        text = (
-            f"{folder}: tables and figures cannot be written: {error.strerror or error}; the rows are stored"
-        )
-        again = f"`leakbench csv {folder}` and `leakbench figures {folder}` write the rest"
-        raise StoppedError(f"{text}: {again}") from error
+        text = f"{folder}: tables and figures cannot be written: {error.strerror or error}"
+        raise StoppedError(f"{text}; {remedy}") from error
 
 
 def run_options(options: argparse.Namespace) -> "RunOptions":
@@ -154,6 +154,19 @@ def run_options(options: argparse.Namespace) -> "RunOptions":
         typed[several] = tuple(typed[several] or ())
     typed["retry"] = bool(typed["retry"])
     return RunOptions(**{name: value for name, value in typed.items() if value is not None})
+
+
+def file_beside(folder: Path, option: str = "--out") -> Path:
+    """The sweep file next to a run's folder.
+
+    Raises:
+        UserError: a folder without a name of its own, such as `.`.
+    """
+    from leakbench.core.errors import UserError
+
+    if folder.name in ("", ".."):
+        raise UserError(f"{option}: expected the name of a folder, got {str(folder)!r}")
+    return folder.with_name(f"{folder.name}.yaml")
 
 
 def slug(name: str) -> str:

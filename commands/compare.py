@@ -6,7 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from leakbench.commands.common import Verbs, add_data_root, add_workers, problems_of, run_options, slug
+from leakbench.commands.common import (
+    Verbs,
+    add_data_root,
+    add_workers,
+    file_beside,
+    problems_of,
+    run_options,
+    slug,
+)
 from leakbench.commands.running import load, run_sweep, run_trainings
 from leakbench.commands.sweep import show_results
 from leakbench.commands.utility import show_accuracies
@@ -67,7 +75,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
         raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
-    file = folder.with_name(f"{folder.name}.yaml")
+    file = file_beside(folder)
     with problems_of("--data"):
         images = open_dataset(DATASETS.parse(options.data), options.data_root)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]

@@ -99,12 +99,17 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
         images = open_dataset(dataset, options.data_root)
     found = list(image_problems(images, (options.index,), together=1))
     if found:
-        raise UserError(*(f"--dataset{text}" for text in found))
+        raise UserError(*(_placed(text) for text in found))
     build = partial(model.build, images.shape, images.classes, options.seed)
     batch, labels = images.batch(range(options.index, options.index + 1))
     problems = list(model_problems(build, images, batch, labels, batched=False))
     if problems:
         raise UserError(*(f"{model}: {text}" for text in problems))
+
+
+def _placed(text: str) -> str:
+    """A problem of the image, after the option that named it."""
+    return f"--index{text.removeprefix('.indices')}" if text.startswith(".indices") else f"--dataset{text}"
 
 
 def measure_all(

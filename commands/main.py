@@ -49,10 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(error.problems), file=sys.stderr)
         return STOPPED if isinstance(error, StoppedError) else USER_ERROR
     except InterruptedRunError:
-        console.print("stopped; what is finished is stored: the same command runs the rest")
+        console.print(
+            f"stopped; what is finished is stored: the same command{_without(options)} runs the rest"
+        )
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("stopped before anything was run", file=sys.stderr)
+        print("stopped; what was stored is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # as in `leakbench rows RUN | head`, which stops reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes on exit
@@ -60,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename or 'leakbench'}: {error.strerror or error}", file=sys.stderr)
         return STOPPED
+
+
+def _without(options: argparse.Namespace) -> str:
+    """`, without --force,`: of the given options, those that would not run the rest but all of it again."""
+    given = [f"--{name}" for name in ("fresh", "force") if getattr(options, name, None)]
+    return f", without {' and '.join(given)}," if given else ""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -89,7 +89,7 @@ def _report(results: "Results", folder: Path, console: Console) -> None:
         console.print(table)
     for text in view_lines(tables.get("views", pd.DataFrame())):
         console.print(text)
-    with writing_reports(folder):
+    with writing_reports(folder, "no rows are stored: the same command classifies again"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, each in tables.items():
             each.to_csv(folder / f"{name}.csv", index=False)

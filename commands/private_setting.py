@@ -83,8 +83,8 @@ def subjects_of(options: argparse.Namespace, jobs: "list[Job]", console: Console
     )
     both = set(train.indices) & set(test.indices)
     if both:
-        text = f"expected images that are not trained on, got {len(both)} that are"
-        raise UserError(f"--indices: {text}, such as {min(both)}")
+        text = f"expected test images outside the training set, got {len(both)} that are also in it"
+        raise UserError(f"--indices: {text} (first: {min(both)})")
     if options.weights and len(options.model) > 1:
         raise UserError(f"--weights: expected one MODEL that they are of, got {len(options.model)}")
     with problems_of("MODEL"):

@@ -16,6 +16,7 @@ from leakbench.commands.common import (
     add_executor,
     add_timeout,
     add_workers,
+    file_beside,
     positive,
     problems_of,
     run_options,
@@ -94,13 +95,15 @@ def truth_of(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of `Recorded` that name the true images, as far as they were named.
 
     Raises:
-        UserError: no whole numbers.
+        UserError: no whole numbers, or no dataset that they are of.
     """
     from leakbench.core.errors import UserError
     from leakbench.sweeps.ranges import parse_ranges
 
-    if options.data is None or options.index is None:
+    if options.index is None:
         return {}
+    if options.data is None:
+        raise UserError("--index: expected --data NAME with it, got none")
     try:
         return {"truth": options.data, "truth_indices": parse_ranges(options.index)}
     except ValueError as error:
@@ -184,7 +187,7 @@ def run_recorded(
     }
     if not any("truth" in each for each in datasets):
         content["exhaustive"] = True  # what leaks is never known, so no attack has to wait for another
-    file = folder.with_name(f"{folder.name}.yaml")
+    file = file_beside(folder)
     write_sweep(content, file, sys.argv[1:] if sys.argv[1:2] == [options.verb] else [options.verb])
     own = replace(run_options(options), out=folder, suite="")
     return show_results(Run(run_sweep(load(file, own), own, console)), console, figures=True)

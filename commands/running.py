@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leakbench.sweeps.spec import Sweep
     from leakbench.sweeps.store import Store
     from leakbench.sweeps.tables import Table
+    from leakbench.sweeps.training import TrainingPlan
 
 
 def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
@@ -45,7 +46,7 @@ def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
 
 
 def executor_for(options: "RunOptions", timeout: float) -> "Executor":
-    """What runs jobs, of which none may take longer than the timeout in seconds; 0 is for ever."""
+    """What runs jobs, of which none may take longer than the timeout in seconds; 0: no limit."""
     from leakbench.sweeps.executors import make_executor
 
     return make_executor(options.executor, options.device, options.jobs, options.scheduler, timeout)
@@ -135,8 +136,7 @@ def _train_missing(
     todo = plan_trainings(sweep, store, options.retry)
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
-        there = f"{todo.kept} trainings are there already"
-        console.print(f"{store.folder}: {there}, {len(todo)} to run{again}")
+        console.print(f"{store.folder}: {there_already(todo)}, {len(todo)} to run{again}")
     store.forget(TRAININGS, todo.retried)
     devices = executor.devices if todo else []
     store.begin(TRAININGS, sweep, devices, executor.hardware(), todo.kept, todo.left_out)
@@ -185,6 +185,7 @@ def _run_missing(
     options: "RunOptions", sweep: "Sweep", store: "Store", executor: "Executor", console: Console
 ) -> None:
     """Run what has no row yet, and say what is done with what; what waits for those rows after them."""
+    from leakbench.core.words import counted
     from leakbench.sweeps.plan import plan_of
     from leakbench.sweeps.tables import TRIALS
 
@@ -201,7 +202,8 @@ def _run_missing(
         store.note("settled", dict(todo.settled))
         if todo:
             spared = sum(todo.settled.values())
-            console.print(f"{len(todo)} trials more, on what has not leaked; {spared} are not needed")
+            needless = f"{spared} {'is' if spared == 1 else 'are'} not needed"
+            console.print(f"{counted(len(todo), 'trial')} more, on what has not leaked; {needless}")
 
 
 def _run_plan(
@@ -224,6 +226,13 @@ def _run_plan(
         run(todo, work, ROUNDS * resources.slots, store, executor, progress)
 
 
+def there_already(todo: "Plan | TrainingPlan") -> str:
+    """`1 trial is there already`."""
+    from leakbench.core.words import counted
+
+    return f"{counted(todo.kept, todo.noun)} {'is' if todo.kept == 1 else 'are'} there already"
+
+
 def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[str]:
     """What is there already, a line a fact; nothing for a new folder."""
     from leakbench.sweeps.manifest import what_changed
@@ -232,7 +241,7 @@ def describe_plan(todo: "Plan", store: "Store", hardware: set[str]) -> Iterator[
     if todo.kept or todo.retried:
         again = f", {len(todo.retried)} of them again after an error" if todo.retried else ""
         more = f", then at most {todo.waiting} more" if todo.waiting else ""
-        yield f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run{again}{more}"
+        yield f"{store.folder}: {there_already(todo)}, {len(todo)} to run{again}{more}"
     if todo.left_out:
         stored = f"{len(todo.left_out)} stored row{'s are' if len(todo.left_out) > 1 else ' is'}"
         text = (

@@ -20,17 +20,19 @@ from leakbench.commands.common import (
     add_reuse,
     add_timeout,
     add_workers,
+    file_beside,
     positive,
     run_options,
     show_failures,
     slug,
     writing_reports,
 )
-from leakbench.commands.running import announce, attacker_for, load, run_sweep
+from leakbench.commands.running import announce, attacker_for, load, run_sweep, there_already
 
 if TYPE_CHECKING:
     from leakbench.reports.run import Run
     from leakbench.sweeps.options import RunOptions
+    from leakbench.sweeps.plan import Plan
     from leakbench.sweeps.spec import Sweep
 
 LISTED = 20  # trials that a dry run names
@@ -134,7 +136,7 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
         raise UserError("expected a sweep FILE, or --dataset NAME and other options, got neither; see --help")
     content = merge(options.file, typed)
     folder = own.out or Path("runs") / (options.file.stem if options.file else slug(options.dataset[0]))
-    file = folder.with_name(f"{folder.name}.yaml")
+    file = file_beside(folder)
     if options.file is not None and file.resolve() == options.file.resolve():
         text = f"--out: expected another folder than {folder}, because {file} would be overwritten"
         raise UserError(text)
@@ -169,9 +171,10 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
         machine: such as `gpus=8`, for another machine than this one.
         console: to print on.
     """
-    from leakbench.sweeps.forecast import forecast, workers_of
-    from leakbench.sweeps.plan import plan_of
-    from leakbench.sweeps.resources import choose
+    from leakbench.core.words import counted
+    from leakbench.sweeps.forecast import workers_of
+    from leakbench.sweeps.grid import trials
+    from leakbench.sweeps.plan import matching, plan_of
     from leakbench.sweeps.store import Store
 
     with closing(attacker_for(sweep, options)) as executor:
@@ -180,9 +183,10 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
         workers = executor.devices
         if machine:
             workers = workers[:1] * workers_of(machine, workers[0])
-        todo = plan_of(sweep, store, options.retry, ahead=True)
+        forced = matching(trials(sweep), options.force) if options.force else ()
+        todo = plan_of(sweep, store, options.retry, ahead=True, forced=forced)
         if todo.kept:
-            console.print(f"{store.folder}: {todo.kept} trials are there already, {len(todo)} to run")
+            console.print(f"{store.folder}: {there_already(todo)}, {len(todo)} to run")
         for trial in islice(todo, LISTED):
             console.print(
                 "{dataset} {index}  {model} weights {model_seed}  {attack}  start {start}  {defense}".format(
@@ -192,11 +196,25 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
         if len(todo) > LISTED:
             console.print(f"... and {len(todo) - LISTED} more")
         if todo:
-            resources, memory = choose(todo, workers, executor.free(), options.slots, options.data_root)
-            console.print(str(forecast(todo, resources, memory, len(workers), options.data_root)))
+            console.print(_costs(todo, workers, executor.free(), options))
     bound = "at most " if sweep.spares else ""
-    console.print(f"{bound}{len(todo)} trials would run; nothing was written")
+    console.print(f"{bound}{counted(len(todo), 'trial')} would run; nothing was written")
     return 0
+
+
+def _costs(todo: "Plan", workers: list[str], free: int | None, options: "RunOptions") -> str:
+    """What the trials would take, or why that is not known; nothing is downloaded to find out."""
+    from leakbench.sweeps.checks import to_download
+    from leakbench.sweeps.forecast import forecast
+    from leakbench.sweeps.resources import choose
+
+    missing = to_download(todo.sweep, options.data_root)
+    if missing:
+        return (
+            f"note: time, memory and disk are not predicted: {', '.join(missing)} would be downloaded first"
+        )
+    resources, memory = choose(todo, workers, free, options.slots, options.data_root)
+    return str(forecast(todo, resources, memory, len(workers), options.data_root))
 
 
 def show_results(run: "Run", console: Console, figures: bool) -> int:
@@ -218,7 +236,8 @@ def show_results(run: "Run", console: Console, figures: bool) -> int:
         for line in correlations(index_and_leakage(run.indices, run.settings)):
             console.print(line)
     console.print(f"rows     {folder / 'trials.parquet'}")
-    with writing_reports(folder):
+    rest = f"`leakbench csv {folder}` and `leakbench report {folder}` write the rest"
+    with writing_reports(folder, f"the rows are stored: {rest}"):
         console.print(f"csv      {write_csv(run.rows, folder / 'trials.csv')}")
         if figures:
             from leakbench.reports.figures import write_figures  # brings in matplotlib: a second

@@ -68,6 +68,7 @@ def show_accuracies(store: "Store", console: Console) -> int:
     for table in utility_tables(rows):
         console.print(table)
     console.print(f"rows     {store.folder / 'trainings.parquet'}")
-    with writing_reports(store.folder):
+    rest = f"`leakbench utility FILE --out {store.folder}` writes the rest"
+    with writing_reports(store.folder, f"the rows are stored: {rest}"):
         console.print(f"csv      {write_csv(rows, store.folder / 'trainings.csv')}")
     return show_failures(rows, "training", console)

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+RUNS_THE_REST = "the same command, without --fresh and --force, runs the rest"
+
 
 def one_line(error: BaseException) -> str:
     """An error as `Type: message`, with its line breaks removed."""

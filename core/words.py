@@ -1,4 +1,4 @@
-"""Durations in words."""
+"""Durations and counts in words."""
 
 import math
 import re
@@ -26,6 +26,11 @@ def in_words(seconds: float) -> str:
     if minutes:
         return f"{minutes} min {whole % 60} s"
     return f"{whole if seconds >= 1 else round(seconds, 1):g} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def in_seconds(duration: Any) -> float:

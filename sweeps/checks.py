@@ -56,6 +56,12 @@ def load_sweep(
     return sweep
 
 
+def to_download(sweep: Sweep, data_root: Path) -> list[str]:
+    """The names of the sweep's datasets that have to be fetched before they can be read."""
+    at_hand = _at_hand(data_root)
+    return [str(data.value) for data in sweep.datasets if not at_hand(data)]
+
+
 def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
     """A test that is true for datasets that need no download."""
 
@@ -139,7 +145,7 @@ def defense_problems(defense: Defense) -> Iterator[str]:
 def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:
     """What is wrong with the chosen images; each text follows directly after the dataset's place."""
     last = len(images) - together  # a gradient also covers the images after it
-    outside = [index for index in indices if index > last]
+    outside = [index for index in indices if not 0 <= index <= last]
     if last < 0:
         yield f": expected {together} images or more, as batch_size requires, got {len(images)}"
     elif outside:
@@ -150,7 +156,7 @@ def image_problems(images: Images, indices: tuple[int, ...], together: int) -> I
         least = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
         yield f": expected images of {least} pixels or more (the window of SSIM), got {size}"
     for index in dict.fromkeys(index + after for index in indices for after in range(together)):
-        if index < len(images) and images.known:
+        if 0 <= index < len(images) and images.known:
             try:
                 with foreign(SettingError, SystemExit):
                     images[index]

@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 
 from leakbench.bench.datasets import Images
+from leakbench.core.errors import UserError
 from leakbench.defenses import Defense
 
+FIRST_LINE = "# written by:"  # the start of it, in every sweep file that was not written by hand
 EMBEDDED = "mnist-5k"  # to train on if the attacked dataset has too few images
 FEWEST = 200  # images, for a model to be trained and tested on
 MOST = 5000
@@ -79,8 +81,21 @@ def write_sweep(content: dict[str, Any], file: Path, command: list[str]) -> None
     """Write the sweep file, with the command that it comes from.
 
     Raises:
+        UserError, OSError: as `write_own`.
+    """
+    write_own(content, file, shlex.join(["leakbench", *command]))
+
+
+def write_own(content: dict[str, Any], file: Path, writer: str) -> None:
+    """Write a sweep file whose first line names its writer.
+
+    Raises:
+        UserError: a file of the same name that was not written by LeakBench.
         OSError: it cannot be written.
     """
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    if file.exists() and file.read_text().strip() and not file.read_text().startswith(FIRST_LINE):
+        expected = f"expected no file or one that begins with {FIRST_LINE!r}, found another"
+        raise UserError(f"{file}: {expected}; choose another folder with --out, or remove the file")
     file.parent.mkdir(parents=True, exist_ok=True)
-    head = f"# written by: {shlex.join(['leakbench', *command])}\n"
-    file.write_text(head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100))
+    file.write_text(f"{FIRST_LINE} {writer}\n{text}")

@@ -1,6 +1,6 @@
 """Security indices: which there are, and where they are kept.
 
-DIR/indices.parquet/    one row a layer; a run has it beside its trials
+DIR/indices.parquet/    one row per layer; a run has it next to its trials
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,14 +90,14 @@ def probes_of(sweep: Sweep) -> Iterator[Probe]:
 
 
 class Indices:
-    """Those on disk. Any number of readers, one writer."""
+    """The indices on disk. Any number of readers, one writer."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._parts = Parts(folder / f"{INDICES.name}.parquet", INDICES.schema)
 
     def rows(self, keys: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row a layer, in the order of the keys; of all there are where none are given."""
+        """One row per layer, in the order of the keys; of all there are where none are given."""
         found: pd.DataFrame = self._parts.read(keys=keys).to_pandas(integer_object_nulls=True)
         found = found.astype(INDICES.dtypes).drop_duplicates(["key", "layer"])
         order = {key: place for place, key in enumerate(found["key"].unique() if keys is None else keys)}
@@ -112,7 +112,7 @@ class Indices:
         self._parts.repair(aside)
 
     def measure(self, probe: Probe, data_root: Path) -> bool:
-        """Work out what is not here yet; whether anything was.
+        """Measure the index unless it is stored; returns whether it was measured.
 
         Raises:
             NotApplicableError: there is no index of such a network or defense.

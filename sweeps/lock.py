@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: cannot be written to: {error.strerror}") from error
     with file:
         if not _got(file):
-            raise UserError(f"{folder}: {_holder(path)} is running a sweep in it")
+            raise UserError(f"{folder}: {_holder(path)} is writing to it")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()

@@ -1,7 +1,7 @@
 """What of a sweep is to be run next."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from statistics import median
@@ -158,7 +158,16 @@ def matching(jobs: Iterable[Job], patterns: Sequence[str]) -> frozenset[str]:
     return frozenset().union(*found.values())
 
 
-def plan_of(sweep: Sweep, store: Store, retry_errors: bool = False, ahead: bool = False) -> Plan:
-    """See `plan`; beside the rows of a store."""
-    scores = store.scores() if sweep.spares else {}
-    return plan(sweep, store.statuses(), scores, retry_errors, ahead)
+def plan_of(
+    sweep: Sweep,
+    store: Store,
+    retry_errors: bool = False,
+    ahead: bool = False,
+    forced: Collection[str] = (),
+) -> Plan:
+    """See `plan`; the rows come from a store, without those of the forced keys."""
+    statuses, scores = store.statuses(), store.scores() if sweep.spares else {}
+    for key in forced:
+        statuses.pop(key, None)
+        scores.pop(key, None)
+    return plan(sweep, statuses, scores, retry_errors, ahead)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from leakbench.bench.job import Job
+from leakbench.bench.protocols import FedSGD
 from leakbench.bench.row import Result, failure
 from leakbench.bench.trace import Trace
 from leakbench.bench.training import Training
@@ -63,17 +64,24 @@ def failed_record(job: Job, reason: str, device: str) -> Record:
 
 def _trained_record(trained: Trained) -> Record:
     row = trained.row
-    files = {
-        checkpoint(row.model, row.defense, row.seed, epoch): _saved(weights)
-        for epoch, weights in trained.weights.items()
-    }
+    files: dict[str, bytes] = {}
+    for epoch, weights in trained.weights.items():
+        path = checkpoint(row.model, row.defense, row.protocol, row.seed, epoch)
+        files[origin_of(path)] = row.key.encode()  # first: weights never pass for those of an earlier file
+        files[path] = _saved(weights)
     return Record(TRAININGS.name, asdict(row), files=files)
 
 
-def checkpoint(model: str, defense: str, seed: int, epoch: int) -> str:
-    """Where in a run's folder the weights after that epoch are kept."""
-    names = (re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") for name in (model, defense))
+def checkpoint(model: str, defense: str, protocol: str, seed: int, epoch: int) -> str:
+    """Where in a run's folder the weights after that epoch are kept; `fedsgd` is not part of the name."""
+    parts = (model, defense, "" if protocol == FedSGD.name else protocol)
+    names = (re.sub(r"[^a-z0-9.-]+", "-", part.lower()).strip("-") for part in parts if part)
     return f"checkpoints/{'-'.join(names)}-seed{seed}-epoch{epoch}.pt"
+
+
+def origin_of(path: str) -> str:
+    """Where the key of the training that the weights come from is kept: recipes share a path."""
+    return f"{path}.key"
 
 
 def _saved(weights: Weights) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from leakbench.bench.execution import Conditions, Watcher, run_trials
 from leakbench.bench.trial import Trial
-from leakbench.core.errors import StoppedError
+from leakbench.core.errors import RUNS_THE_REST, StoppedError
 from leakbench.core.interrupts import uninterrupted
 from leakbench.sweeps.executors.base import Executor, Work
 from leakbench.sweeps.progress import Progress
@@ -53,7 +53,7 @@ def run(todo: Todo, work: Work, bundle: int, store: Store, executor: Executor, p
             buffer.flush_in_time()
     if missing > 0:
         text = f"{missing} jobs came back without a row: expected one for each"
-        raise StoppedError(f"{text}; the same command runs them again")
+        raise StoppedError(f"{text}; {RUNS_THE_REST}")
 
 
 class _Buffer:

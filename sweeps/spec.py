@@ -37,7 +37,7 @@ class Course:
     recipe: Recipe
     seeds: tuple[int, ...] = (0,)
     checkpoints: tuple[int, ...] = ()  # epochs after which the weights are kept
-    timeout: float = 0  # seconds after which a training without a result is an error; 0 is for ever
+    timeout: float = 0  # seconds after which a training without a result is an error; 0: no limit
 
     def canonical(self) -> dict[str, Any]:
         """All that decides which trainings there are."""

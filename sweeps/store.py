@@ -1,11 +1,11 @@
 """The folder of a run.
 
 RUN/sweep.json          what was asked for, and each session of running it
-RUN/trials.parquet/     one row a trial; pandas reads the folder as one table
+RUN/trials.parquet/     one row per trial; pandas reads the folder as one table
 RUN/traces.parquet/     loss histories and reconstructions, read only when asked for
 RUN/originals.parquet/  the images themselves, once each
-RUN/trainings.parquet/  one row a training; only where there are some
-RUN/indices.parquet/    security indices, one row a layer; only where they are asked for
+RUN/trainings.parquet/  one row per training; only where there are some
+RUN/indices.parquet/    security indices, one row per layer; only where they are asked for
 RUN/checkpoints/        weights of trained models; only where they are asked for
 RUN/left-out-TABLE.parquet  keys of rows that the sweep file no longer requests; only where there are some
 RUN/set-aside/          parts that could not be read
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from leakbench.bench.attacks import Status
 from leakbench.bench.verdicts import Scale
-from leakbench.core.errors import StoppedError, UserError
+from leakbench.core.errors import RUNS_THE_REST, StoppedError, UserError
 from leakbench.sweeps.indices import Indices
 from leakbench.sweeps.lock import locked, writer_of
 from leakbench.sweeps.manifest import (
@@ -356,7 +356,7 @@ class Store:
             yield
         except OSError as error:
             text = f"{self.folder}: cannot be written to: {error.strerror or error}{lost}"
-            raise StoppedError(f"{text}; what was stored is kept: the same command runs the rest") from error
+            raise StoppedError(f"{text}; what was stored is kept: {RUNS_THE_REST}") from error
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:

@@ -184,7 +184,7 @@ class _Reader:
         settings = {key: content[key] for key in RECIPE_KEYS if key in content}
         seeds = self.whole_numbers("training.seeds", content.get("seeds", 0))
         checkpoints = content.get("checkpoints", [])
-        epochs = checkpoints and self.whole_numbers("training.checkpoints", checkpoints)
+        epochs = () if checkpoints == [] else self.whole_numbers("training.checkpoints", checkpoints)
         try:
             recipe = make(Recipe, settings)
         except SettingError as error:

@@ -14,7 +14,7 @@ from leakbench.bench.lock_step import train_together
 from leakbench.bench.training import Training
 from leakbench.core.errors import UserError
 from leakbench.core.foreign import ForeignError, foreign
-from leakbench.sweeps.records import Record, checkpoint, failed_record, to_record
+from leakbench.sweeps.records import Record, checkpoint, failed_record, origin_of, to_record
 from leakbench.sweeps.spec import Course, Sweep
 from leakbench.sweeps.store import Store
 from leakbench.sweeps.tables import TRAININGS
@@ -49,10 +49,10 @@ def course_of(sweep: Sweep) -> Course:
     """What the file says of training.
 
     Raises:
-        UserError: nothing.
+        UserError: the file has no `training`.
     """
     if sweep.training is None:
-        text = f"{sweep.file}: training: expected how models are trained, found nothing"
+        text = f"{sweep.file}: training: expected a section on how models are trained, found none"
         raise UserError(f"{text}; docs/UTILITY.md has an example")
     return sweep.training
 
@@ -118,15 +118,22 @@ def plan_trainings(sweep: Sweep, store: Store, retry_errors: bool = False) -> Tr
     todo = [
         training
         for training in everything
-        if training.key not in done or not _has_weights(training, store, course)
+        if training.key not in done
+        or (statuses[training.key] != Status.ERROR and not _has_weights(training, store, course))
     ]
     left_out = statuses.keys() - {training.key for training in everything}
     return TrainingPlan(tuple(todo), len(everything) - len(todo), frozenset(retried), frozenset(left_out))
 
 
 def _has_weights(training: Training, store: Store, course: Course) -> bool:
-    names = str(training.model), str(training.defense), training.seed
-    return all((store.folder / checkpoint(*names, epoch)).exists() for epoch in course.checkpoints)
+    """Whether all are there, and none is of another training of the same names."""
+    names = str(training.model), str(training.defense), str(training.protocol), training.seed
+    paths = [checkpoint(*names, epoch) for epoch in course.checkpoints]
+    origins = [store.folder / origin_of(path) for path in paths]
+    return all(
+        (store.folder / path).exists() and origin.exists() and origin.read_text() == training.key
+        for path, origin in zip(paths, origins, strict=True)
+    )
 
 
 def train(

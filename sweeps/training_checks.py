@@ -33,8 +33,8 @@ def check_training(sweep: Sweep, data_root: Path) -> None:
     if course.train.dataset == course.test.dataset:
         both = set(course.train.indices) & set(course.test.indices)
         if both:
-            text = f"expected images that are not trained on, got {len(both)} that are"
-            problems.append(f"training.test.indices: {text}, such as {min(both)}")
+            text = f"expected test images outside the training set, got {len(both)} that are also in it"
+            problems.append(f"training.test.indices: {text} (first: {min(both)})")
     examples = max(training.examples for training in trainings_of(sweep))
     needed = course.recipe.clients * examples
     if needed > len(course.train.indices):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.core.errors import UserError
+from leakbench.sweeps.ranges import shown
 from leakbench.sweeps.sweep_file import LISTS, named, read_content, without_attacks
 from leakbench.sweeps.yaml_file import UnreadableFileError, parse_yaml
 
@@ -47,7 +48,8 @@ def merge(file: Path | None, typed: Typed) -> dict[str, Any]:
     if typed.suite:
         content = without_attacks(content) | {"suite": typed.suite}
     if typed.indices:
-        content["datasets"] = [_with_indices(entry, typed.indices) for entry in content.get("datasets", [])]
+        datasets = _datasets(content, "--indices", problems)
+        content["datasets"] = [_with_indices(entry, typed.indices) for entry in datasets]
     for setting in typed.settings:
         _set(content, setting, problems)
     if problems:
@@ -60,14 +62,24 @@ def _entries(content: dict[str, Any], key: str, name: str, problems: list[str]) 
     if not any(sign in name for sign in "*?"):
         return [name]
     if key == "datasets":  # whose entries have indices, too
-        known: dict[str, Any] = {_name(entry): entry for entry in content.get(key, [])}
+        known: dict[str, Any] = {_name(entry): entry for entry in _datasets(content, "--dataset", problems)}
     else:
         known = {each: each for each in named(content, key)}
     found = [entry for text, entry in known.items() if fnmatchcase(text, name)]
-    if not found:
+    if not found and (known or key != "datasets"):
         expected = f"expected a pattern that matches some of {', '.join(known) or 'none'}"
         problems.append(f"--{LISTS[key].kind}: {expected}, got {name!r}, which matches none")
     return found
+
+
+def _datasets(content: Mapping[str, Any], option: str, problems: list[str]) -> list[Any]:
+    """The file's list of datasets; a problem and none where there is no such list."""
+    found = content.get("datasets")
+    if isinstance(found, list) and found:
+        return found
+    got = "none" if found is None else shown(found)
+    problems.append(f"{option}: expected a file with a list of one dataset or more, got {got}")
+    return []
 
 
 def _name(entry: Any) -> str:

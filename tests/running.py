@@ -1,5 +1,6 @@
 """The program as a user runs it: real processes."""
 
+import errno
 import os
 import shutil
 import signal
@@ -65,6 +66,11 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def no_space(*_arguments, **_options):
+    """In place of what writes a file."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def copy_of_the_project(folder):

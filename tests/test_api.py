@@ -1,5 +1,6 @@
 """`leakbench.run`, a sweep from Python, and the example notebook."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +43,34 @@ def test_what_is_wrong_is_raised_in_a_line():
         run({**SMALL, "defenses": ["prun"]}, out="x")
     with pytest.raises(TypeError, match="out: expected a folder for the run"):
         run(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"jobs": 0}, "jobs: expected a whole number >= 1, got 0"),
+        ({"slots": 1.5}, "slots: expected a whole number >= 1, got 1.5"),
+        ({"trial_timeout": "soon"}, "trial_timeout: expected a duration such as 90 s"),
+        ({"trial_timeout": "90 s", "executor": "inline"}, "timeout: expected 0 with --executor inline"),
+        ({"executor": "inlien"}, "--executor: unknown executor 'inlien'; did you mean 'inline'?"),
+    ],
+)
+def test_options_that_cannot_be_are_raised_in_a_line(options, text):
+    with pytest.raises(UserError, match=f"^{re.escape(text)}"):
+        run(SMALL, out="x", **options)
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_folder_without_a_name_is_refused(out):
+    with pytest.raises(UserError, match=f"^out: expected the name of a folder, got {re.escape(repr(out))}$"):
+        run(SMALL, out=out)
+
+
+def test_a_mapping_does_not_overwrite_a_file_that_was_written_by_hand(write):
+    file = write("mine.yaml", "defenses: [none]\n")
+    with pytest.raises(UserError, match="^mine.yaml: expected no file or one that begins with"):
+        run(SMALL, out="mine")
+    assert file.read_text() == "defenses: [none]\n"
 
 
 def test_failed_trials_are_raised_with_all_rows(write):

@@ -13,6 +13,7 @@ from running import ROOT, command, inside, start, stored, wait_for
 
 import leakbench
 from leakbench import commands
+from leakbench.core.interrupts import InterruptedRunError
 from leakbench.sweeps.store import Store
 
 SWEEP = """
@@ -187,7 +188,7 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     write("mine.yaml", text.format("bfloat16"))
     assert inside(tmp_path, *arguments) == 0
     output = capsys.readouterr().out
-    assert "runs/mine: 1 trials are there already, 1 to run" in output
+    assert "runs/mine: 1 trial is there already, 1 to run" in output
     tidy = "`leakbench tidy runs/mine` removes them"
     assert f"note: 1 stored row is no longer requested by the file, and in no table; {tidy}" in output
     table = tmp_path / "runs" / "mine" / "trials.csv"
@@ -343,7 +344,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     wait_for(lambda: list(parts.glob("part-*")))
     assert inside(tmp_path, *arguments) == commands.USER_ERROR
     runner = f"process {running.pid} on {os.uname().nodename}"
-    assert f"out: {runner} is running a sweep in it" in capsys.readouterr().err
+    assert f"out: {runner} is writing to it" in capsys.readouterr().err
     assert inside(tmp_path, "status", "out") == 0
     text = capsys.readouterr().out
     assert f"out: mine.yaml, running ({runner})" in text
@@ -361,10 +362,37 @@ def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, un
     assert 0 < kept < 12
     write("out/.keep", "")
     again = command("sweep", "mine.yaml", "--out", "out", "--jobs", "2", "--slots", "8", cwd=tmp_path)
-    assert f"{kept} trials are there already, {12 - kept} to run" in again.stdout
+    assert re.search(rf"{kept} trials? (is|are) there already, {12 - kept} to run", again.stdout)
     rows = stored(tmp_path / "out")
     assert len(rows) == rows["key"].nunique() == 12
     pd.testing.assert_frame_equal(rows, uninterrupted, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "without"),
+    [([], ""), (["--force", "n*"], ", without --force,"), (["--fresh"], ", without --fresh,")],
+)
+def test_the_command_that_runs_the_rest(write, tmp_path, monkeypatch, capsys, typed, without):
+    write("mine.yaml", SWEEP)
+    monkeypatch.setattr("leakbench.commands.sweep.sweep_file", stop(InterruptedRunError))
+    assert inside(tmp_path, "sweep", "mine.yaml", *typed) == commands.INTERRUPTED
+    text = f"stopped; what is finished is stored: the same command{without} runs the rest\n"
+    assert capsys.readouterr().out == text
+
+
+def test_an_interrupt_of_what_comes_after_a_run(monkeypatch, capsys):
+    monkeypatch.setattr("leakbench.commands.about.show_version", stop(KeyboardInterrupt))
+    assert leakbench.main(["--version"]) == commands.INTERRUPTED
+    assert capsys.readouterr().err == "stopped; what was stored is kept\n"
+
+
+def stop(error):
+    """What raises the error, whatever it is called with."""
+
+    def stopped(*_arguments, **_options):
+        raise error
+
+    return stopped
 
 
 def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):

@@ -245,6 +245,17 @@ def test_a_network_made_for_the_attacked_images_can_be_trained(write):
         check_training(load_sweep(file, Path()), Path())
 
 
+def test_a_file_that_was_written_by_hand_is_not_overwritten(write):
+    file, by_hand = write("mine.yaml", ""), "defenses: [none]  # and why\n"
+    write_sweep({"defenses": ["none"]}, file, ["compare"])
+    write_sweep({"defenses": ["int8"]}, file, ["compare"])
+    assert file.read_text() == "# written by: leakbench compare\ndefenses: [int8]\n"
+    write("mine.yaml", by_hand)
+    with pytest.raises(UserError, match=r"mine.yaml: expected no file or one that begins with '# written by"):
+        write_sweep({"defenses": ["int8"]}, file, ["compare"])
+    assert file.read_text() == by_hand
+
+
 @pytest.mark.parametrize(("images", "used"), [(200, 200), (5000, 5000), (60_000, 5000)])
 def test_many_images_are_trained_on_and_every_fifth_tests(images, used):
     found = examples("folder:x", Images((1, 8, 8), 2, images, tuple))

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from made_up import settings
-from running import command, inside
+from running import command, inside, no_space
 from torch import nn
 from torch.nn import functional
 
 import leakbench
+from leakbench import commands
 from leakbench.bench import spectrum
 from leakbench.bench.attacks import NotApplicableError
 from leakbench.bench.chain import chain_of
@@ -379,7 +380,8 @@ class Mixed(Defense):
             f"{SMALL} · lfw-subset 0 · mine.py:Broken: ZeroDivisionError",
         ),
         ([SMALL, "--defense", "prune(ratio=2)"], "--defense: ratio: expected"),
-        ([SMALL, "--index", "999"], "--dataset.indices: expected 0..199, got 999"),
+        ([SMALL, "--index", "999"], "--index: expected 0..199, got 999"),
+        ([SMALL, "--index", "-1"], "--index: expected 0..199, got -1"),
     ],
 )
 def test_bad_input_is_a_line(write, tmp_path, capsys, typed, message):
@@ -390,11 +392,18 @@ def test_bad_input_is_a_line(write, tmp_path, capsys, typed, message):
     assert len(captured.err.splitlines()) == 1
 
 
+def test_a_figure_that_cannot_be_written_is_drawn_by_the_same_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("leakbench.reports.style.save", no_space)
+    assert inside(tmp_path, "index", SMALL, *FACES) == commands.STOPPED
+    reason = "runs/index: tables and figures cannot be written: No space left on device"
+    assert capsys.readouterr().err == f"{reason}; the rows are stored: the same command writes the rest\n"
+
+
 def test_two_do_not_write_into_one_folder(tmp_path, capsys):
     (tmp_path / "runs/index").mkdir(parents=True)
     with locked(tmp_path / "runs/index"):
         assert inside(tmp_path, "index", SMALL, *FACES) == 2
-    assert "runs/index: process " in capsys.readouterr().err
+    assert re.fullmatch(r"runs/index: process \d+ on .* is writing to it\n", capsys.readouterr().err)
 
 
 # the probe of a sweep

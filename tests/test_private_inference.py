@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from running import ROOT
+from running import ROOT, no_space
 
 import leakbench
+from leakbench import commands
 from leakbench.bench.models import MODELS
 from leakbench.bench.private import secretflow
 from leakbench.bench.private.secretflow import python_of
@@ -62,6 +63,14 @@ def test_rows_confusions_views_and_a_figure(folder):
     assert (folder / "private.png").stat().st_size > 10_000
 
 
+def test_tables_that_cannot_be_written_are_not_stored(folder, capsys, monkeypatch):
+    monkeypatch.setattr(pd.DataFrame, "to_csv", no_space)
+    weights = next((folder / "weights").glob("*.pt"))
+    status, _, error = run(capsys, MODEL, *FEW, "--digits", "1", "--out", folder, "--weights", weights)
+    assert status == commands.STOPPED
+    assert error.endswith("; no rows are stored: the same command classifies again\n")
+
+
 def test_weights_are_trained_once(folder, capsys, monkeypatch, tmp_path):
     """And serve the next run, or any other by --weights: with the same scores."""
     shutil.copytree(folder / "weights", tmp_path / "weights")
@@ -84,7 +93,7 @@ def test_weights_are_trained_once(folder, capsys, monkeypatch, tmp_path):
         ([MODEL, "--digits", "0"], "--digits: digits: expected a whole number >= 1 with 10^digits"),
         ([MODEL, "--bits", "63"], "--bits: digits: expected a whole number >= 1 with 2^digits < 2^63"),
         ([MODEL, "--dataset", "mnist"], "--dataset: "),
-        ([MODEL, "--indices", "3990-4010"], "--indices: expected images that are not trained on, got 10"),
+        ([MODEL, "--indices", "3990-4010"], "--indices: expected test images outside the training set"),
         ([MODEL, "--indices", "4990-5000"], "--indices: expected 0..4999, got 5000"),
         ([MODEL, "--train", "5000"], "--train: expected 0..4999, got 5000"),
         ([MODEL, MODEL, "--weights", "w.pt"], "--weights: expected one MODEL that they are of, got 2"),

@@ -161,6 +161,19 @@ def test_a_forecast_measures_once_what_takes_as_long(write, monkeypatch, tmp_pat
     assert said.seconds > 0
 
 
+def test_a_dry_run_downloads_nothing(write, tmp_path, monkeypatch, capsys):
+    from leakbench.bench.datasets.torchvision_import import torchvision_datasets
+
+    asked = []
+    monkeypatch.setattr(torchvision_datasets().CIFAR10, "download", lambda _: asked.append(1))
+    write("mine.yaml", "datasets: [{name: cifar10, download: true}]\ndefenses: [none]\nattacks: [dlg]\n")
+    assert inside(tmp_path, "sweep", "mine.yaml", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "note: time, memory and disk are not predicted: cifar10" in output
+    assert output.endswith("\n1 trial would run; nothing was written\n")
+    assert asked == []
+
+
 def test_machines_that_a_forecast_can_be_made_for():
     assert workers_of("cores=64", "cpu") == 64
     assert workers_of("gpus=8", "cuda:0") == 8

@@ -339,6 +339,8 @@ def test_a_file_that_holds_code_is_not_run(here, capsys):
         (["--shape", "28x28", "--classes", "10"], {}, "expected --data NAME, or --shape CxHxW"),
         (["--data", "mnst"], {}, "--data: unknown dataset 'mnst'"),
         (["--data", "mnist-sample", "--index", "20"], {}, "--index: expected 0..19, got 20"),
+        ([*UNKNOWN, "--index", "3"], {}, "--index: expected --data NAME with it, got none"),
+        ([*KNOWN, "--out", "."], {}, "--out: expected the name of a folder, got '.'"),
         (KNOWN, {"model": "nt"}, "--model: unknown model 'nt'"),
         (
             KNOWN, {"model": "net.py:Net(weights=checkpoint:no.pt)"},

@@ -288,7 +288,7 @@ def test_one_writer_a_folder(store, tmp_path):
         this = f"process {os.getpid()} on {os.uname().nodename}"
         assert Store(tmp_path / "run").runner() == this
         with (
-            pytest.raises(UserError, match=f"run: {this} is running a sweep in it"),
+            pytest.raises(UserError, match=f"run: {this} is writing to it"),
             Store(tmp_path / "run").lock(),
         ):
             pass

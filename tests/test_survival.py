@@ -181,7 +181,7 @@ def test_failed_trials_are_run_again_on_request(write, tmp_path, capsys):
     assert inside(tmp_path, *arguments) == commands.TRIALS_FAILED  # what failed is done, too
     assert "out: 2 trials are there already, 0 to run" in capsys.readouterr().out
     assert inside(tmp_path, *arguments, "--retry", "errors") == 0
-    text = "out: 1 trials are there already, 1 to run, 1 of them again after an error"
+    text = "out: 1 trial is there already, 1 to run, 1 of them again after an error"
     assert text in capsys.readouterr().out
     rows = pd.read_parquet(tmp_path / "out" / "trials.parquet")
     assert len(rows) == 2

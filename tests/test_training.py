@@ -12,21 +12,29 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from running import command, inside, start, wait_for
+from rich.console import Console
+from running import command, inside, no_space, start, wait_for
 from torch.nn import functional
 
 from leakbench import commands
+from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.lock_step import train_together
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.training import WIDTH, Examples, Recipe, Training
+from leakbench.bench.training_row import Trained, training_row
+from leakbench.commands.utility import show_accuracies
 from leakbench.core.configured import SettingError
+from leakbench.core.errors import StoppedError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES
 from leakbench.reports.utility import summarize_utility
+from leakbench.sweeps.records import checkpoint, to_record
 from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TRAININGS
+from leakbench.sweeps.training import plan_trainings, trainings_of
 
 DATA = Path("data")
 DIGITS = DATASETS.parse("mnist-5k")
@@ -393,6 +401,60 @@ def test_a_part_is_trained_again_where_it_is_forced(trained, capsys):
     )
 
 
+def small_plan(write, text=FILE):
+    """The sweep, its trainings and an empty store for them, of a file of its own."""
+    sweep, problems = read_sweep(write("small.yaml", text))
+    assert not problems
+    return sweep, trainings_of(sweep), Store.open_for(write("small.yaml", text).with_name("out"), sweep)
+
+
+def made_up(wanted, status=Status.CONVERGED):
+    """A training as it is stored, whose weights after both epochs are its key's hash."""
+    row = training_row(wanted, (status, ""), 8, 0.5, 1.0, "cpu")
+    weights = {"w": torch.tensor(hash(wanted.key))}
+    return to_record(Trained(row, {} if status == Status.ERROR else {0: weights, 2: weights}))
+
+
+def test_a_training_that_failed_is_not_run_again_for_its_weights(write):
+    sweep, (first, *others), store = small_plan(write)
+    store.append([made_up(first, Status.ERROR), *map(made_up, others)])
+    assert list(plan_trainings(sweep, store)) == []
+    assert list(plan_trainings(sweep, store, retry_errors=True)) == [first]
+
+
+def test_weights_of_another_recipe_are_not_taken_for_ones_own(write):
+    first, wanted, store = small_plan(write)
+    second, others, _ = small_plan(write, FILE.replace("epochs: 2", "epochs: 3"))
+    store.append(list(map(made_up, wanted)))
+    assert list(plan_trainings(first, store)) == []
+    store.append(list(map(made_up, others)))
+    assert list(plan_trainings(second, store)) == []
+    assert list(plan_trainings(first, store)) == wanted
+
+
+@pytest.mark.parametrize(("text", "epochs"), [("0", (0,)), ("[]", ()), ("0-2", (0, 1, 2))])
+def test_epochs_whose_weights_are_kept(write, text, epochs):
+    sweep, _, _ = small_plan(write, FILE.replace("[0, 2]", text))
+    assert sweep.training.checkpoints == epochs
+
+
+def test_a_table_that_cannot_be_written_is_written_by_the_command_that_trains(write, monkeypatch, capsys):
+    _, wanted, store = small_plan(write)
+    store.append(list(map(made_up, wanted)))
+    monkeypatch.setattr("leakbench.reports.csv_file.write_csv", no_space)
+    with pytest.raises(StoppedError, match=f"`leakbench utility FILE --out {store.folder}` writes the rest$"):
+        show_accuracies(store, Console())
+
+
+def test_checkpoints_of_other_names_are_other_files():
+    assert checkpoint("lenet", "none", "fedsgd", 1, 2) == "checkpoints/lenet-none-seed1-epoch2.pt"
+    names = [
+        ("lenet", "none", "fedsgd"), ("lenet", "none", "fedavg"), ("lenet", "none", "fedavg(lr=0.2)"),
+        ("net.py:Net(shift=1)", "none", "fedsgd"), ("net.py:Net(shift=-1)", "none", "fedsgd"),
+    ]  # fmt: skip
+    assert len({checkpoint(*each, 0, 1) for each in names}) == len(names)
+
+
 def test_durations_of_trainings_that_are_none(write, tmp_path, capsys):
     write("mine.yaml", FILE + "  timeout: soon\n")
     assert inside(tmp_path, "utility", "mine.yaml", "--out", "out") == commands.USER_ERROR
@@ -423,17 +485,20 @@ MESSAGES = {
     FILE.replace("epochs: 2", "epoch: 2"): "training: unknown key 'epoch'; did you mean 'epochs'?",
     FILE.replace("epochs: 2", "epochs: 0"): "training.epochs: expected a whole number >= 1, got 0",
     FILE.replace("[0, 2]", "[3]"): "training.checkpoints: expected epochs in 0..2, got 3",
+    FILE.replace("[0, 2]", ""): "training.checkpoints: expected whole numbers in 0..9999999",
     FILE.replace(TRAIN, "train: mnist-5k"): "training.train: expected a dataset with its indices, got",
     FILE.replace(TRAIN, "train: {name: [a], indices: 3}"): "training.train: expected a dataset by name, or a",
     FILE.replace(TRAIN, "train: {name: mnist, split: [train, test], indices: 3}"):
         "training.train: expected one dataset, got 2",
     FILE.replace("0-79", "0-5000"): "training.train.indices: expected 0..4999, got 5000",
     FILE.replace("0-79", "'0-3,4005-4090'"):
-        "training.test.indices: expected images that are not trained on, got 86 that are, such as 4005",
+        "training.test.indices: expected test images outside the training set, got 86 that are also in it "
+        "(first: 4005)",
     FILE.replace("0-79", "0-9"):
         "training.train.indices: expected 20 images or more for a step of 4 clients x 5 examples, got 10",
     FILE.replace("training:", "training: 3\nno:"): "training: expected the keys train, test, ",
-    "defenses: [none]\ndatasets: [mnist-sample]": "training: expected how models are trained, found nothing",
+    "defenses: [none]\ndatasets: [mnist-sample]":
+        "training: expected a section on how models are trained, found none",
     FILE + "models: ['net.py:Plain']": "models[0]: net.py:Plain: expected a model that torch.func can train",
     FILE + "verdicts: {leak: 2}": "verdicts.leak: expected a number <= 1, got 2",
     FILE + "verdicts: {leak: 0.5, artifacts: 0.6}": "verdicts.artifacts: expected a number in [-1, 0.5]",

@@ -95,6 +95,19 @@ def test_what_cannot_be_is_answered_in_a_line(file, typed, text):
         merged(file, **typed)
 
 
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [("datasets:", "none"), ("datasets: mnist-sample", "'mnist-sample'"), ("defenses: [none]", "none")],
+)
+@pytest.mark.parametrize("typed", [{"indices": "0-4"}, {"datasets": ("mnist*",)}])
+def test_a_file_without_a_list_of_datasets_is_answered_in_a_line(write, text, got, typed):
+    option = "--indices" if "indices" in typed else "--dataset"
+    with pytest.raises(UserError) as caught:
+        merged(write("other.yaml", text), **typed)
+    text = f"{option}: expected a file with a list of one dataset or more, got {got}"
+    assert caught.value.problems == [text]
+
+
 def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_path, capsys):
     typed = ["--dataset", "mnist-sample", "--indices", "0-1", "--attack", "dlg(steps=1)", "--defense", "int8"]
     assert inside(tmp_path, "sweep", *typed, "--dry-run") == 0
@@ -110,11 +123,23 @@ def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_p
     assert "--out: expected another folder than runs/mnist-sample" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["sweep", "--dataset", "mnist-sample"],
+        ["compare", "int8"],
+    ],
+)
+def test_a_folder_without_a_name_is_refused(tmp_path, capsys, typed):
+    assert inside(tmp_path, *typed, "--out", ".") == 2
+    assert capsys.readouterr().err == "--out: expected the name of a folder, got '.'\n"
+
+
 def test_part_of_a_file_runs_into_the_folder_of_the_whole(write, tmp_path, capsys):
     write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
     assert inside(tmp_path, "sweep", "few.yaml", "--defense", "none", "--executor", "inline") == 0
     assert inside(tmp_path, "sweep", "few.yaml", "--executor", "inline") == 0
-    assert "runs/few: 1 trials are there already, 1 to run" in capsys.readouterr().out
+    assert "runs/few: 1 trial is there already, 1 to run" in capsys.readouterr().out
 
 
 def test_problems_name_the_file_that_would_be_written(tmp_path, capsys):
@@ -130,6 +155,11 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     command = ["sweep", "few.yaml", "--executor", "inline"]
     assert inside(tmp_path, *command) == 0
     before = pd.read_csv(tmp_path / "runs/few/trials.csv")
+    capsys.readouterr()
+    assert inside(tmp_path, *command, "--force", "int*", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "runs/few: 1 trial is there already, 1 to run" in output
+    assert "\n1 trial would run; nothing was written" in output
     assert inside(tmp_path, *command, "--force", "int*") == 0
     assert "runs/few: 1 stored trial is removed, to be run again" in capsys.readouterr().out
     after = pd.read_csv(tmp_path / "runs/few/trials.csv")
@@ -138,7 +168,7 @@ def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
     assert list(before["seconds"] == after["seconds"]) == [each == "none" for each in after["defense"]]
     traces = pd.read_parquet(tmp_path / "runs/few/traces.parquet")
     assert sorted(traces["key"]) == sorted(after["key"])  # one each
-    assert inside(tmp_path, *command, "--force", "x*") == 2
+    assert inside(tmp_path, *command, "--force", "x*", "--dry-run") == 2
     text = "--force: expected a pattern of a name in the sweep, such as 'prune*', got 'x*', which matches"
     assert capsys.readouterr().err == f"{text} none\n"
     assert len(pd.read_csv(tmp_path / "runs/few/trials.csv")) == 2

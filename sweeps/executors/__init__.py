@@ -1,11 +1,14 @@
 """Where jobs run."""
 
 from leakbench.core.errors import UserError
+from leakbench.core.registry import unknown_text
 from leakbench.core.words import in_words
 from leakbench.sweeps.executors.base import Executor, Inline
 from leakbench.sweeps.executors.cluster import Dask
 from leakbench.sweeps.executors.devices import find_devices, worker_devices
 from leakbench.sweeps.executors.processes import Joblib
+
+EXECUTORS = ("joblib", "dask", "inline")
 
 
 def make_executor(
@@ -18,11 +21,13 @@ def make_executor(
         device: `auto`, `cpu`, `cuda`, or the names of GPUs.
         jobs: how many workers, if not one per GPU or core; on a cluster they are there already.
         scheduler: the address of dask's, for `dask`.
-        timeout: seconds after which a job without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0: no limit.
 
     Raises:
-        UserError: options that do not go together, or devices or workers that are not there.
+        UserError: an unknown name, options that do not go together, or devices or workers that are not there.
     """
+    if name not in EXECUTORS:
+        raise UserError(f"--executor: {unknown_text('executor', name, EXECUTORS)}")
     if (name == "dask") != (scheduler is not None):
         raise UserError("--executor dask and --scheduler ADDRESS: expected both or none, got one of them")
     if timeout and name != "joblib":

@@ -11,7 +11,7 @@ from typing import Any
 from leakbench.bench.execution import Watcher
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
-from leakbench.core.errors import StoppedError, UserError, one_line
+from leakbench.core.errors import RUNS_THE_REST, StoppedError, UserError, one_line
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
@@ -133,7 +133,7 @@ class Dask:
             if future.status == "cancelled":
                 raise self._gone() from error
             text = f"a worker failed: {error}; what is finished is stored"
-            raise StoppedError(f"{text}: the same command runs the rest") from error
+            raise StoppedError(f"{text}: {RUNS_THE_REST}") from error
         except CancelledError as error:
             raise self._gone() from error
         jobs = {job.key: job for job in bundle}
@@ -152,7 +152,7 @@ class Dask:
 
     def _gone(self) -> StoppedError:
         text = f"the scheduler at {self.address} is gone; what is finished is stored"
-        return StoppedError(f"{text}: the same command runs the rest")
+        return StoppedError(f"{text}: {RUNS_THE_REST}")
 
     def _failed(self, job: Job, reason: str) -> Record:
         return failed_record(job, reason, self.devices[0])

@@ -15,7 +15,7 @@ from joblib.externals.loky.backend.reduction import dumps
 
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
-from leakbench.core.errors import StoppedError
+from leakbench.core.errors import RUNS_THE_REST, StoppedError
 from leakbench.core.interrupts import start_quietly, uninterrupted
 from leakbench.core.words import in_words
 from leakbench.sweeps.executors.base import NO_RESULT, Moved, Work
@@ -77,7 +77,7 @@ class Joblib:
 
     Args:
         devices: of each worker, such as `cpu` or `cuda:0`.
-        timeout: seconds after which a job without a result is an error; 0 is for ever.
+        timeout: seconds after which a job without a result is an error; 0: no limit.
     """
 
     def __init__(self, devices: list[str], timeout: float = 0):
@@ -250,7 +250,7 @@ class _Pool:
             self.stillborn += 1
             if self.stillborn >= MOST_STILLBORN * len(self.workers):
                 text = f"workers end before they begin a job ({how})"
-                raise StoppedError(f"{text}; what is finished is stored: the same command runs the rest")
+                raise StoppedError(f"{text}; what is finished is stored: {RUNS_THE_REST}")
 
     def _stop_overdue(self, worker: _Worker) -> Iterator[Record]:
         if not (self.timeout and worker.process) or worker.connection.poll():

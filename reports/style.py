@@ -34,6 +34,7 @@ FAMILIES = {
     "half precision": Look("#009E73", "D"),
     "prune": Look("#AA4499", "^"),
     "int8": Look("#B8860B", "P"),
+    "dp_gaussian": Look("#332288", "<", is_log=True),
 }
 OTHERS = [
     Look("#56B4E9", "v"),

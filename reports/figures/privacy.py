@@ -53,7 +53,7 @@ def draw_privacy(lines: pd.DataFrame, scale: Scale) -> Figure:
     )  # fmt: skip
     for panel in panels:
         panel.grid(alpha=0.25)
-    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     figure.suptitle(
         "further left promises more; dashed: without a defense; dotted: leak, artifacts", fontsize=9
     )
@@ -61,7 +61,7 @@ def draw_privacy(lines: pd.DataFrame, scale: Scale) -> Figure:
 
 
 def _private(lines: pd.DataFrame) -> pd.DataFrame:
-    return lines[lines["epsilon"].lt(np.inf) & lines["ssim"].notna()]
+    return lines[lines["epsilon"].lt(np.inf) & lines["ssim"].notna()].sort_values("epsilon")
 
 
 def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    diff = verbs.add_parser(
-        "diff", help="show what changed between two runs beyond chance; exit status 1 if worse"
-    )
+    diff = verbs.add_parser("diff", help="show what changed between two runs; exit status 1 if worse")
     diff.add_argument("before", type=Path, metavar="BEFORE", help="the folder of a run")
     diff.add_argument("after", type=Path, metavar="AFTER", help="the folder of the other run")
     diff.set_defaults(command=run_diff)

@@ -123,7 +123,7 @@ def _first_steps() -> str:
     return f"""\
 try first:
   leakbench sweep {quick}
-                  two images, eight settings of defenses, two attacks: 2 minutes on 2 cores
+                  two images, eight settings of defenses, two attacks: 2 minutes
   leakbench new-defense my_defense
                   write my_defense.py, to turn into your own defense
   leakbench compare my_defense.py

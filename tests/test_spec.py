@@ -475,7 +475,7 @@ def test_a_model_that_cannot_be_batched_is_sent_to_the_reference_engine(write, n
         load(write, text % "dlg")
     (line,) = caught.value.problems
     assert re.search(problem, line)
-    assert line.endswith("or set `engine: reference` on the attack")
+    assert line.endswith("or attack it with `dlg(engine=reference)`")
     assert load(write, text % "dlg(engine=reference)")
 
 

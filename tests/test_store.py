@@ -333,10 +333,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 10}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 11}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 10, got"):
+    with pytest.raises(UserError, match="expected format 11, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -352,7 +352,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 10, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 11, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

@@ -281,6 +281,21 @@ def test_each_sentence_counts_only_what_it_is_about():
     assert [text.partition(":")[0] for text in texts] == ["none", "prune(ratio=0.5)"]
 
 
+def test_more_images_than_an_attack_can_take_are_a_line(rounds, capsys):
+    change(1, clients={"a": {"examples": 50_000}, "b": {"examples": 2}})
+    assert audit(*UNKNOWN) == commands.USER_ERROR
+    text = "round.json: client a: batch_size: expected at most 10000, got 50000"
+    assert text in capsys.readouterr().err
+
+
+def test_batches_that_do_not_divide_the_images_are_said(rounds, capsys):
+    uneven = Setting(optimizer="sgd", lr=LR, local_steps=3, local_batch=2)
+    add_updates(3, steps_of(torch.optim.SGD, 3), uneven, {"a": 5})
+    assert audit(*UNKNOWN, *SHORT, "--rounds", "3") == 0
+    output = capsys.readouterr().out
+    assert "note: 5 images do not divide into batches of 2; the attacks use all of them" in output
+
+
 def test_notes_say_what_keeps_an_update_from_being_a_gradient(rounds, capsys):
     several = Setting(optimizer="sgd", lr=LR, local_steps=2, local_batch=1, momentum=0.9)
     add_round(3, {"a": 1}, make_network(3), several)

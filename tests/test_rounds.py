@@ -255,6 +255,14 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
             "round-001/round.json: local_batch: expected a number > 0, got 0",
         ),
         (
+            lambda folder: change(folder / "round.json", momentum=1.0),
+            "round-001/round.json: momentum: expected a number in [0, 1), got 1.0",
+        ),
+        (
+            lambda folder: torch.save({0: torch.ones(1)}, folder / "client-a.pt"),
+            "round-001/client-a.pt: 0: expected tensors by name, found something else",
+        ),
+        (
             lambda folder: change(folder / "round.json", holds="gradients"),
             "round-001/round.json: holds: expected one of weights, updates, got 'gradients'",
         ),

@@ -268,6 +268,11 @@ def test_the_check_is_right_about_what_wraps_around(encoding, generator):
         assert torch.equal(ring.wrap(total), total) is right
 
 
+def test_no_modulus_is_enough_for_what_is_beyond_64_bits():
+    with pytest.raises(ModulusError, match=r"expected a sum below 2\^64, got 2\^64"):
+        check_modulus(FixedPoint(10, 3), Ring(64), 2, 1e37)
+
+
 def test_float32_may_be_rounded_up_and_counts_so():
     """0.29 is 0.28999999 in float32, and times 1,000 it is 290."""
     value = torch.tensor([0.29])

@@ -112,7 +112,8 @@ def test_trainings_are_those_of_a_local_run(dask, write, tmp_path):
     )
     pd.testing.assert_frame_equal(found.reset_index(drop=True), here.reset_index(drop=True))
     weights = [
-        sorted(path.name for path in (tmp_path / out / "checkpoints").iterdir()) for out in ("out", "local")
+        sorted(path.name for path in (tmp_path / out / "checkpoints").glob("*.pt"))
+        for out in ("out", "local")
     ]
     assert weights[0] == weights[1]
     assert len(weights[0]) == 3

@@ -69,9 +69,7 @@ class Victim:
             total = {name: each + again.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
         examples = protocol.batch_size if protocol.separable else 1
-        account = defense.checked_account(
-            shared, protocol.rounds, examples, protocol.seen, 0.0 if isinf(first.rounding) else first.rounding
-        )
+        account = defense.checked_account(shared, protocol.rounds, examples, protocol.seen, first.rounding)
         return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
 
     def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:

@@ -67,17 +67,15 @@ def run(
         KeyboardInterrupt: finished trials are stored, and the same call runs the rest.
     """
     from leakbench.core.errors import FailedTrialsError
-    from leakbench.core.words import in_seconds
     from leakbench.reports.run import Run
     from leakbench.reports.selection import with_result
     from leakbench.sweeps.options import RunOptions
 
-    _check(trial_timeout, jobs=jobs, slots=slots)
+    timeout = _checked(trial_timeout, jobs=jobs, slots=slots)
     options = RunOptions(
         out=None if out is None else Path(out), quick=quick, suite=suite, exhaustive=exhaustive, fresh=fresh,
         reuse=tuple(map(Path, reuse)), retry=retry, force=tuple(force), jobs=jobs, device=device, slots=slots,
-        timeout=None if trial_timeout is None else in_seconds(trial_timeout), executor=executor,
-        scheduler=scheduler, data_root=Path(data_root),
+        timeout=timeout, executor=executor, scheduler=scheduler, data_root=Path(data_root),
     )  # fmt: skip
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     finished = Run(run_sweep(load(_file_of(sweep_file, out), options), options, console))
@@ -90,8 +88,8 @@ def run(
     return rows
 
 
-def _check(trial_timeout: float | str | None, **counts: int | None) -> None:
-    """What the command line checks where it is typed.
+def _checked(trial_timeout: float | str | None, **counts: int | None) -> float | None:
+    """The timeout in seconds; checks what the command line checks where it is typed.
 
     Raises:
         UserError: with a line for every problem.
@@ -104,12 +102,14 @@ def _check(trial_timeout: float | str | None, **counts: int | None) -> None:
         for name, count in counts.items()
         if count is not None and (type(count) is not int or count < 1)
     ]
+    seconds = None
     try:
-        in_seconds(trial_timeout or 0)
+        seconds = None if trial_timeout is None else in_seconds(trial_timeout)
     except ValueError as error:
         problems.append(f"trial_timeout: {error}, got {trial_timeout!r}")
     if problems:
         raise UserError(*problems)
+    return seconds
 
 
 def _file_of(sweep: Mapping[str, Any] | str | Path, out: str | Path | None) -> Path:

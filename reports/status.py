@@ -40,7 +40,7 @@ def status(store: Store) -> Iterator[str | Table]:
     sessions = manifest["sessions"].get(TRIALS.name)
     if sessions and written:
         yield from _pace(sessions, len(rows), of_all, written, bool(runner))
-    yield _table(rows, {name: each - settled.get(name, 0) for name, each in _by_defense(manifest).items()})
+    yield _table(rows, {name: each - settled.get(name, 0) for name, each in manifest["by_defense"].items()})
 
 
 def under_way(store: Store) -> str:
@@ -52,12 +52,6 @@ def under_way(store: Store) -> str:
 def _needed(manifest: Mapping[str, Any]) -> int:
     """The number of trials, without those whose victims have leaked already."""
     return int(manifest["trials"] - sum(manifest.get("settled", {}).values()))
-
-
-def _by_defense(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """{defense: the number of its trials}; manifests of older versions hold only the sum."""
-    equal = dict.fromkeys(manifest["defenses"], manifest["trials"] // len(manifest["defenses"]))
-    return dict(manifest.get("by_defense", equal))
 
 
 def _pace(

@@ -94,7 +94,8 @@ def write_own(content: dict[str, Any], file: Path, writer: str) -> None:
         OSError: it cannot be written.
     """
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
-    if file.exists() and file.read_text().strip() and not file.read_text().startswith(FIRST_LINE):
+    found = file.read_text() if file.exists() else ""
+    if found.strip() and not found.startswith(FIRST_LINE):
         expected = f"expected no file or one that begins with {FIRST_LINE!r}, found another"
         raise UserError(f"{file}: {expected}; choose another folder with --out, or remove the file")
     file.parent.mkdir(parents=True, exist_ok=True)

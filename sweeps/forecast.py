@@ -62,10 +62,12 @@ def forecast(todo: Plan, resources: Resources, memory: Memory, workers: int, dat
     prepare_worker()
     conditions = Conditions(resources, data_root, todo.sweep.snapshot_every)
     costs: dict[tuple[object, ...], Cost] = {}
+    seconds = 0.0
     for kind in todo.kinds:
-        if _about(kind.example) not in costs:
-            costs[_about(kind.example)] = _measured(kind, conditions)
-    seconds = sum(costs[_about(kind.example)].of(kind) for kind in todo.kinds)
+        about = _about(kind.example)
+        if about not in costs:
+            costs[about] = _measured(kind, conditions)
+        seconds += costs[about].of(kind)
     disk = sum(_disk(kind, conditions) for kind in todo.kinds)
     return Forecast(seconds / workers, workers, workers * memory.needed, disk)
 

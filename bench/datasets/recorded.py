@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from leakbench.bench.datasets.base import Dataset, Images
-from leakbench.bench.datasets.uploads import Upload, uploads_below
+from leakbench.bench.datasets.uploads import Upload, uploads_below, uploads_made_by
 from leakbench.bench.protocols import PROTOCOLS, Protocol
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
@@ -100,10 +100,10 @@ class Recorded(Dataset):
         Raises:
             UserError: no rounds, or bad settings of them, with a line for every problem.
         """
-        own = self.made_by
-        if not Path(self.path or self.after).is_dir():
+        path = Path(self.path or self.after)
+        if not path.is_dir():
             return self.every_upload
-        return tuple(each for each in self.every_upload if each.made_by(own.images) == own)
+        return uploads_made_by(self.made_by, path, path.resolve(), path.stat().st_mtime_ns)
 
     @property
     def every_upload(self) -> tuple[Upload, ...]:

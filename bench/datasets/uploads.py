@@ -87,3 +87,10 @@ def uploads_below(folder: Path, _resolved: Path, _modified: int) -> tuple[Upload
     if problems:
         raise UserError(*problems)
     return tuple(found)
+
+
+@lru_cache  # likewise
+def uploads_made_by(protocol: Protocol, folder: Path, resolved: Path, modified: int) -> tuple[Upload, ...]:
+    """Those of `uploads_below` that this protocol made, also where their number of images is not known."""
+    everything = uploads_below(folder, resolved, modified)
+    return tuple(each for each in everything if each.made_by(protocol.images) == protocol)

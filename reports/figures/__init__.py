@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from leakbench.reports.figures import protocols
 from leakbench.reports.figures.kind import Kind
 from leakbench.reports.figures.leakage import CAPTION, draw_against
-from leakbench.reports.figures.protocols import draw_along
 from leakbench.reports.index import FEWEST_NETWORKS, index_and_leakage
 from leakbench.reports.protocols import along_protocols
 from leakbench.reports.run import Run
@@ -66,7 +65,7 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
         drawn.append(Drawn(len(run.settings) - 1, "leakage", CAPTION, paths))
     varied, along = along_protocols(run.settings)
     if varied:
-        paths = save(draw_along(varied, along), folder, f"against_{varied}", formats)
+        paths = save(protocols.draw_along(varied, along), folder, f"against_{varied}", formats)
         about = protocols.CAPTION.format(setting=varied.replace("_", " "))
         drawn.append(Drawn(len(run.settings) - 1, "protocols", about, paths))
     return drawn

@@ -32,6 +32,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)))
     panels = figure.subplots(1, len(SCORES), sharey=True, gridspec_kw={"wspace": 0.08})
     looks = {defense: marker_style(*about) for defense, about in styles(best).items()}
+    title, best = caption(best), best[["key", "defense", "attackable", "score", *SCORES]]  # rows have a hundred columns
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
             make_log(panel, "x")
@@ -52,7 +53,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     for threshold, name in ((scale.leak, "leak"), (scale.artifacts, "artifacts")):
         panels[0].axvline(threshold, color="black", linewidth=0.8, linestyle=":")
         panels[0].annotate(name, (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=7, ha="left")
-    write_above(figure, caption(best))
+    write_above(figure, title)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -67,17 +68,19 @@ def _films(
     steps: list[int],
 ) -> Iterator[Film]:
     originals = store.originals(zip(chosen["dataset"], chosen["index"], strict=True))
-    by_place = dict(list(rivals.groupby([*VICTIM, "defense"], sort=False)))
-    for row in chosen.to_dict("records"):
+    place, about = [*VICTIM, "defense"], ["key", "attack", "ssim"]
+    by_place = defaultdict(list)
+    for row in rivals[[*place, *about]].to_dict("records"):
+        by_place[tuple(row[name] for name in place)].append(row)
+    for row in chosen[[*place, *about, "leaked"]].to_dict("records"):
         trace, original = traces.get(row["key"]), originals.get((row["dataset"], row["index"]))
         if trace is not None and original is not None:
             # a trial that ended early keeps its last picture
             frames = [trace.snapshots.get(step, trace.reconstruction)[0] for step in steps]
             strip = data_uri([*frames, trace.reconstruction[0]])
-            own = by_place[tuple(row[name] for name in (*VICTIM, "defense"))]
             others = [
                 (each["attack"], each["ssim"], data_uri([traces[each["key"]].reconstruction[0]]))
-                for each in own.to_dict("records")
+                for each in by_place[tuple(row[name] for name in place)]
                 if each["key"] != row["key"] and each["key"] in traces
             ]
             yield Film(

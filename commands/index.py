@@ -69,6 +69,7 @@ def run_index(options: argparse.Namespace, console: Console) -> int:
     indices = Indices(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out):
+        indices.repair(options.out / "set-aside")
         problems = measure_all(indices, probes, options.data_root, console)
     if problems:
         raise UserError(*problems)

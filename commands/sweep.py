@@ -195,6 +195,8 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
             )
         if len(todo) > LISTED:
             console.print(f"... and {len(todo) - LISTED} more")
+        if options.reuse:
+            console.print("note: rows that --reuse would take are not deducted")
         if todo:
             console.print(_costs(todo, workers, executor.free(), options))
     bound = "at most " if sweep.spares else ""

@@ -142,6 +142,6 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = ("png
         figure.set_layout_engine(None)
     box = figure.get_tightbbox().padded(MARGIN)
     for path in paths:
-        png = {"compress_level": 3} if path.suffix == ".png" else {}  # 6, the default, takes twice the time
-        figure.savefig(path, dpi=DPI, bbox_inches=box, pil_kwargs=png)
+        faster: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if path.suffix == ".png" else {}
+        figure.savefig(path, dpi=DPI, bbox_inches=box, **faster)  # 6, the default, takes twice the time
     return paths

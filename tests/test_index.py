@@ -406,6 +406,14 @@ def test_two_do_not_write_into_one_folder(tmp_path, capsys):
     assert re.fullmatch(r"runs/index: process \d+ on .* is writing to it\n", capsys.readouterr().err)
 
 
+def test_the_command_sets_a_torn_part_aside(tmp_path, capsys):
+    parts = tmp_path / "runs/index/indices.parquet"
+    parts.mkdir(parents=True)
+    (parts / "part-000001.parquet").write_bytes(b"torn")
+    assert inside(tmp_path, "index", SMALL, *FACES) == 0, capsys.readouterr().err
+    assert (tmp_path / "runs/index/set-aside/indices-part-000001.parquet").read_bytes() == b"torn"
+
+
 # the probe of a sweep
 
 SWEEP = f"""

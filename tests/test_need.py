@@ -201,8 +201,14 @@ def test_an_image_of_several_that_is_attacked_again_is_counted():
 def test_the_prediction_is_an_upper_bound(runs, capsys):
     assert inside(runs, "sweep", "mine.yaml", "--out", "new", "--dry-run") == 0
     told = capsys.readouterr().out
+    assert "--reuse" not in told
     assert "mine.yaml: 18 trials at most = 3 images x 2 attacks x 3 defenses" in told
     assert "at most 18 trials would run; nothing was written" in told
+
+
+def test_a_prediction_says_that_it_deducts_no_rows_of_other_runs(runs, capsys):
+    assert inside(runs, "sweep", "mine.yaml", "--out", "new", "--dry-run", "--reuse", "resumed") == 0
+    assert "note: rows that --reuse would take are not deducted" in capsys.readouterr().out
 
 
 def test_exhaustive_fills_in_what_was_spared(runs, capsys):

@@ -1,7 +1,7 @@
-"""The base class of datasets: labelled images, accessed by index."""
+"""The base class of datasets: labelled images or texts, accessed by index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,28 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from leakbench.bench.vocabulary import Vocabulary
 from leakbench.core.configured import Configured
 
 if TYPE_CHECKING:
     from leakbench.bench.protocols import Protocol
 
 
-@dataclass(frozen=True)
-class Images:
-    """An opened dataset: images (C, H, W), float32 in [0, 1], with their labels."""
+class Source(ABC):
+    """An opened dataset: labelled examples, by index."""
 
-    shape: tuple[int, int, int]  # (C, H, W)
+    shape: tuple[int, ...]  # of an example: (C, H, W) of an image
     classes: int
     length: int
     read: Callable[[int], tuple[Tensor, int]]
-    known: bool = True  # whether they can be read: what was recorded may be of images that nobody kept
+    known: bool  # whether they can be read: what was recorded may be of images that nobody kept
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The image (C, H, W) at `index`, and its label.
+        """The example at `index`, and its label.
 
         Raises:
             IndexError: the index is outside 0..len-1.
@@ -40,14 +41,54 @@ class Images:
         return self.read(index)
 
     def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """The images (N, C, H, W) at these indices, and their labels (N,)."""
-        images, labels = zip(*map(self.__getitem__, indices), strict=True)
-        return torch.stack(images), torch.tensor(labels)
+        """The examples at these indices, one after the other, and their labels (N,)."""
+        examples, labels = zip(*map(self.__getitem__, indices), strict=True)
+        return self.together(examples), torch.tensor(labels)
+
+    @abstractmethod
+    def together(self, examples: Sequence[Tensor]) -> Tensor:
+        """One tensor of several examples, in its first dimension."""
+
+
+@dataclass(frozen=True)
+class Images(Source):
+    """An opened dataset: images (C, H, W), float32 in [0, 1], with their labels."""
+
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    length: int
+    read: Callable[[int], tuple[Tensor, int]]
+    known: bool = True
+
+    def together(self, examples: Sequence[Tensor]) -> Tensor:
+        """See `Source.together`: (N, C, H, W)."""
+        return torch.stack(tuple(examples))
+
+
+@dataclass(frozen=True)
+class Texts(Source):
+    """An opened dataset: texts as tokens (L,), int64, with their labels."""
+
+    vocabulary: Vocabulary
+    longest: int  # tokens of a text, at most
+    classes: int
+    length: int
+    read: Callable[[int], tuple[Tensor, int]]
+    known: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]  # which follows from other fields here
+        """(the most tokens of a text, the size of the vocabulary)."""
+        return self.longest, len(self.vocabulary)
+
+    def together(self, examples: Sequence[Tensor]) -> Tensor:
+        """See `Source.together`: (N, L), shorter texts padded at their ends."""
+        return pad_sequence(list(examples), batch_first=True, padding_value=self.vocabulary.pad)
 
 
 @dataclass(frozen=True)
 class Dataset(Configured, ABC):
-    """A source of labelled images."""
+    """A source of labelled images or texts."""
 
     def is_shared_by(self, protocol: "Protocol") -> bool:
         """Whether clients with its images can run that protocol; what was recorded was made by one alone."""
@@ -58,8 +99,8 @@ class Dataset(Configured, ABC):
         return self.canonical()
 
     @abstractmethod
-    def open(self, data_root: Path) -> Images:
-        """The images, ready to be read.
+    def open(self, data_root: Path) -> Source:
+        """The images or texts, ready to be read.
 
         Args:
             data_root: the folder of datasets that are not bundled.

@@ -9,42 +9,74 @@ from torch import Tensor, nn
 from leakbench.bench.attacks import Case, Spec, Start
 from leakbench.bench.attacks.closure import BatchClosure
 from leakbench.bench.attacks.dlg import DLG
-from leakbench.bench.datasets import Images
+from leakbench.bench.datasets import Images, Source
 from leakbench.bench.gradients import match_loss, match_loss_slope, shared_gradient, trained_parameters
+from leakbench.bench.models import Model
 from leakbench.core.configured import SettingError
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for
 
 STRIDE = 1e-6  # step of the finite difference, in float64, in units of pixel values
+NOTHING_TO_SHARE = "expected parameters that require a gradient, got none"
 WORST_SLOPE_ERROR = 0.05  # relative; a few ReLUs may switch within a stride
 
 
 def model_problems(
-    build: Callable[[], nn.Module], images: Images, batch: Tensor, labels: Tensor, batched: bool
+    model: Model, source: Source, batch: Tensor, labels: Tensor, batched: bool, build: Callable[[], nn.Module]
 ) -> Iterator[str]:
-    """Yield why a network cannot be attacked through its gradients for such a batch of images."""
+    """Yield why a network cannot be attacked through its gradients for such a batch of examples.
+
+    Args:
+        model: what the network is of.
+        source: what the examples are of.
+        batch: these, as `Source.batch` returns them.
+        labels: their classes (N,).
+        batched: whether an attack runs the network in a batch of several cases.
+        build: makes the network.
+    """
+    if model.modality not in (None, source.modality):
+        yield f"expected a model of {source.modality.name}, got one of {model.modality.name}"
+        return
     try:
         with foreign(SettingError, SystemExit):
+            inputs, answers = model.given(source, batch, labels, [("check", n) for n in range(len(batch))])
             network = build()
-            scores = deepcopy(network)(batch)  # a model may store its inputs
+            scores = deepcopy(network)(inputs)  # a model may store its inputs
     except SettingError as error:
         yield error.problems[0][1]
         return
     except ForeignError as error:
-        size = "x".join(map(str, images.shape))
-        yield f"expected a model that takes images of {size}, got {error.short}"
+        size = "x".join(map(str, source.shape))
+        yield f"expected a model that takes {source.modality.name} of {size}, got {error.short}"
         return
-    if not isinstance(scores, Tensor) or scores.shape != (len(batch), images.classes):
+    shape = (len(batch), source.shape[1], batch.shape[1]) if model.masked else (len(batch), source.classes)
+    if not isinstance(scores, Tensor) or scores.shape != shape:
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        yield f"expected class scores of shape ({len(batch)}, {images.classes}), got {got}"
+        yield f"expected class scores of shape {shape}, got {got}"
         return
     if not scores.isfinite().all():
         yield "expected finite class scores, got NaN or infinity"
         return
+    if not isinstance(source, Images):
+        yield from gradient_problems(network, inputs, answers)
+        return
+    images = source
     found = list(differentiation_problems(network, images, batch, labels))
     yield from found
     if batched and not found:
         yield from batch_problems(network, images, batch, labels)
+
+
+def gradient_problems(network: nn.Module, inputs: Tensor, answers: Tensor) -> Iterator[str]:
+    """Yield why the loss has no gradient."""
+    if not trained_parameters(network):
+        yield NOTHING_TO_SHARE
+        return
+    try:
+        with foreign(SystemExit):
+            shared_gradient(deepcopy(network), inputs, answers)
+    except ForeignError as error:
+        yield f"expected a model that can be differentiated, got {error.short}"
 
 
 def differentiation_problems(
@@ -52,7 +84,7 @@ def differentiation_problems(
 ) -> Iterator[str]:
     """Yield why the match loss has no gradient, or a wrong one, with respect to the dummy image."""
     if not trained_parameters(network):
-        yield "expected parameters that require a gradient, got none"
+        yield NOTHING_TO_SHARE
         return
     try:
         with foreign(SystemExit):

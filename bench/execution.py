@@ -15,9 +15,9 @@ from leakbench.bench.attacks import Case, Found, NotApplicableError, Resources
 from leakbench.bench.gradients import distance_by_layer
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
-from leakbench.bench.metrics import match, matched_mse
 from leakbench.bench.row import (
     Result,
+    asked_for,
     costs,
     failure,
     input_errors,
@@ -28,7 +28,7 @@ from leakbench.bench.row import (
     score_columns,
     threat_of,
 )
-from leakbench.bench.trace import Trace
+from leakbench.bench.trace import Trace, texts_of
 from leakbench.bench.trial import Trial, prepare
 from leakbench.core.errors import one_line
 from leakbench.defenses import Account, ContractError
@@ -137,30 +137,31 @@ class _Group:
             if number in self.running:
                 yield case
 
-    def observe(
-        self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
-    ) -> None:
+    def observe(self, numbers: list[int], steps: list[int], x: Tensor, labels: Tensor | None = None) -> None:
         """See `Observer`."""
         traces = [self.running[number].trace for number in numbers]
         self._count(sum(step > 0 for step in steps))
-        seen = images.cpu()
+        seen = x.cpu()
         truths = [trace.truth for trace in traces if trace.truth is not None]
-        nothing = [None] * len(numbers)
-        errors = matched_mse(seen, torch.stack(truths)) if truths else nothing  # of one dataset
+        nothing: list[Any] = [None] * len(numbers)
+        errors = nothing
+        if truths:  # of one dataset
+            spec = self.running[numbers[0]].case.spec
+            errors = spec.modality.errors(seen, torch.stack(truths), spec)
         logits = labels.cpu() if labels is not None else nothing
-        for number, step, image, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
+        for number, step, each, error, label in zip(numbers, steps, seen, errors, logits, strict=True):
             trace, case = self.running[number].trace, self.running[number].case
             if step == 0:  # once more where an attack had to start again
-                trace.image_mse.clear()
+                trace.errors.clear()
                 trace.snapshots.clear()
                 trace.distances.clear()
             trace.steps = step
             if error is not None:
-                trace.image_mse.append(error)
+                trace.errors.append(error)
             if self.conditions.snapshot_every and step % self.conditions.snapshot_every == 0:
-                trace.snapshots[step] = image.clone()
+                trace.snapshots[step] = each.clone()
                 if label is not None:
-                    trace.distances[step] = distance_by_layer(case.model, case.shared, image, label)
+                    trace.distances[step] = distance_by_layer(case.model, case.shared, each, label)
 
     def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
         each = self.running[number]
@@ -174,14 +175,16 @@ class _Group:
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
         self._count(trial.steps - found.iterations)
-        images, device = found.images.detach(), self.conditions.resources.device
-        order = list(range(len(images))) if trace.truth is None else match(images, trace.truth)
+        x, device, spec = found.x.detach(), self.conditions.resources.device, case.spec
+        order = list(range(len(x))) if trace.truth is None else spec.modality.match(x, trace.truth, spec)
         trace.objective = list(found.history)
-        trace.reconstruction = images[order]
-        trace.labels = [] if found.classes is None else found.classes[order].tolist()
+        trace.reconstruction = x[order]
+        if found.classes is not None and case.labels is None:
+            trace.labels = asked_for(found.classes[order])
         if found.inputs and trace.truth is not None:
-            trace.input_errors = input_errors(case.model, case.spec.shape, trace.truth, found.inputs)
-        trace.snapshots = {step: images[order] for step, images in trace.snapshots.items()}
+            trace.input_errors = input_errors(case.model, spec.image_shape, trace.truth, found.inputs)
+        trace.snapshots = {step: each[order] for step, each in trace.snapshots.items()}
+        trace.texts = texts_of(trace, spec)
         row = make_row(
             trial,
             device,
@@ -192,10 +195,11 @@ class _Group:
             objective=found.objective,
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
-            **score_columns(trace.truth, trace.reconstruction),
+            modality=spec.modality.name,
+            **score_columns(trace.truth, trace.reconstruction, spec),
             neg_log_posterior=posterior_of(case, trial.protocol, each.account, found),
             **label_columns(trace.labels, labels),
-            classes=case.spec.classes,
+            classes=spec.classes,
             threat=threat_of(case),
             hardware=hardware_of(device),
             seconds=found.seconds,

@@ -76,8 +76,8 @@ class _LockStep:
     def __init__(self, trainings: Sequence[Training], data_root: Path, device: str):
         first = trainings[0]
         self.trainings, self.recipe, self.device = trainings, first.recipe, device
-        self.images, self.labels = (each.to(device) for each in first.train.read(data_root))
-        self.tests, self.answers = (each.to(device) for each in first.test.read(data_root))
+        self.images, self.labels = (each.to(device) for each in first.train.read(first.model, data_root))
+        self.tests, self.answers = (each.to(device) for each in first.test.read(first.model, data_root))
         source = open_dataset(first.train.dataset, data_root)
         own = first.model.build(source.shape, source.classes, first.seed)
         self.network = with_layers(first.defense, own, first.model.address, first.seed).to(device)

@@ -1,4 +1,4 @@
-"""How likely images are, given the shared gradient: one measure for all attacks, without the true image."""
+"""How likely examples are, given the shared gradient: one measure for all attacks, without the true ones."""
 
 import math
 from dataclasses import replace
@@ -66,8 +66,13 @@ def square_of(shared: Gradients, kept: Gradients) -> float:
     return max(total, torch.finfo(torch.float32).tiny)
 
 
-def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | None, images: Tensor) -> float:
-    """The squared distance of the kept entries over twice their variance, plus the weighted total variation.
+def image_prior(images: Tensor) -> float:
+    """The negative logarithm of the prior of images (N, C, H, W) in [0, 1]: the weighted total variation."""
+    return TRUST * images.numel() * float(total_variation(images)) / PRIOR
+
+
+def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | None, prior: float) -> float:
+    """The squared distance of the kept entries over twice their variance, plus the prior's part.
 
     An attacker with the results of several attacks would trust the one with the lowest value. Without
     noise, the variance is that of floating-point rounding, and the distance dominates. Where a defense hides
@@ -77,7 +82,7 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
         dummy: {parameter name: tensor}, what would have been shared of the images.
         shared: what the attacker received.
         account: the defense's account; None if it gives none.
-        images: (N, C, H, W), in [0, 1].
+        prior: the negative logarithm of that of the examples, see `Modality.prior`.
 
     Returns:
         A dimensionless number, up to a constant of the case; infinite if it is NaN.
@@ -88,8 +93,8 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
         scale = _best_scale(dummy, shared, weights)
         dummy = {name: scale * each for name, each in dummy.items()}
     apart = sum(float((weights[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
-    rounding = torch.finfo(images.dtype).eps ** 2 * square_of(shared, weights) / max(entries, 1.0)
-    prior = TRUST * images.numel() * float(total_variation(images)) / PRIOR
+    precision = torch.finfo(next(iter(shared.values())).dtype).eps
+    rounding = precision**2 * square_of(shared, weights) / max(entries, 1.0)
     value = apart / (2 * max(variance_of(account, kept), rounding)) + prior
     return math.inf if math.isnan(value) else value
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leakbench.bench.datasets import Images, Recorded, open_dataset
+from leakbench.bench.datasets import Recorded, Source, open_dataset
 from leakbench.bench.datasets.uploads import Upload
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.models import Model
-from leakbench.bench.victim import Exposed
+from leakbench.bench.victim import Exposed, lengths_of
 from leakbench.core.errors import UserError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Defense, Gradients
@@ -36,12 +36,17 @@ class Received:
 class RecordedVictim:
     """What `Victim` is, of a client whose images may be unknown."""
 
-    images: Images
-    batch: Tensor | None  # (N, C, H, W); None: unknown
+    source: Source
+    batch: Tensor | None  # (N, C, H, W) or tokens (N, L); None: unknown
     labels: Tensor | None  # (N,); likewise
     network: nn.Module
     gradient: Gradients
     purpose: tuple[str | int, ...]  # the address of a defense's draws
+
+    @property
+    def lengths(self) -> tuple[int, ...] | None:
+        """See `Victim.lengths`."""
+        return None if self.batch is None else lengths_of(self.source, self.batch)
 
     def share(self, defense: Defense, _protocol: object = None) -> Exposed:
         """What was recorded, and in place of it what a defense of the gradient makes of it.
@@ -73,11 +78,13 @@ def find_recorded(
     if len(own) != dataset.examples or own.start % dataset.examples:
         text = f"expected {dataset.examples} images from a multiple of {dataset.examples} on"
         raise UserError(f"{dataset}: {text}, got {len(own)} from {own.start} on")
-    images = open_dataset(dataset, data_root)
+    source = open_dataset(dataset, data_root)
     received = _received(dataset, own.start, model, model_seed, str(dataset.canonical_at(own.start)))
-    batch, labels = images.batch(own) if images.known else (None, None)
+    batch, labels = source.batch(own) if source.known else (None, None)
     purpose = dataset.address, own.start, model.address, model_seed
-    return RecordedVictim(images, batch, labels, received.network, received.gradient, purpose)
+    if model.masked:
+        labels = None  # nobody recorded which words were hidden
+    return RecordedVictim(source, batch, labels, received.network, received.gradient, purpose)
 
 
 @lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another

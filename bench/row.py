@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from leakbench.bench.attacks import Case, Found, Knows, Status
 from leakbench.bench.chain import chain_of
 from leakbench.bench.client import expected_update
 from leakbench.bench.gradients import norm_of, squared_distance
-from leakbench.bench.metrics import Scores, score
+from leakbench.bench.modalities import MODALITIES, Spec
+from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
 from leakbench.bench.protocols import Protocol
 from leakbench.bench.trace import Trace
@@ -57,16 +58,24 @@ class Row:
     signal_to_noise: float | None  # |g|^2 / (entries x variance of the noise on each); None without noise
     sent_bytes: int | None  # of the gradient, as the defense sends it
     defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
-    mse: float | None  # scores, None where the truth is unknown; these four: the mean over the images
+    modality: str | None  # images or texts
+    score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below; of texts ROUGE-L
+    mse: float | None  # scores, None where the truth is unknown; these four, of images: the mean over them
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
     ssim: float | None
     ssim_least: float | None  # of the images that share a gradient
-    score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below
+    rouge_1: float | None  # these seven, of texts: the mean over them, see `TokenScores`
+    rouge_2: float | None
+    rouge_l: float | None
+    token_accuracy: float | None
+    bag_recall: float | None
+    bag_precision: float | None
+    exact: float | None
     neg_log_posterior: float | None  # what an attacker would choose among attacks by: the least is best
-    label_true: int | None  # these two: of the first image
-    label_recovered: int | None
-    label_correct: bool | None  # of all images
+    label_true: int | None  # these two: of the first example; of a masked text the first hidden word
+    label_recovered: int | None  # None where the attack was told it, too
+    label_correct: bool | None  # of all examples
     label_recall: float | None  # the share of their labels that were recovered, in whatever order
     classes: int | None  # that the label is one of
     threat: str | None  # what the attack knew besides: see `threat_of`
@@ -76,11 +85,11 @@ class Row:
     torch_version: str
 
 
+SCORES = ("score", *(column for each in MODALITIES.values() for column in each.columns))
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
-    "signal_to_noise", "sent_bytes", "defense_seconds", "mse", "mse_raw", "psnr", "ssim", "ssim_least",
-    "score", "neg_log_posterior", "label_true", "label_recovered", "label_correct", "label_recall",
-    "classes", "threat", "hardware",
+    "signal_to_noise", "sent_bytes", "defense_seconds", "modality", *SCORES, "neg_log_posterior",
+    "label_true", "label_recovered", "label_correct", "label_recall", "classes", "threat", "hardware",
 )  # fmt: skip
 
 
@@ -128,7 +137,7 @@ def match_loss_of(case: Case, protocol: Protocol, found: Found) -> float | None:
     """Of what an attack found, as the harness works it out; None where it did not look for labels."""
     if found.labels is None:
         return None
-    dummy = expected_update(case.model, protocol, found.images.detach(), found.labels.detach())
+    dummy = expected_update(case.model, protocol, *_answer(case, found.x, found.labels))
     return squared_distance(dummy, case.shared)
 
 
@@ -136,27 +145,45 @@ def posterior_of(case: Case, protocol: Protocol, account: Account | None, found:
     """See `neg_log_posterior`; None where an attack did not look for labels."""
     if found.labels is None:
         return None
-    images = found.images.detach().clamp(0, 1)
-    dummy = expected_update(case.model, protocol, images, found.labels.detach())
-    return neg_log_posterior(dummy, case.shared, account, images)
+    seen = case.spec.modality.seen(found.x.detach())
+    dummy = expected_update(case.model, protocol, *_answer(case, seen, found.labels))
+    return neg_log_posterior(dummy, case.shared, account, case.spec.modality.prior(seen))
+
+
+def _answer(case: Case, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What a client would have trained on if these were its examples."""
+    labels = labels.detach()
+    return case.spec.modality.inputs(x.detach(), labels, case.spec), labels
 
 
 def threat_of(case: Case) -> str:
     """What the attack knew besides the network and what was shared: `defense, protocol`, or `nothing`."""
-    known = {Knows.DEFENSE: case.account, Knows.PROTOCOL: case.protocol}
+    known = {
+        Knows.DEFENSE: case.account,
+        Knows.PROTOCOL: case.protocol,
+        Knows.LABELS: case.labels,
+        Knows.LENGTH: case.lengths,
+    }
     return ", ".join(each.value for each, what in known.items() if what is not None) or "nothing"
 
 
-def score_columns(truth: Tensor | None, reconstruction: Tensor) -> dict[str, float | None]:
-    """See `Scores`; each is None where the true images (N, C, H, W) are unknown."""
-    if truth is None:
-        return dict.fromkeys(each.name for each in fields(Scores))
-    return asdict(score(truth, reconstruction))
+def score_columns(truth: Tensor | None, found: Tensor, spec: Spec) -> dict[str, float | None]:
+    """See `Modality.scores`; each is None where the true examples are unknown, or are of another modality."""
+    scores: dict[str, float | None] = dict.fromkeys(SCORES)
+    if truth is not None:
+        scores |= spec.modality.scores(found, truth, spec)
+    return scores
+
+
+def asked_for(labels: Tensor) -> list[int]:
+    """The labels (N,) as they are; of masked texts (N, L) the hidden words, one after the other."""
+    found: list[int] = labels[labels != NOT_ASKED].tolist()
+    return found
 
 
 def label_columns(recovered: list[int], labels: Tensor | None) -> dict[str, Any]:
-    """What was recovered of the labels (N,), in their order; None where they are unknown or none was."""
-    first, true = next(iter(recovered), None), None if labels is None else labels.tolist()
+    """What was recovered of the labels, in their order; None where they are unknown or none was."""
+    first, true = next(iter(recovered), None), None if labels is None else asked_for(labels)
     return {
         "label_true": true and true[0],
         "label_recovered": first,

@@ -54,9 +54,11 @@ class Examples:
         """All that decides which they are."""
         return [self.dataset.canonical(), list(self.indices)]
 
-    def read(self, data_root: Path) -> tuple[Tensor, Tensor]:
-        """The images (N, C, H, W) and labels (N,)."""
-        return open_dataset(self.dataset, data_root).batch(self.indices)
+    def read(self, model: Model, data_root: Path) -> tuple[Tensor, Tensor]:
+        """What a model is given of them, and what it is to answer: see `Model.given`."""
+        source = open_dataset(self.dataset, data_root)
+        places = [(self.dataset.address, index) for index in self.indices]
+        return model.given(source, *source.batch(self.indices), places)
 
     def names(self) -> tuple[str, tuple[int, ...]]:
         """What `from_names` makes them of again."""

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Knows, Spec
-from leakbench.bench.datasets import DATASETS, Dataset, Images, Recorded
+from leakbench.bench.datasets import DATASETS, Dataset, Recorded, Source, Texts
 from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
@@ -96,17 +96,32 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim | 
     """What the attacker gets of a trial; apart from it whom it attacks, and what that one exposes."""
     victim = victim_of(trial, data_root)
     exposed = victim.share(trial.defense, trial.protocol)
-    spec = spec_of(victim.images, trial.protocol)
+    spec = spec_of(victim.source, trial.protocol, trial.model)
     purpose = (trial.dataset.address, trial.index, trial.start)
     account = exposed.account if Knows.DEFENSE in trial.attack.knows else None
     protocol = trial.protocol if Knows.PROTOCOL in trial.attack.knows else None
-    case = Case(number, exposed.network, exposed.shared, spec, purpose, account, protocol)
+    labels = victim.labels if Knows.LABELS in trial.attack.knows else None
+    lengths = victim.lengths if Knows.LENGTH in trial.attack.knows else None
+    case = Case(
+        number, exposed.network, exposed.shared, spec, purpose, account, protocol,
+        labels=labels, lengths=lengths,
+    )  # fmt: skip
     return case, victim, exposed
 
 
-def spec_of(images: Images, protocol: Protocol) -> Spec:
-    """What a server knows of the images behind what it sees."""
-    return Spec(images.shape, images.classes, protocol.images, protocol.steps, protocol.signed)
+def spec_of(source: Source, protocol: Protocol, model: Model) -> Spec:
+    """What a server knows of the examples behind what it sees."""
+    spec = Spec(
+        source.shape, source.classes, protocol.images, protocol.steps, protocol.signed, source.modality
+    )
+    if not isinstance(source, Texts):
+        return spec
+    return replace(
+        spec,
+        vocabulary=source.vocabulary,
+        masked=model.masked,
+        classes=len(source.vocabulary) if model.masked else source.classes,
+    )
 
 
 def victim_of(trial: Trial, data_root: Path) -> Victim | RecordedVictim:

@@ -1,4 +1,4 @@
-"""A client with labelled images, and what it shares of them under a defense."""
+"""A client with labelled examples, and what it shares of them under a defense."""
 
 import time
 from copy import deepcopy
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.client import client_update, example_updates
-from leakbench.bench.datasets import Dataset, Images, open_dataset
+from leakbench.bench.datasets import Dataset, Source, Texts, open_dataset
 from leakbench.bench.models import Model
 from leakbench.bench.protocols import FedSGD, Protocol
 from leakbench.bench.protocols.base import mean_of
@@ -34,17 +34,23 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Victim:
-    """Clients with their labelled images, of which the server sees one update or the mean of several."""
+    """Clients with their labelled examples, of which the server sees one update or the mean of several."""
 
     dataset: str  # its address
     index: int
     model: str  # likewise
     model_seed: int
-    images: Images  # of the whole dataset
-    batch: Tensor  # (N, C, H, W), of all clients that the server sees
-    labels: Tensor  # (N,)
+    source: Source  # the whole dataset
+    batch: Tensor  # (N, C, H, W) or tokens (N, L), of all clients that the server sees
+    inputs: Tensor  # what the network is given of it: the same, but for hidden words
+    labels: Tensor  # what it is to answer: classes (N,), or the hidden words (N, L)
     network: nn.Module  # as it was built: nothing passed through it
     updates: dict[tuple[Protocol, int], Gradients] = field(default_factory=dict, compare=False)
+
+    @property
+    def lengths(self) -> tuple[int, ...] | None:
+        """How many tokens each text has; None of images."""
+        return lengths_of(self.source, self.batch)
 
     @property
     def gradient(self) -> Gradients:
@@ -115,7 +121,7 @@ class Victim:
 
     def _batch(self, protocol: Protocol, client: int) -> tuple[Tensor, Tensor]:
         own = slice(client * protocol.batch_size, (client + 1) * protocol.batch_size)
-        return self.batch[own], self.labels[own]
+        return self.inputs[own], self.labels[own]
 
     def _purpose(self, name: str, number: tuple[int, ...], client: int = 0) -> tuple[str | int, ...]:
         """What draws are addressed by; the first round and the first client have no number."""
@@ -151,8 +157,18 @@ def _with_rounding(account: Account | None, shared: Gradients, rounding: float) 
 
 @lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
 def find_victim(dataset: Dataset, own: range, model: Model, model_seed: int, data_root: Path) -> Victim:
-    """The clients with those images of a dataset, whatever their defense and their attacker."""
-    images = open_dataset(dataset, data_root)
-    batch, labels = images.batch(own)
-    network = model.build(images.shape, images.classes, model_seed)
-    return Victim(dataset.address, own.start, model.address, model_seed, images, batch, labels, network)
+    """The clients with those examples of a dataset, whatever their defense and their attacker."""
+    source = open_dataset(dataset, data_root)
+    batch, labels = source.batch(own)
+    inputs, answers = model.given(source, batch, labels, [(dataset.address, index) for index in own])
+    network = model.build(source.shape, source.classes, model_seed)
+    return Victim(
+        dataset.address, own.start, model.address, model_seed, source, batch, inputs, answers, network
+    )
+
+
+def lengths_of(source: Source, batch: Tensor) -> tuple[int, ...] | None:
+    """How many tokens each text (N, L) has; None of images."""
+    if not isinstance(source, Texts):
+        return None
+    return tuple((batch != source.vocabulary.pad).sum(1).tolist())

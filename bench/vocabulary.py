@@ -18,7 +18,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 INSTALL = "pip install -e '.[text]'"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # comparing 30,000 pieces takes long, and each is made once
 class Vocabulary:
     """Word pieces by id; a piece that continues a word begins with `##`."""
 

@@ -67,7 +67,7 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     distances = {step: {f"{layer}.weight": 0.1 for layer in range(8)} for step in snapshots}
     trace = Trace(
         picture,
-        image_mse=[0.1] * 301,
+        errors=[0.1] * 301,
         snapshots=snapshots,
         distances=distances,
         objective=[0.2] * 301,

@@ -75,7 +75,7 @@ def rate(text: str) -> float:
 def _recorded(options: argparse.Namespace, protocol: "Protocol") -> "Recorded":
     """The update that was named, as it was made."""
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.checks import image_problems
+    from leakbench.sweeps.checks import example_problems
 
     step = {"before": options.before, "after": options.after, "lr": options.lr}
     if (options.gradient is None) != all(value is not None for value in step.values()) or (
@@ -85,7 +85,7 @@ def _recorded(options: argparse.Namespace, protocol: "Protocol") -> "Recorded":
     shape, classes, images = images_of(options)
     truth = truth_of(options)
     if truth and images is not None:
-        problems = list(image_problems(images, truth["truth_indices"], protocol.images))
+        problems = list(example_problems(images, truth["truth_indices"], protocol.images))
         if problems:
             raise UserError(*(f"--index{problem.removeprefix('.indices')}" for problem in problems))
     files = {"path": str(options.gradient)} if options.gradient else {}

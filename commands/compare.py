@@ -57,7 +57,7 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what earlier comparisons lack, and say who is ahead."""
-    from leakbench.bench.datasets import DATASETS, open_dataset
+    from leakbench.bench.datasets import DATASETS, open_images
     from leakbench.core.errors import UserError
     from leakbench.reports.comparison import RULE, standings
     from leakbench.reports.figures import write_figures
@@ -77,7 +77,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
     file = file_beside(folder)
     with problems_of("--data"):
-        images = open_dataset(DATASETS.parse(options.data), options.data_root)
+        images = open_images(DATASETS.parse(options.data), options.data_root)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
     write_sweep(comparison.sweep(images), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))

@@ -92,18 +92,18 @@ def _check(model: "Model", dataset: "Dataset", options: argparse.Namespace) -> N
     from functools import partial
 
     from leakbench.bench.attackable import model_problems
-    from leakbench.bench.datasets import open_dataset
+    from leakbench.bench.datasets import open_images
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.checks import image_problems
+    from leakbench.sweeps.checks import example_problems
 
     with problems_of("--dataset"):
-        images = open_dataset(dataset, options.data_root)
-    found = list(image_problems(images, (options.index,), together=1))
+        images = open_images(dataset, options.data_root)
+    found = list(example_problems(images, (options.index,), together=1))
     if found:
         raise UserError(*(_placed(text) for text in found))
     build = partial(model.build, images.shape, images.classes, options.seed)
     batch, labels = images.batch(range(options.index, options.index + 1))
-    problems = list(model_problems(build, images, batch, labels, batched=False))
+    problems = list(model_problems(model, images, batch, labels, False, build))
     if problems:
         raise UserError(*(f"{model}: {text}" for text in problems))
 

@@ -68,7 +68,7 @@ def subjects_of(options: argparse.Namespace, jobs: "list[Job]", console: Console
     Raises:
         UserError: with a line for every problem.
     """
-    from leakbench.bench.datasets import DATASETS, open_dataset
+    from leakbench.bench.datasets import DATASETS, open_images
     from leakbench.bench.models import MODELS
     from leakbench.bench.private.subject import check_room, subject_of
     from leakbench.bench.training import Examples
@@ -76,7 +76,7 @@ def subjects_of(options: argparse.Namespace, jobs: "list[Job]", console: Console
 
     with problems_of("--dataset"):
         dataset = DATASETS.parse(options.dataset)
-        images = open_dataset(dataset, options.data_root)
+        images = open_images(dataset, options.data_root)
     train, test = (
         Examples(dataset, _indices(option, text, images))
         for option, text in (("--train", options.train), ("--indices", options.indices))
@@ -102,10 +102,10 @@ def subjects_of(options: argparse.Namespace, jobs: "list[Job]", console: Console
 
 def _indices(option: str, text: str, images: "Images") -> tuple[int, ...]:
     from leakbench.core.errors import UserError
-    from leakbench.sweeps.checks import image_problems
+    from leakbench.sweeps.checks import example_problems
 
     indices = _numbers(option, text)
-    problems = list(image_problems(images, indices, together=1))
+    problems = list(example_problems(images, indices, together=1))
     if problems:
         raise UserError(*(f"{option}{problem.removeprefix('.indices')}" for problem in problems))
     return indices

@@ -77,12 +77,12 @@ def images_of(options: argparse.Namespace) -> "tuple[tuple[int, int, int], int, 
     Raises:
         UserError: neither a dataset nor a shape and classes.
     """
-    from leakbench.bench.datasets import DATASETS, open_dataset
+    from leakbench.bench.datasets import DATASETS, open_images
     from leakbench.core.errors import UserError
 
     if options.data is not None:
         with problems_of("--data"):
-            images = open_dataset(DATASETS.parse(options.data), options.data_root)
+            images = open_images(DATASETS.parse(options.data), options.data_root)
         return images.shape, images.classes, images
     size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", options.shape or "")
     if size is None or options.classes is None:

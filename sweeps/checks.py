@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.attackable import model_problems
-from leakbench.bench.datasets import Dataset, Images, Recorded, open_dataset
+from leakbench.bench.datasets import Dataset, Recorded, Source, open_dataset
 from leakbench.bench.datasets.standard import Standard
 from leakbench.bench.metrics import SSIM_WINDOW
+from leakbench.bench.modalities import IMAGES
 from leakbench.bench.models import Model
 from leakbench.bench.victim import with_layers
 from leakbench.core.configured import SettingError
@@ -80,23 +81,23 @@ def _at_hand(data_root: Path) -> Callable[[Choice[Dataset]], bool]:
 def check(sweep: Sweep, data_root: Path) -> list[str]:
     """What is wrong with the sweep's images and models, one line each; every image is read."""
     problems = []
-    opened: list[tuple[str, Images, Tensor, Tensor]] = []
+    opened: list[tuple[str, Source, Tensor, Tensor]] = []
     for data in sweep.datasets:
         protocols = filter(data.value.is_shared_by, (each.value for each in sweep.protocols))
         together = max((each.images for each in protocols), default=1)
         try:
-            images = open_dataset(data.value, data_root)
+            source = open_dataset(data.value, data_root)
         except SettingError as error:
             problems += [f"{data.place}: {text}" for _, text in error.problems]
             continue
-        found = list(image_problems(images, data.indices, together))
+        found = list(example_problems(source, data.indices, together))
         if isinstance(data.value, Recorded) and not found:
             found += recorded_problems(data.value, data.indices, sweep)
         problems += [f"{data.place}{text}" for text in found]
         if not found and data.indices:
             own = range(data.indices[0], data.indices[0] + together)
-            examples = images.batch(own) if images.known else _any(images, own)
-            opened.append((str(data.value), images, *examples))
+            examples = source.batch(own) if source.known else _any(source, own)
+            opened.append((str(data.value), source, *examples))
     problems += [
         f"{choice.place}: {choice.value}: {text}"
         for choice in sweep.defenses
@@ -104,27 +105,26 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
     ]
     batched = any(attack.value.in_lock_step for attack in sweep.attacks)
     seed = sweep.model_seeds[0] if sweep.model_seeds else 0
-    for model, (name, images, batch, labels) in product(sweep.models, opened):
-        build = partial(model.value.build, images.shape, images.classes, seed)
-        found = list(model_problems(build, images, batch, labels, batched))
+    for model, (name, source, batch, labels) in product(sweep.models, opened):
+        tried = partial(model_problems, model.value, source, batch, labels, batched)
+        found = list(tried(partial(model.value.build, source.shape, source.classes, seed)))
         problems += [f"{model.place}: {model.value} on {name}: {text}" for text in found]
         for choice in () if found else sweep.defenses:
             if Point.MODEL in choice.value.points():
-                build = partial(_build_under, choice.value, model.value, images, seed)
-                found = list(model_problems(build, images, batch, labels, batched))
+                found = list(tried(partial(_build_under, choice.value, model.value, source, seed)))
                 place = f"{choice.place}: {choice.value} in {model.value} on {name}"
                 problems += [f"{place}: {text}" for text in found]
     return problems
 
 
-def _any(images: Images, own: range) -> tuple[Tensor, Tensor]:
+def _any(source: Source, own: range) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) of that shape, and labels, to try a model with where the true ones are unknown."""
-    shape = (len(own), *images.shape)
+    shape = (len(own), *source.shape)
     return torch.rand(shape, generator=generator_for("check")), torch.zeros(len(own), dtype=torch.long)
 
 
-def _build_under(defense: Defense, model: Model, images: Images, seed: int) -> nn.Module:
-    network = model.build(images.shape, images.classes, seed)
+def _build_under(defense: Defense, model: Model, source: Source, seed: int) -> nn.Module:
+    network = model.build(source.shape, source.classes, seed)
     return with_layers(defense, network, model.address, seed).eval()
 
 
@@ -142,25 +142,26 @@ def defense_problems(defense: Defense) -> Iterator[str]:
         yield f"expected a family that is text, got {family!r}"
 
 
-def image_problems(images: Images, indices: tuple[int, ...], together: int) -> Iterator[str]:
-    """What is wrong with the chosen images; each text follows directly after the dataset's place."""
-    last = len(images) - together  # a gradient also covers the images after it
+def example_problems(source: Source, indices: tuple[int, ...], together: int) -> Iterator[str]:
+    """What is wrong with the chosen examples; each text follows directly after the dataset's place."""
+    one, several = source.modality.one, source.modality.name
+    last = len(source) - together  # a gradient also covers the examples after it
     outside = [index for index in indices if not 0 <= index <= last]
     if last < 0:
-        yield f": expected {together} images or more, as batch_size requires, got {len(images)}"
+        yield f": expected {together} {several} or more, as batch_size requires, got {len(source)}"
     elif outside:
-        reason = f" (batch_size {together} takes the images after it, too)" if together > 1 else ""
+        reason = f" (batch_size {together} takes the {several} after it, too)" if together > 1 else ""
         yield f".indices: expected 0..{last}{reason}, got {outside[0]}"
-    if min(images.shape[1:]) < SSIM_WINDOW:
-        size = "x".join(map(str, images.shape[1:]))
+    if source.modality is IMAGES and min(source.shape[1:]) < SSIM_WINDOW:
+        size = "x".join(map(str, source.shape[1:]))
         least = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
         yield f": expected images of {least} pixels or more (the window of SSIM), got {size}"
     for index in dict.fromkeys(index + after for index in indices for after in range(together)):
-        if 0 <= index < len(images) and images.known:
+        if 0 <= index < len(source) and source.known:
             try:
                 with foreign(SettingError, SystemExit):
-                    images[index]
+                    source[index]
             except SettingError as error:
                 yield f".indices: {error.problems[0][1]}"
             except ForeignError as error:
-                yield f".indices: image {index} cannot be read: {error.short}"
+                yield f".indices: {one} {index} cannot be read: {error.short}"

@@ -15,7 +15,7 @@ class Score(NamedTuple):
     """What a row tells of a trial that has a result."""
 
     objective: float | None  # None where the attack minimises nothing
-    ssim: float
+    score: float
 
 
 class Need(Enum):
@@ -51,7 +51,7 @@ class Needs:
             if not all(key in self.done for key in keys):
                 return Need.WAITING
             scores = [self.scores[key] for key in keys if key in self.scores]
-            if scores and leading(scores).ssim >= self.leak:
+            if scores and leading(scores).score >= self.leak:
                 return Need.SETTLED
         return Need.DUE
 

@@ -30,23 +30,26 @@ class Record:
     files: dict[str, bytes] = field(default_factory=dict)  # {path in the run's folder: content}
 
 
+Example = Any  # (C, H, W) float32, clipped to [0, 1]; or a text, pieces with spaces between them
+
+
 @dataclass(frozen=True)
 class Curves:
     """The numbers on the way of one trial, as they were kept."""
 
     objective: np.ndarray  # at the start and after each outer step; of `dlg` the match loss
-    image_mse: np.ndarray  # likewise, of the raw pixels; empty where the truth is unknown
+    errors: np.ndarray  # likewise, see `Modality.errors`; empty where the truth is unknown
     distances: dict[str, dict[int, float]]  # {parameter: {outer step: of its gradient from the shared one}}
     input_errors: dict[str, float]  # {layer: relative error of its input}, from the last layer on
 
 
 @dataclass(frozen=True)
 class StoredTrace(Curves):
-    """The same with the pictures."""
+    """The same with the pictures, or the texts."""
 
-    reconstruction: np.ndarray  # (N, C, H, W) float32, clipped to [0, 1]
+    reconstruction: Sequence[Example]
     labels: list[int]  # of it; empty where none were looked for
-    snapshots: dict[int, np.ndarray]  # {outer step: (N, C, H, W)}, clipped likewise
+    snapshots: dict[int, Sequence[Example]]  # {outer step: likewise}
 
 
 def to_record(result: Result | Trained) -> Record:
@@ -95,23 +98,30 @@ def _trial_record(result: Result) -> Record:
     if trace is None:
         return Record(TRIALS.name, asdict(row))
     originals = [
-        {"dataset": row.dataset, "index": index, **_pixels("image", image)}
-        for index, image in enumerate(() if trace.truth is None else trace.truth, row.index)
+        {"dataset": row.dataset, "index": index, **own}
+        for index, own in enumerate(_originals(trace), row.index)
     ]
     others = {ORIGINALS.name: originals, TRACES.name: [_trace_record(row.key, trace)]}
     return Record(TRIALS.name, asdict(row), others)
 
 
+def _originals(trace: Trace) -> list[dict[str, Any]]:
+    """The true examples, as far as they are known."""
+    if trace.truth is None:
+        return []
+    if trace.texts is not None:
+        return [{"shape": [], "image": b"", "text": text} for text in trace.texts.truth]
+    return [{**_pixels("image", image), "text": None} for image in trace.truth]
+
+
 def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
-    assert trace.reconstruction is not None
     return {
         "key": key,
         "objective": trace.objective,
-        "image_mse": trace.image_mse,
-        **_pixels("reconstruction", trace.reconstruction),
+        "errors": trace.errors,
+        **_found(trace),
         "labels": trace.labels,
         "snapshot_steps": list(trace.snapshots),
-        "snapshots": b"".join(_half_bytes(image) for image in trace.snapshots.values()),
         "layers": list(next(iter(trace.distances.values()), {})),
         "distance_steps": list(trace.distances),
         "distances": [each for layers in trace.distances.values() for each in layers.values()],
@@ -120,15 +130,41 @@ def _trace_record(key: str, trace: Trace) -> dict[str, Any]:
     }
 
 
+def _found(trace: Trace) -> dict[str, Any]:
+    """What was found, at the end and on the way."""
+    assert trace.reconstruction is not None
+    if trace.texts is not None:
+        texts = {
+            "texts": list(trace.texts.reconstruction),
+            "snapshot_texts": [list(each) for each in trace.texts.snapshots.values()],
+        }
+        return {"shape": [len(trace.reconstruction)], "reconstruction": b"", "snapshots": b"", **texts}
+    return {
+        **_pixels("reconstruction", trace.reconstruction),
+        "snapshots": b"".join(_half_bytes(image) for image in trace.snapshots.values()),
+        "texts": None,
+        "snapshot_texts": None,
+    }
+
+
 def stored_trace(record: dict[str, Any]) -> StoredTrace:
     """A trace as it was read back."""
     steps, shape = record["snapshot_steps"], record["shape"]
+    reconstruction, snapshots = record["texts"], record["snapshot_texts"]
+    if reconstruction is None:
+        reconstruction = picture(record["reconstruction"], shape)
+        snapshots = picture(record["snapshots"], [len(steps), *shape])
     return StoredTrace(
         **vars(stored_curves(record)),
-        reconstruction=picture(record["reconstruction"], shape),
+        reconstruction=reconstruction,
         labels=record["labels"],
-        snapshots=dict(zip(steps, picture(record["snapshots"], [len(steps), *shape]), strict=True)),
+        snapshots=dict(zip(steps, snapshots, strict=True)),
     )
+
+
+def stored_original(record: dict[str, Any]) -> Example:
+    """A true example as it was read back."""
+    return record["text"] if record["text"] is not None else picture(record["image"], record["shape"])
 
 
 def stored_curves(record: dict[str, Any]) -> Curves:
@@ -137,7 +173,7 @@ def stored_curves(record: dict[str, Any]) -> Curves:
     distances = np.array(record["distances"]).reshape(len(moments), len(layers))
     return Curves(
         np.array(record["objective"], dtype=np.float32),
-        np.array(record["image_mse"], dtype=np.float32),
+        np.array(record["errors"], dtype=np.float32),
         {name: dict(zip(moments, own, strict=True)) for name, own in zip(layers, distances.T, strict=True)},
         dict(zip(record["input_layers"], record["input_errors"], strict=True)),
     )

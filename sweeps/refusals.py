@@ -57,7 +57,7 @@ def _refusals(
         for defense, protocol in product(networks, protocols):
             network = with_layers(defense.value, plain, model.value.address, seed).eval()
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
-            spec = spec_of(images, protocol.value)
+            spec = spec_of(images, protocol.value, model.value)
             for attack in sweep.attacks:
                 text = refusal(attack.value, Case(0, network, zeros, spec, protocol=protocol.value))
                 if text:

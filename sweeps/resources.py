@@ -82,6 +82,6 @@ def examples(trials: Iterable[Trial], data_root: Path) -> list[tuple[Attack, Cas
             network = victim.network_under(trial.defense).eval()
             shared = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
             known = trial.protocol if Knows.PROTOCOL in trial.attack.knows else None
-            case = Case(0, network, shared, spec_of(victim.images, trial.protocol), protocol=known)
-            found.append((trial.attack, case))
+            spec = spec_of(victim.source, trial.protocol, trial.model)
+            found.append((trial.attack, Case(0, network, shared, spec, protocol=known)))
     return found

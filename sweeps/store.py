@@ -38,7 +38,15 @@ from leakbench.sweeps.manifest import (
 )
 from leakbench.sweeps.need import Score
 from leakbench.sweeps.parts import Parts, write_whole
-from leakbench.sweeps.records import Curves, Record, StoredTrace, picture, stored_curves, stored_trace
+from leakbench.sweeps.records import (
+    Curves,
+    Example,
+    Record,
+    StoredTrace,
+    stored_curves,
+    stored_original,
+    stored_trace,
+)
 from leakbench.sweeps.spec import Sweep
 from leakbench.sweeps.tables import CURVE_COLUMNS, ORIGINALS, TABLES, TRAININGS, TRIALS, Table
 
@@ -265,10 +273,10 @@ class Store:
 
         A trial whose truth is unknown has none: nobody can say that it leaked.
         """
-        table = self._parts["trials"].read(["key", "objective", "ssim"])
-        columns = (table[name].to_pylist() for name in ("key", "objective", "ssim"))
+        table = self._parts["trials"].read(["key", "objective", "score"])
+        columns = (table[name].to_pylist() for name in ("key", "objective", "score"))
         rows = zip(*columns, strict=True)
-        return {key: Score(objective, ssim) for key, objective, ssim in rows if ssim is not None}
+        return {key: Score(objective, score) for key, objective, score in rows if score is not None}
 
     def forget(self, table: Table, keys: Collection[str]) -> None:
         """Remove the rows of jobs, with their traces, so that they run again."""
@@ -310,14 +318,12 @@ class Store:
         table = self._parts["traces"].read(CURVE_COLUMNS, keys)
         return {record["key"]: stored_curves(record) for record in table.to_pylist()}
 
-    def originals(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], np.ndarray]:
-        """{dataset and index: true image (C, H, W), float32} of those that are there."""
+    def originals(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Example]:
+        """{dataset and index: the true example} of those that are there."""
         wanted = set(places)
         found = self._parts["originals"].find("index", {index for _, index in wanted})
-        pictures = {(each["dataset"], each["index"]): each for each in found}
-        return {
-            place: picture(own["image"], own["shape"]) for place, own in pictures.items() if place in wanted
-        }
+        known = {(each["dataset"], each["index"]): each for each in found}
+        return {place: stored_original(own) for place, own in known.items() if place in wanted}
 
     def _left_out_path(self, table: Table) -> Path:
         return self.folder / f"left-out-{table.name}.parquet"
@@ -360,8 +366,8 @@ class Store:
 
 
 def _places(row: dict[str, Any], trace: dict[str, Any]) -> list[tuple[str, int]]:
-    """Dataset and index of every image of a trial; none where the truth is unknown."""
-    if row["ssim"] is None:
+    """Dataset and index of every example of a trial; none where the truth is unknown."""
+    if row["score"] is None:
         return []
     return [(row["dataset"], index) for index in range(row["index"], row["index"] + trace["shape"][0])]
 

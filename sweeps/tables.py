@@ -11,7 +11,7 @@ from leakbench.bench.training_row import TrainingRow
 from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.configured import setting_types
 
-FORMAT = 11  # of a run's folder
+FORMAT = 12  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -51,7 +51,8 @@ ORIGINALS = Table(
             ("dataset", pa.string()),
             ("index", pa.int64()),
             ("shape", pa.list_(pa.int32())),
-            ("image", pa.binary()),  # float16
+            ("image", pa.binary()),  # float16; empty of a text
+            ("text", pa.string()),  # pieces with spaces between them; null of an image
         ]
     ),
     identity=("dataset", "index"),
@@ -63,12 +64,14 @@ TRACES = Table(
         [
             ("key", pa.string()),
             ("objective", pa.list_(pa.float32())),
-            ("image_mse", pa.list_(pa.float32())),  # empty where the truth is unknown
+            ("errors", pa.list_(pa.float32())),  # see `Modality.errors`; empty where the truth is unknown
             ("shape", pa.list_(pa.int32())),
-            ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]
+            ("reconstruction", pa.binary()),  # float16, clipped to [0, 1]; empty of texts
+            ("texts", pa.list_(pa.string())),  # null of images
             ("labels", pa.list_(pa.int32())),  # of the reconstruction; empty where none were looked for
             ("snapshot_steps", pa.list_(pa.int32())),
             ("snapshots", pa.binary()),  # likewise, one picture after the other
+            ("snapshot_texts", pa.list_(pa.list_(pa.string()))),
             ("layers", pa.list_(pa.string())),  # parameters whose gradients' distances follow
             ("distance_steps", pa.list_(pa.int32())),
             ("distances", pa.list_(pa.float32())),  # of all layers at one step, then at the next
@@ -83,5 +86,6 @@ TABLES = (ORIGINALS, TRACES, TRIALS, TRAININGS)  # what a row refers to is writt
 CURVE_COLUMNS = [
     name
     for name in TRACES.schema.names
-    if name not in ("shape", "reconstruction", "labels", "snapshot_steps", "snapshots")
+    if name
+    not in ("shape", "reconstruction", "texts", "labels", "snapshot_steps", "snapshots", "snapshot_texts")
 ]

@@ -13,7 +13,7 @@ from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.defenses import NoDefense
-from leakbench.sweeps.checks import image_problems
+from leakbench.sweeps.checks import example_problems
 from leakbench.sweeps.spec import Course, Sweep
 from leakbench.sweeps.training import course_of, trainings_of
 
@@ -57,7 +57,7 @@ def _example_problems(place: str, examples: Examples, data_root: Path) -> Iterat
     except SettingError as error:
         yield from (f"{place}: {text}" for _, text in error.problems)
     else:
-        yield from (f"{place}{text}" for text in image_problems(images, examples.indices, together=1))
+        yield from (f"{place}{text}" for text in example_problems(images, examples.indices, together=1))
 
 
 def _model_problems(model: Model, course: Course, data_root: Path) -> Iterator[str]:

@@ -34,6 +34,7 @@ def table(*cells):
                 **dict.fromkeys((f"{kind}_settings" for kind in KINDS), "{}"),
                 "status": "error" if failed else "budget", "reason": "why", "match_loss": match_loss,
                 "ssim": ssim, "mse": mse, "psnr": None if failed else -10 * math.log10(mse),
+                "modality": None if failed else "images",
                 "score": None if failed else min(max(ssim, 0.0), 1.0),
                 "objective": match_loss, "label_correct": None if failed else False, "classes": 10,
                 "threat": "nothing", "seconds": 1.0, "device": "cpu",
@@ -67,7 +68,7 @@ def store(folder, rows, size=16, steps=(0, 5, 10), iterations=1):
         history = random.random() * np.geomspace(2.0, 1.0, iterations + 1)
         history[1:-1] *= random.uniform(0.8, 1.2, iterations - 1)
         trace = {
-            "key": row["key"], "objective": history, "image_mse": history / 4, "shape": shape,
+            "key": row["key"], "objective": history, "errors": history / 4, "shape": shape,
             "reconstruction": pictures[-1].tobytes(), "labels": [0], "snapshot_steps": list(steps),
             "snapshots": pictures[:-1].tobytes(), "layers": [], "distance_steps": [], "distances": [],
             "input_layers": [], "input_errors": [],

@@ -68,29 +68,29 @@ def _twice(case, found, observe):
 
 
 def _bare(case, found, observe):
-    yield case.number, found.images
+    yield case.number, found.x
 
 
 def _observes_another(case, found, observe):
-    observe([7], [0], found.images[None])
+    observe([7], [0], found.x[None])
     yield case.number, found
 
 
 def _observes_one_image(case, found, observe):
-    observe([case.number], [0], found.images)
+    observe([case.number], [0], found.x)
     yield case.number, found
 
 
 def _observes_labels(case, found, observe):
-    observe([case.number], [0], found.images[None], found.labels)
+    observe([case.number], [0], found.x[None], found.labels)
     yield case.number, found
 
 
 DEEDS = {
-    "no number": _with(images=lambda found: found.images * math.nan),
-    "flat": _with(images=lambda found: found.images[0]),
-    "double": _with(images=lambda found: found.images.double()),
-    "list": _with(images=lambda found: found.images.tolist()),
+    "no number": _with(x=lambda found: found.x * math.nan),
+    "flat": _with(x=lambda found: found.x[0]),
+    "double": _with(x=lambda found: found.x.double()),
+    "list": _with(x=lambda found: found.x.tolist()),
     "logits": _with(labels=lambda found: found.labels[:, :3]),
     "classes": _with(labels=lambda _: torch.tensor([10])),
     "label list": _with(labels=lambda _: [3]),
@@ -107,9 +107,9 @@ DEEDS = {
     "observes another": _observes_another,
     "observes one image": _observes_one_image,
     "observes labels": _observes_labels,
-    "inputs": _with(inputs=lambda found: [found.images]),
+    "inputs": _with(inputs=lambda found: [found.x]),
     "liar": _with(objective=lambda _: -1.0),
-    "graph": _with(images=lambda found: found.images.clone().requires_grad_()),
+    "graph": _with(x=lambda found: found.x.clone().requires_grad_()),
 }
 
 
@@ -145,7 +145,7 @@ def rows(deed, images=2, defense="none"):
         ("reason", "reason: expected text, got None"),
         ("inputs", "inputs: expected {name of a layer: tensor}"),
         ("nothing", "expected a result for every case, got none"),
-        ("bare", "expected Found(images, ...), got Tensor"),
+        ("bare", "expected Found(x, ...), got Tensor"),
     ],
 )  # fmt: skip
 def test_a_broken_promise_is_the_row_of_its_own_trial(deed, problem):

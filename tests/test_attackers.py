@@ -167,7 +167,7 @@ def test_where_readings_of_the_label_differ_each_is_tried():
     )
     assert number == 7
     assert found.labels.tolist() == [3]
-    assert float((found.images - image).abs().mean()) < 0.05
+    assert float((found.x - image).abs().mean()) < 0.05
     assert seen == [(7, step) for step in range(found.iterations + 1)]
 
 
@@ -178,7 +178,7 @@ def test_stages_end_where_they_stand_still_and_their_steps_add_up(make_trial):
     assert "the objective fell by less than" in still.row.reason
     assert short.row.iterations == 10
     assert short.row.reason == "stopped at the limit of 10 steps"
-    assert len(short.trace.objective) == len(short.trace.image_mse) == 11
+    assert len(short.trace.objective) == len(short.trace.errors) == 11
     for result in (still, short):
         assert result.row.objective == pytest.approx(min(result.trace.objective[-2:]), rel=0.05)
 

@@ -92,7 +92,7 @@ SEVERAL = "several gradients, each answered once"
 @pytest.mark.parametrize(
     ("body", "what", "problem"),
     [
-        ("return grey", SEVERAL, "expected Found(images, ...), got Tensor"),
+        ("return grey", SEVERAL, "expected Found(x, ...), got Tensor"),
         ("return Found(grey[0])", SEVERAL, "images: expected shape (1, 1, 28, 28), got (1, 28, 28)"),
         ("return Found(grey * torch.nan)", SEVERAL, "images: holds NaN or infinity"),
         ("return Found(grey / case.shared['1.bias'].norm())", "a gradient of zeros", "images: holds NaN or"),

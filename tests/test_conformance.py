@@ -72,7 +72,7 @@ def test_our_own_datasets_pass(capsys, name):
 @pytest.mark.parametrize(
     ("change", "what", "problem"),
     [
-        ({"gives": "3"}, OPENED, "expected Images(shape, classes, length, read), got int"),
+        ({"gives": "3"}, OPENED, "expected Images(shape, classes, length, read) or Texts("),
         (
             {"gives": "Images((28, 28), 4, 10, None)"}, OPENED,
             "expected a shape (C, H, W) of whole numbers >= 1, got (28, 28)",
@@ -109,7 +109,7 @@ def test_our_own_datasets_pass(capsys, name):
         ({"label": "1.0"}, READ, "image 0: expected an int in 0..3 as its label, got 1.0"),
         (
             {"image": "torch.rand(1, 28, 28)"}, ANOTHER_ORDER,
-            "image 9: expected the same image and label again, got others",
+            "image 9: expected the same and its label again, got others",
         ),
         (
             {"opened": "torch.rand(1)"}, ANOTHER_ORDER,
@@ -126,7 +126,7 @@ def test_an_index_out_of_range_has_to_be_refused(here, capsys):
     """As `Images` does, unless somebody overrides that."""
     odd = "type('Odd', (Images,), {'__getitem__': lambda own, index: own.read(index % 10)})"
     dataset(here, gives=f"{odd}((1, 28, 28), 4, 10, lambda i: (self.image(i), self.label(i)))")
-    problem = "expected an IndexError for index -1 of 10 images, got an image"
+    problem = "expected an IndexError for index -1 of 10 images, got one"
     assert checked(capsys) == {OUTSIDE: problem}
 
 

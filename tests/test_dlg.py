@@ -113,7 +113,7 @@ def test_the_attack_rebuilds_a_real_image_and_its_label(dlg):
     network, shared, start, (images, labels) = victim("lenet", "mnist-sample")
     found, _ = dlg(network, shared, start, steps=100)
     assert found.status == "converged"
-    assert float((found.images - images).square().mean()) < 1e-5
+    assert float((found.x - images).square().mean()) < 1e-5
     assert torch.equal(found.labels.argmax(-1), labels)
 
 
@@ -122,7 +122,7 @@ def test_the_best_iterate_is_kept_and_not_the_last(dlg):
     found, seen = dlg(network, shared, start, steps=3, lr=30.0, pixel_limit=1e30)
     assert found.objective <= min(found.history)
     assert found.objective < found.history[-1]
-    assert not torch.equal(found.images, seen[-1])
+    assert not torch.equal(found.x, seen[-1])
 
 
 def test_every_outer_step_is_observed_in_order(dlg):
@@ -169,7 +169,7 @@ def test_diverged_when_match_loss_is_not_finite(dlg):
     found, _ = dlg(network, shared, start, steps=5)
     assert found.status == "diverged"
     assert found.reason.startswith("match loss became")
-    assert torch.equal(found.images, start.images)
+    assert torch.equal(found.x, start.images)
     assert math.isinf(found.objective)
 
 

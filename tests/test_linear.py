@@ -77,7 +77,7 @@ def test_noise_in_the_account_is_smoothed_away():
         for name, each in shared_gradient(model, image, torch.tensor([1])).items()
     }
     told, not_told = (
-        (Linear().invert(Case(0, model, noisy, Spec((1, 16, 16), 4), (), account)).images - image).norm()
+        (Linear().invert(Case(0, model, noisy, Spec((1, 16, 16), 4), (), account)).x - image).norm()
         for account in (Account(variance=1e-4), Account())
     )
     assert told < 0.75 * not_told
@@ -115,7 +115,7 @@ def test_images_without_zeros_cannot_be_separated_and_are_grey():
     found = Linear().invert(Case(0, model, shared, Spec((1, 4, 4), 4, 3), (), Account()))
     assert found.status is Status.BUDGET
     assert found.reason == "2 of 3 images could not be told apart, and are grey"
-    assert torch.equal(found.images[1:], torch.full((2, 1, 4, 4), 0.5))
+    assert torch.equal(found.x[1:], torch.full((2, 1, 4, 4), 0.5))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def run(slots):
     trials = [Trial.from_names(dict(dataset="cifar10-sample", index=index, model="lenet", model_seed=0,
                                     attack="dlg(steps=2)", defense=defense, start=0))
               for index in range(16) for defense in ("none", "float16", "int8", "prune(ratio=0.1)")]
-    return {result.row.key: (result.row.status, result.row.match_loss, len(result.trace.image_mse))
+    return {result.row.key: (result.row.status, result.row.match_loss, len(result.trace.errors))
             for result in run_trials(trials, Conditions(Resources(slots=slots)))}
 
 plain = run(16)
@@ -135,7 +135,7 @@ def test_out_of_memory_on_the_way_starts_the_unfinished_again(make_trial, monkey
     assert len(found) == 20
     for result in found:
         assert result.row.match_loss == expected[result.row.key].row.match_loss
-        assert result.trace.image_mse == expected[result.row.key].trace.image_mse
+        assert result.trace.errors == expected[result.row.key].trace.errors
 
 
 def test_one_slot_too_many_is_an_error_row(make_trial, monkeypatch):

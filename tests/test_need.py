@@ -85,9 +85,9 @@ def test_an_attack_that_failed_settles_nothing(two):
 def test_the_kept_start_is_that_of_the_tables():
     rows = table(("none", 0, 0, 0.3, 0.2), ("none", 0, 1, 0.1, 0.95), ("none", 0, 2, 0.1, 0.3))
     scores = [Score(*pair) for pair in zip(rows["objective"], rows["ssim"], strict=True)]
-    assert leading(scores).ssim == kept_starts(rows)["ssim"].item() == 0.95
+    assert leading(scores).score == kept_starts(rows)["ssim"].item() == 0.95
     nothing = [Score(None, 0.2), Score(None, 0.95)]  # an attack that minimises nothing: its first start
-    assert leading(nothing).ssim == kept_starts(rows.assign(objective=float("nan")))["ssim"].item() == 0.2
+    assert leading(nothing).score == kept_starts(rows.assign(objective=float("nan")))["ssim"].item() == 0.2
 
 
 def test_an_exhaustive_sweep_needs_every_trial(two, write):

@@ -13,7 +13,7 @@ from leakbench.bench.attacks import Found
 from leakbench.bench.attacks.adaptive import least_weight
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import gradient_at, shared_gradient
-from leakbench.bench.posterior import neg_log_posterior, signal_to_noise
+from leakbench.bench.posterior import image_prior, neg_log_posterior, signal_to_noise
 from leakbench.bench.protocols import FedSGD
 from leakbench.bench.row import posterior_of
 from leakbench.bench.trial import prepare
@@ -31,7 +31,9 @@ def prepared(make_trial, tmp_path, **names):
 
 def posterior(case, account, images, labels):
     clipped = images.clamp(0, 1)
-    return neg_log_posterior(gradient_at(case.model, clipped, labels), case.shared, account, clipped)
+    return neg_log_posterior(
+        gradient_at(case.model, clipped, labels), case.shared, account, image_prior(clipped)
+    )
 
 
 def plain(case, account, images, labels):
@@ -125,8 +127,8 @@ def test_each_tensor_is_weighed_by_its_own_noise():
     shared = {name: torch.randn(size, generator=generator) for name, size in (("a", 7), ("b", 20), ("c", 3))}
     dummy = {name: torch.randn(each.shape, generator=generator) for name, each in shared.items()}
     images, variance = torch.zeros(1, 1, 4, 4), {"a": 0.01, "b": 4.0, "c": 0.0}
-    prior = neg_log_posterior(shared, shared, Account(variance=variance), images)
-    value = neg_log_posterior(dummy, shared, Account(variance=variance), images) - prior
+    prior = neg_log_posterior(shared, shared, Account(variance=variance), image_prior(images))
+    value = neg_log_posterior(dummy, shared, Account(variance=variance), image_prior(images)) - prior
     # "c" has no noise, and counts like the least noisy
     wanted = sum(
         float((dummy[name] - shared[name]).square().sum()) / (2 * divisor)

@@ -93,8 +93,8 @@ def test_it_is_a_plain_rendering_with_dense_matrices():
     shared = shared_gradient(model, image, torch.tensor([2]))
     found = Recursive().invert(Case(0, model, shared, Spec((1, 8, 8), 4), (), Account()))
     plain = plainly(model, shared, (1, 8, 8))
-    assert torch.allclose(found.images[0].double(), plain, atol=1e-3)
-    assert torch.allclose(found.images, image, atol=1e-2)
+    assert torch.allclose(found.x[0].double(), plain, atol=1e-3)
+    assert torch.allclose(found.x, image, atol=1e-2)
     assert found.labels.tolist() == [2]
 
 
@@ -105,7 +105,7 @@ def test_what_was_dropped_counts_for_nothing():
     kept = {name: each.abs() >= each.abs().flatten().quantile(0.1) for name, each in shared.items()}
     pruned = {name: each * kept[name] for name, each in shared.items()}
     told, not_told = (
-        Recursive().invert(Case(0, model, pruned, Spec((1, 8, 8), 4), (), account)).images - image
+        Recursive().invert(Case(0, model, pruned, Spec((1, 8, 8), 4), (), account)).x - image
         for account in (Account(kept), None)
     )
     assert told.norm() < 0.1 * not_told.norm()
@@ -148,7 +148,7 @@ def test_a_gradient_of_nothing_gives_a_picture(attack):
     own = ATTACKS.parse(attack)
     cases = iter([Case(0, model, shared, Spec((1, 8, 8), 4), (), Account(variance=0.01))])
     ((_, found),) = own.run(cases, lambda *_: None, Resources())
-    assert found.images.isfinite().all()
+    assert found.x.isfinite().all()
 
 
 def test_steps_are_at_least_one():
@@ -179,7 +179,7 @@ def test_hybrid_is_adaptive_from_another_start(make_trial):
     case, _, _ = prepare(make_trial(defense="gaussian(variance=0.00001)"), 0, DATA)
     case = Case(0, case.model, case.shared, case.spec, case.purpose, Account(variance=1e-5))
     (own,), (plain,) = Hybrid().candidates(case), Adaptive().candidates(case)
-    start = Recursive().invert(case).images.clamp(0.02, 0.98)
+    start = Recursive().invert(case).x.clamp(0.02, 0.98)
     assert torch.allclose(own.images.sigmoid(), start, atol=1e-6)
     assert torch.equal(own.labels, plain.labels)
     weights = [stage.terms["tv"] for stage in own.stages]

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from leakbench.bench.row import Result, Row
+from leakbench.bench.modalities import TEXTS
+from leakbench.bench.row import SCORES, Result, Row
 from leakbench.bench.trace import Trace
 from leakbench.core.errors import StoppedError, UserError
 from leakbench.reports.csv_file import read_csv, write_csv
@@ -58,7 +59,7 @@ def plain_result(key="a", **changes):
         objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, signal_to_noise=0.5, sent_bytes=9,
         defense_seconds=0.5, mse=0.1 + 0.2, mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0,
-        score=0.0, neg_log_posterior=7.5, label_true=3,
+        modality="images", score=0.0, **dict.fromkeys(TEXTS.columns), neg_log_posterior=7.5, label_true=3,
         label_recovered=4, label_correct=False, label_recall=0.0, classes=10,
         threat="nothing", seconds=0.25, device="cpu",
         hardware="AVX2", torch_version="2",
@@ -73,8 +74,7 @@ def plain_result(key="a", **changes):
 def failed(key="b"):
     nothing = dict.fromkeys(
         ["iterations", "match_loss", "objective", "classes", "hardware", "finite", "gradient_norm",
-         "shared_norm", "signal_to_noise", "neg_log_posterior", "mse", "mse_raw", "psnr", "ssim",
-         "ssim_least", "score", "label_true",
+         "shared_norm", "signal_to_noise", "neg_log_posterior", "modality", *SCORES, "label_true",
          "label_recovered", "label_correct", "label_recall", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'
@@ -127,7 +127,7 @@ def test_traces_and_originals_are_there_on_request(store):
     assert list(traces) == ["a"]
     trace = traces["a"]
     np.testing.assert_array_equal(trace.objective, [9, 3, 1])
-    np.testing.assert_allclose(trace.image_mse, [0.1, 0.2, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(trace.errors, [0.1, 0.2, 0.3], rtol=1e-6)
     picture = plain_result().trace.reconstruction.clamp(0, 1).numpy()
     np.testing.assert_allclose(trace.reconstruction, picture, atol=2**-11)
     assert list(trace.snapshots) == [0, 2]
@@ -333,10 +333,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 11}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 12}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 11, got"):
+    with pytest.raises(UserError, match="expected format 12, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -352,7 +352,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 11, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 12, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

@@ -57,7 +57,7 @@ def training(
 
 def by_plain_sgd(wanted, change=lambda images: images):
     """torch.optim.SGD on the mean of what clients share, one client after the other."""
-    images, labels = wanted.train.read(DATA)
+    images, labels = wanted.train.read(wanted.model, DATA)
     source, recipe = open_dataset(DIGITS, DATA), wanted.recipe
     network = wanted.model.build(source.shape, source.classes, wanted.seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum)
@@ -99,7 +99,7 @@ def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(trained.weights[2][name], parameter.detach(), rtol=1e-3, atol=1e-5)
         assert not torch.equal(trained.weights[0][name], trained.weights[2][name])
-    images, labels = wanted.test.read(DATA)
+    images, labels = wanted.test.read(wanted.model, DATA)
     right = (network(images).argmax(1) == labels).double().mean()
     assert trained.row.accuracy == pytest.approx(float(right), abs=0.02)
     assert (trained.row.status, trained.row.steps) == ("converged", 2 * (90 // 12))
@@ -107,7 +107,7 @@ def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
 
 def by_averaging(wanted):
     """Federated averaging: the server takes the mean of the weights that clients come back with."""
-    images, labels = wanted.train.read(DATA)
+    images, labels = wanted.train.read(wanted.model, DATA)
     source, recipe, protocol = open_dataset(DIGITS, DATA), wanted.recipe, wanted.protocol
     network = wanted.model.build(source.shape, source.classes, wanted.seed)
     order = generator_for("order of examples", wanted.seed)
@@ -158,7 +158,7 @@ def test_training_with_clipped_examples_is_that_of_one_example_after_the_other()
         batch_size=size, lr=0.05, momentum=0.0,
     )  # fmt: skip
     (trained,) = train_together([wanted], DATA, keep=[0, 1])
-    images, labels = wanted.train.read(DATA)
+    images, labels = wanted.train.read(wanted.model, DATA)
     network = wanted.model.build((1, 28, 28), 10, wanted.seed)
     order = torch.randperm(12, generator=generator_for("order of examples", wanted.seed))
     draws, norms = generator_for("defense in training", "dp_gaussian", wanted.seed), []

@@ -98,7 +98,7 @@ def contents(folder: Path) -> dict[str, pd.DataFrame]:
         {
             "key": key,
             "objective": trace.objective.tobytes(),
-            "image_mse": trace.image_mse.tobytes(),
+            "errors": trace.errors.tobytes(),
             "reconstruction": trace.reconstruction.tobytes(),
             "snapshots": str({step: image.tobytes() for step, image in trace.snapshots.items()}),
         }

@@ -8,7 +8,6 @@ from leakbench.bench.attacks.base import (
     Knows,
     NotApplicableError,
     Resources,
-    Spec,
     Start,
     Status,
 )
@@ -20,6 +19,7 @@ from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.recursive import Recursive
 from leakbench.bench.attacks.suites import SUITES, attacks_of
 from leakbench.bench.attacks.unrolled import Unrolled
+from leakbench.bench.modalities import Spec
 from leakbench.core.registry import Registry
 
 __all__ = [

@@ -12,25 +12,23 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from leakbench.bench.modalities import IMAGES, Modality, Spec
 from leakbench.bench.protocols.base import Protocol
 from leakbench.core.configured import Configured
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Account, ContractError, Gradients
-from leakbench.defenses.base import unlike
 
 
 class Observer(typing.Protocol):
     """Receives the progress of an attack; returns nothing, so that it cannot reveal what it knows."""
 
-    def __call__(
-        self, numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
-    ) -> None:
+    def __call__(self, numbers: list[int], steps: list[int], x: Tensor, labels: Tensor | None = None) -> None:
         """Observe k cases at once.
 
         Args:
             numbers: the numbers of the cases.
             steps: the outer steps that each case has taken.
-            images: their dummy images (k, N, C, H, W).
+            x: their dummy images (k, N, C, H, W), or the nearest tokens (k, N, L).
             labels: the logits of their dummy labels (k, N, K), if the labels are optimised.
         """
 
@@ -58,32 +56,8 @@ class Knows(StrEnum):
 
     DEFENSE = "defense"  # its public settings, never its random draws; see `Defense.account`
     PROTOCOL = "protocol"  # how many steps clients take, and at which rate: see `Case.protocol`
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a server knows about the images behind a gradient without seeing them."""
-
-    shape: tuple[int, int, int]  # (C, H, W)
-    classes: int
-    count: int = 1  # images behind what was shared
-    steps: int = 1  # gradients that it is the mean of, each at other weights: see `Protocol.steps`
-    signed: bool = False  # whether only the signs of gradients, or a mean of signs, were shared
-
-    @property
-    def batch_shape(self) -> tuple[int, int, int, int]:
-        """The shape (N, C, H, W) of a reconstruction."""
-        return (self.count, *self.shape)
-
-    @property
-    def pixels(self) -> int:
-        """The number of pixels of all images together, counting each channel."""
-        return math.prod(self.batch_shape)
-
-    @property
-    def logit_shape(self) -> tuple[int, int]:
-        """The shape (N, K) of label logits."""
-        return self.count, self.classes
+    LABELS = "labels"  # classes, or the hidden words and their places: see `Case.labels`
+    LENGTH = "length"  # how many tokens each text has: see `Case.lengths`
 
 
 @dataclass(frozen=True)
@@ -118,6 +92,8 @@ class Case:
     account: Account | None = None  # of the defense, if the attack knows defenses and this one gives one
     protocol: Protocol | None = None  # of the clients, if the attack knows protocols
     start: Start | None = None  # on the CPU; None: the attack draws its own
+    labels: Tensor | None = None  # if the attack knows labels: (N,), or of masked texts (N, L)
+    lengths: tuple[int, ...] | None = None  # if the attack knows lengths: of each text
 
     def copy(self) -> "Case":
         """A copy whose model and gradient may be changed; the originals are shared with other trials."""
@@ -142,7 +118,7 @@ class Resources:
 class Found:
     """The result of an attack on one shared gradient. Tensors are on the CPU."""
 
-    images: Tensor  # (N, C, H, W), not clipped; for iterative attacks, the best iterate
+    x: Tensor  # images (N, C, H, W), not clipped, or tokens (N, L); for iterative attacks, the best iterate
     labels: Tensor | None = None  # classes (N,) or logits (N, K) of that iterate; None: not reconstructed
     objective: float | None = None  # the attack's objective at that iterate; None: it minimises nothing
     history: Sequence[float] = ()  # the objective at the start and after each outer step
@@ -166,7 +142,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Attack(Configured):
-    """Reconstructs images from the gradients that were shared for them.
+    """Reconstructs images, or texts, from the gradients that were shared for them.
 
     An author overrides `invert` on a frozen dataclass whose fields are the settings; this class loops,
     measures the time and checks the results. To attack many gradients at once, override `invert_many`.
@@ -174,6 +150,7 @@ class Attack(Configured):
 
     one_of: ClassVar[tuple[str, ...]] = ("invert", "invert_many")
     knows: ClassVar[frozenset[Knows]] = frozenset()  # the knowledge that it uses, see `Knows`
+    modality: ClassVar[Modality] = IMAGES  # of the examples that it reconstructs
 
     @property
     def budget(self) -> int:
@@ -206,7 +183,7 @@ class Attack(Configured):
         return 0
 
     def invert(self, case: Case) -> Found:
-        """The images that best explain one shared gradient.
+        """The images or texts that best explain one shared gradient.
 
         Args:
             case: everything that is known, as a copy. Draw random numbers from `case.generator` only.
@@ -259,12 +236,12 @@ class Attack(Configured):
                 yield case
 
         def checked_observe(
-            numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None = None
+            numbers: list[int], steps: list[int], x: Tensor, labels: Tensor | None = None
         ) -> None:
-            problem = next(_badly_observed(unanswered, numbers, steps, images, labels), None)
+            problem = next(_badly_observed(unanswered, numbers, steps, x, labels), None)
             if problem:
                 raise ContractError(f"attack {self}: observe: {problem}")
-            observe(numbers, steps, images, labels)
+            observe(numbers, steps, x, labels)
 
         for number, found in self.invert_many(taken(), checked_observe, resources):
             if number not in unanswered:
@@ -281,16 +258,17 @@ class Attack(Configured):
 
 
 def _badly_observed(
-    cases: dict[int, Case], numbers: list[int], steps: list[int], images: Tensor, labels: Tensor | None
+    cases: dict[int, Case], numbers: list[int], steps: list[int], x: Tensor, labels: Tensor | None
 ) -> Iterator[str]:
     strange = [number for number in numbers if number not in cases]
     if strange:
         yield f"expected numbers of cases that were taken and not yet answered, got {strange[0]!r}"
     elif numbers:
-        shape = (len(numbers), *cases[numbers[0]].spec.batch_shape)
-        if not isinstance(images, Tensor) or images.shape != shape or len(steps) != len(numbers):
-            found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            expected = f"expected {len(numbers)} steps and dummy images of shape {shape}"
+        spec = cases[numbers[0]].spec
+        shape = (len(numbers), *spec.batch_shape)
+        if not isinstance(x, Tensor) or x.shape != shape or len(steps) != len(numbers):
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            expected = f"expected {len(numbers)} steps and dummy {spec.modality.name} of shape {shape}"
             yield f"{expected}, got {len(steps)} and {found}"
         logits = (len(numbers), *cases[numbers[0]].spec.logit_shape)
         if labels is not None and (not isinstance(labels, Tensor) or labels.shape != logits):
@@ -301,11 +279,11 @@ def _badly_observed(
 def _broken_promises(case: Case, found: object) -> Iterator[str]:
     """Yield what is wrong with the result of an attack."""
     if not isinstance(found, Found):
-        yield f"expected Found(images, ...), got {type(found).__name__}"
+        yield f"expected Found(x, ...), got {type(found).__name__}"
         return
-    wanted = torch.empty(case.spec.batch_shape, dtype=next(iter(case.shared.values())).dtype)
-    yield from (f"images: {problem}" for problem in unlike(wanted, found.images))
-    yield from (f"labels: {problem}" for problem in _label_problems(case.spec, found.labels))
+    modality, like = case.spec.modality, next(iter(case.shared.values()))
+    yield from modality.problems(case.spec, found.x, like)
+    yield from (f"labels: {problem}" for problem in modality.label_problems(case.spec, found.labels))
     if not isinstance(found.status, Status) or not found.status.has_result:
         known = ", ".join(f"Status.{each.name}" for each in Status if each.has_result)
         yield f"status: expected one of {known}, got {found.status!r}"
@@ -319,20 +297,6 @@ def _broken_promises(case: Case, found: object) -> Iterator[str]:
         yield "history: expected a list of numbers"
     if not _is_number(found.seconds) or not 0 <= found.seconds < math.inf:
         yield f"seconds: expected a number >= 0, got {found.seconds!r}"
-
-
-def _label_problems(spec: Spec, labels: object) -> Iterator[str]:
-    count, classes = spec.logit_shape
-    expected = f"expected classes ({count},) below {classes}, or logits ({count}, {classes})"
-    if labels is None:
-        return
-    if not isinstance(labels, Tensor):
-        yield f"{expected}, got {type(labels).__name__}"
-    elif labels.is_floating_point():
-        problems = unlike(labels.new_empty(spec.logit_shape), labels)
-        yield from (f"{expected}: {problem}" for problem in problems)
-    elif labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):
-        yield f"{expected}, got {labels.tolist()}"
 
 
 def _is_input(item: tuple[object, object]) -> bool:

@@ -39,7 +39,7 @@ class Hybrid(Adaptive):
     def candidates(self, case: Case) -> Sequence[Candidate]:
         """See `Optimised.candidates`; several images come with their labels, in the same order."""
         found = (Recursive() if Linear().refusal(case) else Linear()).invert(case)
-        images = found.images.clamp(MARGIN, 1 - MARGIN)
+        images = found.x.clamp(MARGIN, 1 - MARGIN)
         candidates = super().candidates(case)
         if found.labels is not None and case.spec.count > 1:
             labels = certain(found.labels, case.spec.classes).to(images.dtype)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from leakbench.bench.attacks.base import NotApplicableError, Spec
+from leakbench.bench.attacks.base import NotApplicableError
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.modalities import Spec
 from leakbench.core.randomness import generator_for
 
 

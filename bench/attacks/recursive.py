@@ -87,7 +87,7 @@ class Recursive(Attack):
             raise NotApplicableError("expected a gradient, got how weights moved in several steps or by Adam")
         if not output_layer(case.model, case.spec).bias:
             raise NotApplicableError("expected a last layer with a bias, whose gradient is the residual")
-        chain = chain_of(case.model, case.spec.shape)
+        chain = chain_of(case.model, case.spec.image_shape)
         if chain.problem:
             raise NotApplicableError(f"expected layers one after the other: {chain.problem}")
         return chain

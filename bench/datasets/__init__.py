@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from leakbench.bench.datasets.base import Dataset, Images
+from leakbench.bench.datasets.base import Dataset, Images, Source, Texts
 from leakbench.bench.datasets.embedded import (
     Cifar10Sample,
     Cifar100Sample,
@@ -16,9 +16,10 @@ from leakbench.bench.datasets.embedded import (
 from leakbench.bench.datasets.folder import Folder
 from leakbench.bench.datasets.recorded import Recorded
 from leakbench.bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
+from leakbench.core.configured import SettingError
 from leakbench.core.registry import Registry
 
-__all__ = ["DATASETS", "Dataset", "Images", "Recorded", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "Images", "Recorded", "Source", "Texts", "open_dataset", "open_images"]
 
 
 class DatasetRegistry(Registry[Dataset]):
@@ -58,6 +59,18 @@ DATASETS = DatasetRegistry(
 
 
 @lru_cache
-def open_dataset(dataset: Dataset, data_root: Path) -> Images:
+def open_dataset(dataset: Dataset, data_root: Path) -> Source:
     """`dataset.open(data_root)`, cached, so that each process opens a dataset once."""
     return dataset.open(data_root)
+
+
+def open_images(dataset: Dataset, data_root: Path) -> Images:
+    """The same of a dataset of images.
+
+    Raises:
+        SettingError: it is one of another kind; or as `Dataset.open`.
+    """
+    source = open_dataset(dataset, data_root)
+    if not isinstance(source, Images):
+        raise SettingError([("", f"{dataset}: expected images, got {source.modality.name}")])
+    return source

@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from leakbench.bench.modalities import IMAGES, TEXTS, Modality
 from leakbench.bench.vocabulary import Vocabulary
 from leakbench.core.configured import Configured
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class Source(ABC):
     """An opened dataset: labelled examples, by index."""
+
+    modality: ClassVar[Modality]
 
     shape: tuple[int, ...]  # of an example: (C, H, W) of an image
     classes: int
@@ -54,6 +57,8 @@ class Source(ABC):
 class Images(Source):
     """An opened dataset: images (C, H, W), float32 in [0, 1], with their labels."""
 
+    modality: ClassVar[Modality] = IMAGES
+
     shape: tuple[int, int, int]  # (C, H, W)
     classes: int
     length: int
@@ -68,6 +73,8 @@ class Images(Source):
 @dataclass(frozen=True)
 class Texts(Source):
     """An opened dataset: texts as tokens (L,), int64, with their labels."""
+
+    modality: ClassVar[Modality] = TEXTS
 
     vocabulary: Vocabulary
     longest: int  # tokens of a text, at most

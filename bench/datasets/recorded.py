@@ -157,9 +157,9 @@ class Recorded(Dataset):
         shape = channels, height, width
         if not self.truth:
             return Images(shape, self.classes, count * self.examples, _unknown, known=False)
-        from leakbench.bench.datasets import open_dataset
+        from leakbench.bench.datasets import open_images
 
-        true = open_dataset(self._truth(), data_root)
+        true = open_images(self._truth(), data_root)
         if found := list(self._mismatches(true, count)):
             raise SettingError([(setting, f"{setting}: {value}") for setting, value in found])
 

@@ -3,19 +3,25 @@
 import os
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from leakbench.bench.datasets import Source, Texts
+from leakbench.bench.modalities import IMAGES, Modality
+from leakbench.bench.modalities.texts import NOT_ASKED
+from leakbench.bench.vocabulary import Vocabulary
 from leakbench.core.configured import Configured, SettingError
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.core.user_files import file_digest
 
+Purpose = tuple[str | int, ...]  # of random draws
 CHECKPOINT = "checkpoint:"
+HIDDEN = 0.15  # the share of pieces to be guessed
 ActivationName = Literal["sigmoid", "tanh", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -28,7 +34,41 @@ class Model(Configured, ABC):
     code), `default` (PyTorch's initialisation) or `checkpoint:PATH` (a state dict saved by `torch.save`).
     """
 
+    modality: ClassVar[Modality | None] = IMAGES  # of what it takes; None: whatever fits
+
     weights: str = "uniform"
+
+    @property
+    def masked(self) -> bool:
+        """Whether it guesses hidden words, in place of a class."""
+        return False
+
+    def given(
+        self, source: Source, examples: Tensor, labels: Tensor, places: Sequence[Purpose]
+    ) -> tuple[Tensor, Tensor]:
+        """What the network is given of examples, and what it is to answer.
+
+        Of a text to be guessed, 15 % of the pieces are hidden, at least one, as in BERT's training; there,
+        a fifth of them is replaced by another piece or left as it is, here all are replaced by `[MASK]`.
+
+        Args:
+            source: what they are of.
+            examples: as `Source.batch` returns them.
+            labels: their classes (N,).
+            places: the address of the draws for each, the same whoever its neighbours are.
+        """
+        if not self.masked:
+            return examples, labels
+        if not isinstance(source, Texts):
+            raise SettingError([("", f"expected texts to hide words of, got {source.modality.name}")])
+        hidden = torch.stack(
+            [
+                _hidden(text, source.vocabulary, generator_for("hidden words", *place))
+                for text, place in zip(examples, places, strict=True)
+            ]
+        )
+        answers = examples.masked_fill(~hidden, NOT_ASKED)
+        return examples.masked_fill(hidden, source.vocabulary.mask), answers
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """`weights` must be one of the three; a checkpoint must exist."""
@@ -50,14 +90,19 @@ class Model(Configured, ABC):
         return {**super().canonical(), "checkpoint": checkpoint}
 
     @abstractmethod
-    def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """A module that maps images (B, C, H, W) to class scores (B, classes), with any weights."""
+    def layers(self, shape: Any, classes: int) -> nn.Module:
+        """A module that maps images (B, C, H, W) to class scores (B, classes), with any weights.
 
-    def build(self, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        Args:
+            shape: (C, H, W) of one image; of texts see `Spec.shape`.
+            classes: the number of labels.
+        """
+
+    def build(self, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
         """The network with its weights, on the CPU.
 
         Args:
-            shape: (C, H, W) of one image.
+            shape: (C, H, W) of one image; of texts see `Spec.shape`.
             classes: the number of labels.
             seed: of the draw of the weights; it has no effect on a checkpoint.
 
@@ -84,3 +129,14 @@ class Model(Configured, ABC):
             reason = " ".join(str(error).split())[:300]
             text = f"{self.checkpoint}: expected a state dict of {self.name}: {reason}"
             raise SettingError([("weights", text)]) from error
+
+
+def _hidden(text: Tensor, vocabulary: Vocabulary, generator: torch.Generator) -> Tensor:
+    """Which pieces of a text (L,) are hidden; what is drawn does not depend on its padding."""
+    own = torch.tensor([token not in vocabulary.special for token in text.tolist()])
+    count = int(own.sum())
+    chances = torch.rand(max(count, 1), generator=generator)
+    chosen = chances < max(HIDDEN, float(chances.min()) + 1e-9)
+    hidden = torch.zeros_like(own)
+    hidden[own] = chosen[:count]
+    return hidden

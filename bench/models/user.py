@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from leakbench.bench.modalities import Modality
 from leakbench.bench.models.base import Model
 from leakbench.core.configured import SettingError, coerce, default_of
 from leakbench.core.registry import Registry
@@ -23,7 +24,13 @@ class UserModel(Model):
     Arguments named `image_shape` (C, H, W) and `classes` are filled in from the dataset.
     """
 
+    modality: ClassVar[Modality | None] = None
     module: ClassVar[type[nn.Module]]
+
+    @property
+    def masked(self) -> bool:
+        """See `Model.masked`: whether the class says so, by `masked = True`."""
+        return bool(getattr(self.module, "masked", False))
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`."""

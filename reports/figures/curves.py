@@ -11,7 +11,7 @@ from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import caption, line_style, make_log, styles, write_above
 
-QUANTITIES = {"objective": "objective (for dlg: the match loss)", "image_mse": "image MSE (raw pixels)"}
+QUANTITIES = {"objective": "objective (for dlg: the match loss)", "errors": "image MSE (raw pixels)"}
 
 
 def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:

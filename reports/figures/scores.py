@@ -32,7 +32,7 @@ def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)))
     panels = figure.subplots(1, len(SCORES), sharey=True, gridspec_kw={"wspace": 0.08})
     looks = {defense: marker_style(*about) for defense, about in styles(best).items()}
-    title, best = caption(best), best[["key", "defense", "attackable", "score", *SCORES]]  # rows have a hundred columns
+    title, best = caption(best), best[["key", "defense", "attackable", "score", *SCORES]]
     for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
         if score == "mse":
             make_log(panel, "x")

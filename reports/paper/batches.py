@@ -23,7 +23,7 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     known = {batch.size: batch for batch in reference().batches}
     lines = []
     for size, own in rows.groupby(setting_value(rows, "protocol", "batch_size"), sort=True):
-        steps = [until(curves[key].image_mse) for key in own["key"] if key in curves]
+        steps = [until(curves[key].errors) for key in own["key"] if key in curves]
         reached = [step for step in steps if step is not None]
         rate = len(reached) / len(own)
         lines.append(
@@ -38,7 +38,7 @@ def batch_table(store: Store, rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def until(image_mse: np.ndarray) -> int | None:
+def until(errors: np.ndarray) -> int | None:
     """The first outer step at which the images are recovered; None if they never are."""
-    reached = np.flatnonzero(image_mse <= RECOVERED_MSE)
+    reached = np.flatnonzero(errors <= RECOVERED_MSE)
     return int(reached[0]) if len(reached) else None

@@ -134,7 +134,7 @@ def _draw_panel(
     for curve in curves:
         style = line_style(*known[curve.defense])
         keys = best.loc[best["defense"] == curve.defense, "key"]
-        for quantity, panels in (("objective", axes[:2]), ("image_mse", axes[2:3])):
+        for quantity, panels in (("objective", axes[:2]), ("errors", axes[2:3])):
             values = pad([getattr(numbers[key], quantity) for key in keys if key in numbers])
             low, high = median_band(values)
             for panel in panels:

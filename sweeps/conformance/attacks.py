@@ -75,7 +75,7 @@ def _several(attack: Attack) -> None:
 def _repeated(attack: Attack) -> str | None:
     before = torch.random.get_rng_state()
     first, again = (answers(attack, [case_of(attack)])[0] for _ in range(2))
-    if not torch.equal(first.images, again.images):
+    if not torch.equal(first.x, again.x):
         return "expected the same images again, got others; draw from `case.generator` alone"
     if not torch.equal(before, torch.random.get_rng_state()):
         return "used PyTorch's global random generator; draw only from `case.generator`"

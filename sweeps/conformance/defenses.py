@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.attackable import model_problems
-from leakbench.bench.datasets import DATASETS, Images, open_dataset
+from leakbench.bench.datasets import DATASETS, Images, open_images
 from leakbench.bench.models import MODELS
 from leakbench.bench.victim import Victim, find_victim, with_layers
 from leakbench.core.randomness import generator_for
@@ -116,11 +116,11 @@ def _network(defense: Defense, name: str) -> str | None:
         plain = model.build(images.shape, images.classes, seed=0)
         return with_layers(defense, plain, name, 0).eval()
 
-    return next(model_problems(build, images, batch, labels, batched=True), None)
+    return next(model_problems(model, images, batch, labels, True, build), None)
 
 
 def _images(count: int) -> tuple[Images, Tensor, Tensor]:
-    images = open_dataset(DATASETS.parse("cifar10-sample"), Path())
+    images = open_images(DATASETS.parse("cifar10-sample"), Path())
     return images, *images.batch(range(count))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from leakbench.bench.attackable import model_problems
 from leakbench.bench.attacks import NotApplicableError
-from leakbench.bench.datasets import DATASETS, Images, open_dataset
+from leakbench.bench.datasets import DATASETS, Images, open_images
 from leakbench.bench.models import MODELS, Model
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
@@ -26,7 +26,7 @@ def findings(model: Model) -> Iterator[Finding]:
 
 def _attempts(model: Model) -> Attempts:
     yield SETTINGS, partial(read_back, model, MODELS)
-    samples = [open_dataset(DATASETS.parse(name), Path()) for name in SAMPLES]
+    samples = [open_images(DATASETS.parse(name), Path()) for name in SAMPLES]
     refusals = [_refusal(model, images) for images in samples]
     fitting = [images for images, text in zip(samples, refusals, strict=True) if not text]
     for images, text in zip(samples, refusals, strict=True):
@@ -58,7 +58,7 @@ def _attacked(model: Model, images: Images, refusal: str) -> str | None:
     if refusal:
         raise NotApplicableError(refusal)
     batch, labels = images.batch(range(COUNT))
-    return next(model_problems(partial(_build, model, images), images, batch, labels, batched=True), None)
+    return next(model_problems(model, images, batch, labels, True, partial(_build, model, images)), None)
 
 
 def _weights(model: Model, images: Images) -> str | None:

@@ -1,0 +1,71 @@
+"""What a modality is: a kind of examples, such as images, and how found ones are compared with true ones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from leakbench.bench.modalities.spec import Spec
+
+
+class Modality(ABC):
+    """A kind of examples. N of them together are one tensor, the first dimension of which counts them."""
+
+    name: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]  # of a row, besides `score`: how much leaked
+    leading: ClassVar[str]  # the one of them that a verdict is about
+    title: ClassVar[str]  # how reports call that one
+    one: ClassVar[str]  # what an example is called: image
+    leak: ClassVar[float]  # thresholds of the leading score, see `bench.verdicts.Scale`
+    artifacts: ClassVar[float]
+
+    @abstractmethod
+    def problems(self, spec: "Spec", found: object, like: Tensor) -> Iterator[str]:
+        """What is wrong with what an attack returns for the examples; `like` is a gradient."""
+
+    @abstractmethod
+    def label_problems(self, spec: "Spec", labels: object) -> Iterator[str]:
+        """What is wrong with what an attack returns for their labels."""
+
+    @abstractmethod
+    def batch_shape(self, spec: "Spec") -> tuple[int, ...]:
+        """The shape of observed examples; of those of varying length the longest."""
+
+    @abstractmethod
+    def match(self, found: Tensor, truth: Tensor, spec: "Spec") -> list[int]:
+        """The index of the found example for each true one, all in all the best assignment.
+
+        A mean of gradients contains no order of the examples.
+        """
+
+    @abstractmethod
+    def errors(self, found: Tensor, truth: Tensor, spec: "Spec") -> list[float]:
+        """How far each of k sets of examples (k, N, ...) is from its true ones; 0 of equal ones."""
+
+    @abstractmethod
+    def scores(self, found: Tensor, truth: Tensor, spec: "Spec") -> dict[str, float]:
+        """`score` and the other columns: each example by itself, then the mean.
+
+        Args:
+            found: examples in the order of the true ones.
+            truth: these.
+            spec: what a server knows of them.
+        """
+
+    def inputs(self, found: Tensor, labels: Tensor, spec: "Spec") -> Tensor:
+        """What the network would have been given if the examples were these."""
+        return found
+
+    def seen(self, found: Tensor) -> Tensor:
+        """The examples as they are looked at."""
+        return found
+
+    def prior(self, found: Tensor) -> float:
+        """The negative logarithm of how likely such examples are, whatever was shared; up to a constant."""
+        return 0.0
+
+    def texts(self, found: Tensor, spec: "Spec") -> Sequence[str]:
+        """The examples in letters, if that is how they are kept."""
+        return ()

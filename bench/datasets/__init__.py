@@ -1,4 +1,4 @@
-"""The datasets of labelled images, and their registry."""
+"""The datasets of labelled images and texts, and their registry."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,23 +16,27 @@ from leakbench.bench.datasets.embedded import (
 from leakbench.bench.datasets.folder import Folder
 from leakbench.bench.datasets.recorded import Recorded
 from leakbench.bench.datasets.standard import Cifar10, Cifar100, FashionMnist, Lfw, Mnist, Svhn
+from leakbench.bench.datasets.texts import Sotu2k, SotuSample, TextFile
 from leakbench.core.configured import SettingError
 from leakbench.core.registry import Registry
 
 __all__ = ["DATASETS", "Dataset", "Images", "Recorded", "Source", "Texts", "open_dataset", "open_images"]
 
+OF_A_PATH = ("folder:", "text:")  # short for `folder(path=PATH)` and `text(path=PATH)`
+
 
 class DatasetRegistry(Registry[Dataset]):
-    """The registry of datasets, which accepts `folder:PATH` for `folder(path=PATH)`."""
+    """The registry of datasets, which accepts `folder:PATH` and `text:FILE`."""
 
     def parse(self, text: str) -> Dataset:
         """See `Registry.parse`; the path of the short form may contain any character."""
-        return self.build(text, {}) if text.startswith("folder:") else super().parse(text)
+        return self.build(text, {}) if text.startswith(OF_A_PATH) else super().parse(text)
 
     def build(self, name: str, settings: dict[str, Any]) -> Dataset:
         """See `Registry.build`."""
-        if name.startswith("folder:"):
-            return super().build("folder", {"path": name.removeprefix("folder:"), **settings})
+        if name.startswith(OF_A_PATH):
+            kind, _, path = name.partition(":")
+            return super().build(kind, {"path": path, **settings})
         return super().build(name, settings)
 
 
@@ -53,6 +57,9 @@ DATASETS = DatasetRegistry(
         Svhn,
         Lfw,
         Folder,
+        SotuSample,
+        Sotu2k,
+        TextFile,
         Recorded,
     ],
 )

@@ -119,7 +119,7 @@ def _request(sweep: Sweep) -> dict[str, Any]:
         "trials": len(sweep),
         "by_defense": sweep.by_defense,
         "trainings": sweep.trainings,
-        "verdicts": {"leak": sweep.scale.leak, "artifacts": sweep.scale.artifacts},
+        "verdicts": sweep.scale.settings(),
     }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from leakbench.bench.attacks import ATTACKS, SUITES, Attack, attacks_of
-from leakbench.bench.datasets import DATASETS
+from leakbench.bench.datasets import DATASETS, Dataset
+from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS, Protocol
 from leakbench.bench.training import Examples, Recipe
@@ -101,12 +102,15 @@ class _Reader:
         attacked = "datasets" in content or "training" not in content
         defenses, notices = with_baseline(self.choices(DEFENSES, content, "defenses"))
         protocols = self.choices(PROTOCOLS, {"protocols": ["fedsgd"], **content}, "protocols")
+        datasets = self.choices(DATASETS, content, "datasets") if attacked else ()
+        modality = self.modality(datasets)
+        usual = "lenet" if modality is IMAGES else "bert"
         sweep = Sweep(
             file=file,
-            datasets=self.choices(DATASETS, content, "datasets") if attacked else (),
-            models=self.choices(MODELS, {"models": ["lenet"], **content}, "models"),
+            datasets=datasets,
+            models=self.choices(MODELS, {"models": [usual], **content}, "models"),
             protocols=protocols,
-            attacks=self.attacks(content, protocols),
+            attacks=self.attacks(content, protocols, modality),
             suite=str(content.get("suite", "")),
             exhaustive=self.truth("exhaustive", content.get("exhaustive", "suite" not in content)),
             defenses=defenses,
@@ -114,7 +118,7 @@ class _Reader:
             restarts=self.count("restarts", content.get("restarts", 1), least=1),
             snapshot_every=self.count("snapshot_every", content.get("snapshot_every", 30), least=0),
             trial_timeout=self.seconds("trial_timeout", content.get("trial_timeout", 0)),
-            scale=self.scale(content.get("verdicts", {})),
+            scale=self.scale(content.get("verdicts", {}), modality),
             training=self.training(content["training"]) if "training" in content else None,
             probes=self.probes(content.get("probes", [])),
         )
@@ -148,18 +152,19 @@ class _Reader:
         self.problems.append(f"{place}: {text}" if place else text)
 
     def attacks(
-        self, content: Mapping[str, Any], protocols: Sequence[Choice[Protocol]]
+        self, content: Mapping[str, Any], protocols: Sequence[Choice[Protocol]], modality: Modality
     ) -> tuple[Choice[Attack], ...]:
         """The attacks that are listed, or those of a suite."""
         if "suite" not in content:
-            return self.choices(ATTACKS, {"attacks": ["dlg"], **content}, "attacks")
+            usual = "dlg" if modality is IMAGES else "dlg-text"
+            return self.choices(ATTACKS, {"attacks": [usual], **content}, "attacks")
         name = content["suite"]
         if "attacks" in content:
             self.report("suite", "expected attacks or a suite, got both")
         if not isinstance(name, str) or name not in SUITES:
             self.report("suite", unknown_text("suite", str(name), SUITES))
             return ()
-        names = attacks_of(name, [choice.value for choice in protocols])
+        names = attacks_of(name, [choice.value for choice in protocols], modality)
         return tuple(Choice("suite", ATTACKS.parse(each)) for each in names)
 
     def probes(self, items: Any) -> tuple[str, ...]:
@@ -197,13 +202,22 @@ class _Reader:
         timeout = self.seconds("training.timeout", content.get("timeout", 0))
         return Course(train, test, recipe, seeds, tuple(epochs), timeout) if train and test else None
 
-    def scale(self, content: Any) -> Scale:
+    def modality(self, datasets: Sequence[Choice[Dataset]]) -> Modality:
+        """Of the examples of all datasets: tables and figures show one score."""
+        kinds = list(dict.fromkeys(data.value.modality for data in datasets)) or [IMAGES]
+        if kinds[1:]:
+            names = " and ".join(each.name for each in kinds)
+            self.report("datasets", f"expected datasets of one kind in a sweep, got {names}")
+        return kinds[0]
+
+    def scale(self, content: Any, modality: Modality) -> Scale:
         """What counts as a leak."""
-        if not isinstance(content, Mapping):
+        if not isinstance(content, Mapping) or "kind" in content:
             self.report("verdicts", f"expected the keys leak, artifacts, got {shown(content)}")
             return Scale()
+        usual = {"leak": modality.leak, "artifacts": modality.artifacts, "kind": modality.name}
         try:
-            return make(Scale, {str(key): value for key, value in content.items()})
+            return make(Scale, usual | {str(key): value for key, value in content.items()})
         except SettingError as error:
             for setting, text in error.problems:
                 self.report(f"verdicts.{setting}", text)

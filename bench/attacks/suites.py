@@ -5,18 +5,22 @@ A victim is attacked in this order until one attack succeeds; those that leak mo
 
 from collections.abc import Iterable
 
+from leakbench.bench.modalities import IMAGES, TEXTS, Modality
 from leakbench.bench.protocols.base import Protocol
 
 SUITES = {
     "standard": ("linear", "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"),
 }
+OF_TEXTS = {"standard": ("rows", "span", "bag", "dlg-text", "tag")}
 UPDATES = ("unrolled",)  # joins a suite where a protocol has several local steps
 
 
-def attacks_of(suite: str, protocols: Iterable[Protocol]) -> tuple[str, ...]:
-    """The attacks of a suite on clients with these protocols.
+def attacks_of(suite: str, protocols: Iterable[Protocol], modality: Modality = IMAGES) -> tuple[str, ...]:
+    """The attacks of a suite on clients with these protocols and such examples.
 
     Raises:
         KeyError: an unknown suite.
     """
+    if modality is TEXTS:
+        return OF_TEXTS[suite]
     return SUITES[suite] + (UPDATES if any(protocol.steps > 1 for protocol in protocols) else ())

@@ -97,6 +97,8 @@ class Texts(Source):
 class Dataset(Configured, ABC):
     """A source of labelled images or texts."""
 
+    modality: ClassVar[Modality] = IMAGES  # of its examples
+
     def is_shared_by(self, protocol: "Protocol") -> bool:
         """Whether clients with its images can run that protocol; what was recorded was made by one alone."""
         return True

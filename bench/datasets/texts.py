@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 
 from leakbench.bench.datasets.base import Dataset, Texts
+from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.bench.vocabulary import Vocabulary, vocabulary_of
 from leakbench.core.configured import SettingError
 from leakbench.core.user_files import file_digest
@@ -51,6 +52,7 @@ class Sotu(Dataset):
     Whig & Democratic, National Union and none).
     """
 
+    modality: ClassVar[Modality] = TEXTS
     count: ClassVar[int]
 
     label: Literal["century", "party"] = "century"
@@ -108,6 +110,7 @@ class TextFile(Dataset):
     pieces are cut (0: none are).
     """
 
+    modality: ClassVar[Modality] = TEXTS
     name: ClassVar[str] = "text"
 
     path: str

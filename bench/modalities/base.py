@@ -17,6 +17,9 @@ class Modality(ABC):
     columns: ClassVar[tuple[str, ...]]  # of a row, besides `score`: how much leaked
     leading: ClassVar[str]  # the one of them that a verdict is about
     title: ClassVar[str]  # how reports call that one
+    medians: ClassVar[
+        dict[str, str]
+    ]  # {column of which reports show the median, the leading first: its title}
     one: ClassVar[str]  # what an example is called: image
     leak: ClassVar[float]  # thresholds of the leading score, see `bench.verdicts.Scale`
     artifacts: ClassVar[float]

@@ -23,6 +23,7 @@ class ImageModality(Modality):
     columns: ClassVar[tuple[str, ...]] = tuple(each.name for each in fields(Scores) if each.name != "score")
     leading: ClassVar[str] = "ssim"
     title: ClassVar[str] = "SSIM"
+    medians: ClassVar[dict[str, str]] = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
     one: ClassVar[str] = "image"
     leak: ClassVar[float] = 0.9
     artifacts: ClassVar[float] = 0.2

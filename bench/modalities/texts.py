@@ -28,6 +28,11 @@ class TextModality(Modality):
     )
     leading: ClassVar[str] = "rouge_l"
     title: ClassVar[str] = "ROUGE-L"
+    medians: ClassVar[dict[str, str]] = {
+        "rouge_l": "ROUGE-L",
+        "token_accuracy": "token accuracy",
+        "bag_recall": "recall of words",
+    }
     one: ClassVar[str] = "text"
     leak: ClassVar[float] = 0.9
     artifacts: ClassVar[float] = 0.3

@@ -42,6 +42,16 @@ class Vocabulary:
         """The id that stands for a word to be guessed."""
         return self.ids["[MASK]"]
 
+    @property
+    def end(self) -> int:
+        """The id at the end of a text."""
+        return self.ids["[SEP]"]
+
+    @property
+    def unknown(self) -> int:
+        """The id that stands for a word that is not known."""
+        return self.ids["[UNK]"]
+
     @cached_property
     def special(self) -> frozenset[int]:
         """The ids that are no part of a text."""

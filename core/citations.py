@@ -88,3 +88,35 @@ DP_FEDAVG = """@inproceedings{mcmahan2018learning,
   booktitle = {International Conference on Learning Representations},
   year = {2018},
 }"""
+
+
+DAGER = """@inproceedings{petrov2024dager,
+  title = {{DAGER}: Exact Gradient Inversion for Large Language Models},
+  author = {Petrov, Ivo and Dimitrov, Dimitar I. and Baader, Maximilian and M{\\"u}ller, Mark Niklas and
+    Vechev, Martin},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {37},
+  year = {2024},
+  eprint = {2405.15586},
+  archiveprefix = {arXiv},
+}"""
+
+BAG = """@inproceedings{gupta2022recovering,
+  title = {Recovering Private Text in Federated Learning of Language Models},
+  author = {Gupta, Samyak and Huang, Yangsibo and Zhong, Zexuan and Gao, Tianyu and Li, Kai and Chen, Danqi},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022},
+  eprint = {2205.08514},
+  archiveprefix = {arXiv},
+}"""
+
+TAG = """@inproceedings{deng2021tag,
+  title = {{TAG}: Gradient Attack on Transformer-based Language Models},
+  author = {Deng, Jieren and Wang, Yijue and Li, Ji and Wang, Chenghong and Shang, Chao and Liu, Hang and
+    Rajasekaran, Sanguthevar and Ding, Caiwen},
+  booktitle = {Findings of the Association for Computational Linguistics: {EMNLP}},
+  year = {2021},
+  eprint = {2103.06819},
+  archiveprefix = {arXiv},
+}"""

@@ -3,6 +3,7 @@
 from leakbench.core.registry import Registry
 from leakbench.defenses.base import Account, ContractError, Defense, Gradients, NoDefense, Point
 from leakbench.defenses.clipping import Clip, DPGaussian
+from leakbench.defenses.freezing import FreezeEmbeddings
 from leakbench.defenses.noise import Gaussian, Laplacian
 from leakbench.defenses.precision import BFloat16, Float16
 from leakbench.defenses.pruning import Prune
@@ -23,5 +24,5 @@ __all__ = [
 DEFENSES = Registry(
     "defense",
     Defense,
-    [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8, Clip, DPGaussian],
+    [NoDefense, Gaussian, Laplacian, Float16, BFloat16, Prune, Int8, Clip, DPGaussian, FreezeEmbeddings],
 )

@@ -16,7 +16,8 @@ from leakbench.defenses.traffic import sparse_bytes
 class Prune(Defense):
     """The floor(ratio * n) entries of smallest magnitude become zero; among equal ones, the first.
 
-    The paper does not say whether n counts one tensor or the whole gradient; `scope` decides.
+    The paper does not say whether n counts one tensor or the whole gradient; `scope` decides. Of a word
+    embedding's gradient most entries are zero already, and with `count: nonzero` they are not among the n.
     """
 
     citation: ClassVar[str] = DLG
@@ -25,6 +26,7 @@ class Prune(Defense):
 
     ratio: float
     scope: Literal["tensor", "global"] = "tensor"
+    count: Literal["all", "nonzero"] = "all"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The ratio must be below 1: otherwise nothing is shared."""
@@ -51,7 +53,8 @@ class Prune(Defense):
         """See `Defense.account`: the zeros are the entries that were pruned.
 
         If there are more zeros than entries to prune, then the pruned entries were already zero, as these
-        are the smallest, and every entry is unchanged.
+        are the smallest, and every entry is unchanged. With `count: nonzero`, nobody can tell which zeros
+        were pruned.
         """
         if self.scope == "tensor":
             return Account(kept={name: self._kept(each) for name, each in shared.items()})
@@ -65,6 +68,8 @@ class Prune(Defense):
 
     def _kept(self, shared: Tensor) -> Tensor:
         zero = shared == 0
+        if self.count == "nonzero" and self.ratio:
+            return ~zero
         return torch.ones_like(zero) if int(zero.sum()) > self._count(shared) else ~zero
 
     def sent_bytes(self, shared: Gradients) -> int:
@@ -73,8 +78,11 @@ class Prune(Defense):
 
     def _count(self, gradient: Tensor) -> int:
         # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
-        return int(self.ratio * gradient.numel() + 1e-9)
+        counted = gradient.numel() if self.count == "all" else int(gradient.count_nonzero())
+        return int(self.ratio * counted + 1e-9)
 
     def _prune(self, gradient: Tensor) -> Tensor:
-        smallest = gradient.abs().flatten().argsort(stable=True)[: self._count(gradient)]
+        order = gradient.abs().flatten().argsort(stable=True)
+        zeros = 0 if self.count == "all" else gradient.numel() - int(gradient.count_nonzero())
+        smallest = order[zeros : zeros + self._count(gradient)]
         return gradient.flatten().index_fill(0, smallest, 0.0).view_as(gradient)

@@ -67,6 +67,8 @@ def _refusals(
 
 def refusal(attack: Attack, example: Case) -> str:
     """Why an attack cannot take such cases; empty if it can."""
+    if attack.modality is not example.spec.modality:
+        return f"expected {attack.modality.name}, got {example.spec.modality.name}"
     try:
         with foreign(SystemExit):
             return attack.refusal(example)

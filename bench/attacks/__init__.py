@@ -1,6 +1,7 @@
 """Attacks, one per file, and their registry."""
 
 from leakbench.bench.attacks.adaptive import Adaptive
+from leakbench.bench.attacks.bag import Bag
 from leakbench.bench.attacks.base import (
     Attack,
     Case,
@@ -13,11 +14,15 @@ from leakbench.bench.attacks.base import (
 )
 from leakbench.bench.attacks.cosine import Cosine
 from leakbench.bench.attacks.dlg import DLG
+from leakbench.bench.attacks.dlg_text import DLGText
 from leakbench.bench.attacks.hybrid import Hybrid
 from leakbench.bench.attacks.idlg import IDLG
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.recursive import Recursive
+from leakbench.bench.attacks.rows import Rows
+from leakbench.bench.attacks.span import Span
 from leakbench.bench.attacks.suites import SUITES, attacks_of
+from leakbench.bench.attacks.tag import TAG
 from leakbench.bench.attacks.unrolled import Unrolled
 from leakbench.bench.modalities import Spec
 from leakbench.core.registry import Registry
@@ -27,4 +32,6 @@ __all__ = [
     "Start", "Status", "attacks_of",
 ]  # fmt: skip
 
-ATTACKS = Registry("attack", Attack, [DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled])
+OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled)
+OF_TEXTS = (Rows, Span, Bag, DLGText, TAG)
+ATTACKS: Registry[Attack] = Registry("attack", Attack, (*OF_IMAGES, *OF_TEXTS))

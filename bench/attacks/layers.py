@@ -32,7 +32,7 @@ def output_layer(model: nn.Module, spec: Spec) -> LayerNames:
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda linear, _, output: outputs.append((linear, output)))
     with torch.no_grad():
-        scores = own(torch.zeros(spec.batch_shape, dtype=next(own.parameters()).dtype))
+        scores = own(spec.blank(next(own.parameters()).dtype))
     names: dict[Tensor, str] = {parameter: name for name, parameter in trained_parameters(own)}
     for linear, output in outputs:
         if output is scores and linear.weight in names:

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from leakbench.bench.modalities.base import Modality
 from leakbench.bench.modalities.images import IMAGES
 from leakbench.bench.vocabulary import Vocabulary
@@ -25,6 +28,10 @@ class Spec:
     def batch_shape(self) -> tuple[int, ...]:
         """The shape of a reconstruction: (N, C, H, W) of images, (N, L) of texts."""
         return self.modality.batch_shape(self)
+
+    def blank(self, dtype: torch.dtype) -> Tensor:
+        """Examples of zeros: black images, or texts of nothing but the first piece of the vocabulary."""
+        return torch.zeros(self.batch_shape, dtype=dtype if self.vocabulary is None else torch.int64)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

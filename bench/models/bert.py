@@ -109,10 +109,11 @@ class BertNetwork(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The scores; padding is not attended to."""
-        lowest = torch.finfo(self.bert.dtype).min
+        padding = tokens[:, None, None, :] == self.bert.config.pad_token_id
+        mask = torch.zeros_like(padding, dtype=self.bert.dtype)
+        mask = mask.masked_fill(padding, torch.finfo(self.bert.dtype).min)
         # of all four dimensions, so that transformers does not look at its values, which torch.func forbids
-        mask = torch.where(tokens[:, None, None, :] == self.bert.config.pad_token_id, lowest, 0.0)
-        mask = mask.to(self.bert.dtype).expand(-1, 1, tokens.shape[1], -1)
+        mask = mask.expand(-1, 1, tokens.shape[1], -1)
         scores: Tensor = self.bert(input_ids=tokens, attention_mask=mask).logits
         return scores.transpose(1, 2) if self.masked else scores
 

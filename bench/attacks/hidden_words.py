@@ -1,0 +1,77 @@
+"""What a text's model was to answer: its class, or the words that were hidden from it.
+
+The bias of a masked language model's decoder gets the mean of p - y over the hidden words, so it is negative
+where a word was hidden. The decoder's row of that word gets -h of its place, over their number.
+"""
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from leakbench.bench.attacks.base import Case, NotApplicableError
+from leakbench.bench.attacks.labels import readings
+from leakbench.bench.attacks.layers import output_layer
+from leakbench.bench.attacks.token_layers import TokenLayers, vocabulary_of
+from leakbench.bench.modalities.texts import NOT_ASKED
+
+CLOSE = 0.4  # of the smallest entry of the bias: a word that was hidden twice counts twice
+
+
+def with_answers(case: Case, layers: TokenLayers, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A text (1, L) with its hidden words filled in, and what the model was to answer.
+
+    Of several texts the answers are not looked for.
+    """
+    if len(tokens) > 1:
+        return tokens, None
+    if not case.spec.masked:
+        return tokens, _class_of(case)
+    places = (tokens[0] == vocabulary_of(case.spec).mask).nonzero()[:, 0]
+    answers = torch.full_like(tokens, NOT_ASKED)
+    words = hidden_words(case, len(places))
+    if words is None or layers.decoder is None or not len(places):
+        return tokens, None
+    answers[0, places] = _in_order(case, layers, tokens, places, words)
+    return torch.where(answers == NOT_ASKED, tokens, answers), answers
+
+
+def hidden_words(case: Case, count: int) -> Tensor | None:
+    """The hidden words (count,), in any order, by the decoder's bias; None if there is none."""
+    pieces = case.spec.shape[1]
+    bias = next((each for each in case.shared.values() if each.shape == (pieces,)), None)
+    if bias is None:
+        return None
+    left, found = bias.double().clone(), []
+    for _ in range(count):
+        found.append(int(left.argmin()))
+        left[found[-1]] += 1 / count
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def different_hidden_words(case: Case) -> Tensor:
+    """The hidden words (k,), each once, where their number is not known."""
+    pieces = case.spec.shape[1]
+    bias = next((each for each in case.shared.values() if each.shape == (pieces,)), None)
+    if bias is None or bias.min() >= 0:
+        return torch.zeros(0, dtype=torch.int64)
+    return (bias < CLOSE * bias.min()).nonzero()[:, 0]
+
+
+def _in_order(case: Case, layers: TokenLayers, tokens: Tensor, places: Tensor, words: Tensor) -> Tensor:
+    """The words, each at its place: their rows of the decoder's gradient point away from its input there."""
+    assert layers.decoder is not None
+    inputs = layers.inputs(tokens, layers.decoder.layer)[0, places].double()
+    rows = -case.shared[layers.decoder.weight].double()[words]
+    alike = torch.nn.functional.cosine_similarity(inputs[:, None], rows[None], dim=-1)
+    _, order = linear_sum_assignment(-alike.nan_to_num().numpy())
+    return words[torch.from_numpy(order)]
+
+
+def _class_of(case: Case) -> Tensor | None:
+    """The class (1,) by the gradient of the last layer; None if there is no such layer."""
+    try:
+        layer = output_layer(case.model, case.spec)
+    except NotApplicableError:
+        return None
+    # p - y is negative at the class alone; features of both signs say less
+    return case.shared[layer.bias].argmin()[None] if layer.bias else readings(case, layer)[0]

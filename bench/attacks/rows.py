@@ -1,0 +1,83 @@
+"""Puts the pieces of a text in order by comparing the rows of two embeddings' gradients.
+
+What an embedding of places gets at place i is what the embedding of words gets there for the word at that
+place. So the row of a word is the sum of the rows of its places.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.attacks.bag import bag_of, why_not
+from leakbench.bench.attacks.base import Attack, Case, Found, NotApplicableError
+from leakbench.bench.attacks.hidden_words import with_answers
+from leakbench.bench.attacks.token_layers import token_layers
+from leakbench.bench.attacks.word_rows import decoded, is_tied, outside, standing_out, word_rows
+from leakbench.bench.modalities import TEXTS, Modality
+
+ROUNDS = 20  # through all places, at most; few are enough
+
+
+@dataclass(frozen=True)
+class Rows(Attack):
+    """Gives each place the word whose row has that place's row as a part, by least squares."""
+
+    name: ClassVar[str] = "rows"
+    modality: ClassVar[Modality] = TEXTS
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        problem = why_not(example)
+        if problem:
+            return problem
+        if example.spec.count > 1:
+            return f"expected a gradient of one text, got {example.spec.count}, whose places add up"
+        if token_layers(example.model, example.spec).positions_name is None:
+            return "expected a trained embedding of places, whose rows tell the order"
+        return ""
+
+    def invert(self, case: Case) -> Found:
+        """See `Attack.invert`."""
+        problem = self.refusal(case)
+        if problem:
+            raise NotApplicableError(problem)
+        layers = token_layers(case.model, case.spec)
+        assert layers.words_name is not None
+        assert layers.positions_name is not None
+        rows = word_rows(case, layers)
+        pieces = bag_of(rows)
+        words = rows[pieces]
+        places = case.shared[layers.positions_name].double()
+        if is_tied(layers):
+            places = outside(places, decoded(case.shared[layers.words_name].double()))
+        length = min(_length(places), case.spec.shape[0])
+        tokens = pieces[_assigned(places[:length], words)][None]
+        tokens, answers = with_answers(case, layers, tokens)
+        return Found(tokens, answers, reason=f"{length} places, {len(pieces)} pieces")
+
+
+def _length(places: Tensor) -> int:
+    """How many places a text has: up to the last row (of P, H) that stands out."""
+    found = standing_out(places).nonzero()
+    return int(found.max()) + 1 if len(found) else 1
+
+
+def _assigned(places: Tensor, words: Tensor) -> Tensor:
+    """For each place (L, H) the word (of W, H), so that the sums over the places of each word are nearest.
+
+    The best word by cosine is a start; then one place after the other moves to where it fits best.
+    """
+    unit = torch.nn.functional.normalize(places, dim=1)
+    chosen = (unit @ torch.nn.functional.normalize(words, dim=1).T).argmax(1)
+    for _ in range(ROUNDS):
+        before = chosen.clone()
+        for place, row in enumerate(places):
+            left = words.index_add(0, chosen, places, alpha=-1)  # of each word, without its places
+            left[chosen[place]] += row
+            # |left - row|^2 - |left|^2, of each word
+            chosen[place] = (row.square().sum() - 2 * left @ row).argmin()
+        if torch.equal(before, chosen):
+            break
+    return chosen

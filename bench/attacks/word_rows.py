@@ -1,0 +1,68 @@
+"""The rows of an embedding's gradient tell which pieces a text has, and how many places.
+
+Only rows of pieces that occur get a gradient. Where the decoder of a masked language model has the same
+weights, it adds (p - y) h^T for each hidden word to every row, and all of that lies in the space of the few
+h. Under noise, rows of pieces that occur stand out from the others.
+"""
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.attacks.base import Case, NotApplicableError
+from leakbench.bench.attacks.token_layers import TokenLayers
+
+DEVIATIONS = 5  # from the median row: of 30,000 rows of noise one gets there in a hundred trials
+SPREAD = 1.4826  # of a normal distribution, in units of the median absolute deviation
+ROUNDING = 1e-5  # of the largest row
+PRECISION = 5e-7  # of the largest singular value, in float32
+USUAL = 0.9  # the share of rows, the smallest ones, that no piece of a text is among
+OPTIMAL = 2.858  # times the median singular value of noise (Gavish and Donoho 2014)
+
+
+def standing_out(rows: Tensor) -> Tensor:
+    """Which of the rows (R, H), most of which are noise or zeros, are more than that: (R,), bool."""
+    square = rows.square().sum(1)
+    usual = square.median()
+    spread = SPREAD * (square - usual).abs().median()
+    found: Tensor = square > torch.maximum(usual + DEVIATIONS * spread, ROUNDING**2 * square.max())
+    return found
+
+
+def row_space(matrix: Tensor) -> Tensor:
+    """An orthonormal basis (r, H) of the rows (R, H) of a matrix of low rank, under noise or rounding."""
+    if len(matrix) > matrix.shape[1]:  # of a smaller matrix with the same space
+        squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
+        values, rows = squares.clamp(min=0).sqrt(), vectors.T
+    else:
+        _, values, rows = torch.linalg.svd(matrix, full_matrices=False)
+    least = max(OPTIMAL * float(values.median()), PRECISION * float(values.max()))
+    basis: Tensor = rows[values > least]
+    return basis
+
+
+def outside(vectors: Tensor, basis: Tensor) -> Tensor:
+    """The parts of vectors (..., H) that are orthogonal to a basis (r, H)."""
+    return vectors - (vectors @ basis.T) @ basis
+
+
+def word_rows(case: Case, layers: TokenLayers) -> Tensor:
+    """The gradient of the word embedding (V, H), float64, without what a decoder adds to it.
+
+    Raises:
+        NotApplicableError: the embedding is not trained.
+    """
+    if layers.words_name is None:
+        raise NotApplicableError("expected a trained word embedding, whose rows tell the pieces of a text")
+    rows = case.shared[layers.words_name].double()
+    return outside(rows, decoded(rows)) if is_tied(layers) else rows
+
+
+def is_tied(layers: TokenLayers) -> bool:
+    """Whether the decoder has the weights of the word embedding."""
+    return layers.decoder is not None and layers.decoder.weight == layers.words_name
+
+
+def decoded(rows: Tensor) -> Tensor:
+    """A basis (r, H) of what a decoder with the same weights adds to all rows (V, H)."""
+    square = rows.square().sum(1)
+    return row_space(rows[square <= square.quantile(USUAL)])

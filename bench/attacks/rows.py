@@ -18,6 +18,7 @@ from leakbench.bench.attacks.word_rows import decoded, is_tied, outside, standin
 from leakbench.bench.modalities import TEXTS, Modality
 
 ROUNDS = 20  # through all places, at most; few are enough
+NOTHING = 1e-12  # of the squares: less is rounding, and could go round in circles
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,37 @@ def _length(places: Tensor) -> int:
 def _assigned(places: Tensor, words: Tensor) -> Tensor:
     """For each place (L, H) the word (of W, H), so that the sums over the places of each word are nearest.
 
-    The best word by cosine is a start; then one place after the other moves to where it fits best.
+    The best word by cosine is a start; then single places move to where they fit better, and pairs of places
+    exchange their words, as long as that helps.
     """
     unit = torch.nn.functional.normalize(places, dim=1)
     chosen = (unit @ torch.nn.functional.normalize(words, dim=1).T).argmax(1)
     for _ in range(ROUNDS):
         before = chosen.clone()
         for place, row in enumerate(places):
-            left = words.index_add(0, chosen, places, alpha=-1)  # of each word, without its places
+            left = _left(places, words, chosen)
             left[chosen[place]] += row
             # |left - row|^2 - |left|^2, of each word
             chosen[place] = (row.square().sum() - 2 * left @ row).argmin()
+        while (pair := _exchange(places, words, chosen)) is not None:
+            chosen[list(pair)] = chosen[list(reversed(pair))]
         if torch.equal(before, chosen):
             break
     return chosen
+
+
+def _left(places: Tensor, words: Tensor, chosen: Tensor) -> Tensor:
+    """What of each word's row is left without its places."""
+    return words.index_add(0, chosen, places, alpha=-1)
+
+
+def _exchange(places: Tensor, words: Tensor, chosen: Tensor) -> tuple[int, int] | None:
+    """The two places whose exchange of words lowers the sum of squares most; None if none does."""
+    own = _left(places, words, chosen)[chosen]  # of the word of each place (L, H)
+    apart, without = places[:, None] - places[None], own[:, None] - own[None]
+    change = 2 * (apart * (apart + without)).sum(-1)
+    change[chosen[:, None] == chosen[None]] = 0
+    if change.min() >= -NOTHING * words.square().sum():
+        return None
+    first, second = divmod(int(change.argmin()), len(places))
+    return first, second

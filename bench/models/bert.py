@@ -120,7 +120,7 @@ class BertNetwork(nn.Module):
 
 def _bert(model: Bert, pieces: int, classes: int) -> Any:
     """The network of transformers."""
-    transformers = _transformers()
+    transformers = load_transformers()
     kind = transformers.BertForMaskedLM if model.masked else transformers.BertForSequenceClassification
     options = {
         "num_labels": classes,
@@ -142,7 +142,12 @@ def _bert(model: Bert, pieces: int, classes: int) -> Any:
 
 
 @lru_cache
-def _transformers() -> ModuleType:
+def load_transformers() -> ModuleType:
+    """The package transformers, which takes seconds to import.
+
+    Raises:
+        SettingError: it is not installed.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded
     torchvision_datasets()  # transformers imports torchvision, which may need the cure
     try:

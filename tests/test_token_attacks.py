@@ -1,0 +1,274 @@
+"""Texts from gradients: attacks against slow renderings, hand-made gradients and real sentences."""
+
+from itertools import product
+
+import pytest
+import torch
+
+import leakbench
+from leakbench.bench.attacks import ATTACKS, Resources
+from leakbench.bench.attacks.rows import _assigned
+from leakbench.bench.attacks.token_layers import token_layers
+from leakbench.bench.attacks.word_rows import outside, row_space, standing_out
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import prepare
+
+pytestmark = pytest.mark.numeric
+SMALL = "bert(depth=2, hidden=128, heads=2)"
+GUESSING = "bert(depth=2, hidden=128, heads=2, task=mlm)"
+
+
+@pytest.fixture
+def rows_of(make_trial):
+    def run(count=1, **names):
+        names = {"dataset": "sotu-sample", "model": SMALL, "attack": "rows"} | names
+        first = names.pop("index", 0)
+        trials = [make_trial(index=index, **names) for index in range(first, first + count)]
+        return [result.row for result in run_trials(trials, Conditions(Resources()))]
+
+    return run
+
+
+@pytest.fixture
+def lines(write):
+    """The dataset of these lines."""
+
+    def dataset(*texts, **settings):
+        given = "".join(f", {name}={value}" for name, value in settings.items())
+        return f"text(path={write('mine.txt', chr(10).join(texts) + chr(10))}{given})"
+
+    return dataset
+
+
+# exact without a defense
+
+
+@pytest.mark.parametrize("model", [SMALL, GUESSING])
+@pytest.mark.parametrize("attack", ["rows", "span"])
+def test_an_undefended_text_is_found_to_the_last_piece(rows_of, model, attack):
+    for row in rows_of(4, model=model, attack=attack):
+        assert (row.exact, row.rouge_l, row.token_accuracy, row.score) == (1, 1, 1, 1), row.reason
+        assert row.match_loss < 1e-9 * row.shared_norm**2  # its answers were found as well
+        assert row.label_correct
+        assert row.threat == "nothing"
+
+
+@pytest.mark.parametrize("model", [SMALL, GUESSING])
+def test_a_bag_has_all_pieces_and_no_other(rows_of, model):
+    for row in rows_of(4, model=model, attack="bag"):
+        assert (row.bag_recall, row.bag_precision) == (1, 1)
+        assert row.rouge_l < 0.9  # in no order
+        assert row.match_loss is None
+
+
+def test_a_bag_of_several_texts_is_that_of_all(rows_of):
+    (row,) = rows_of(attack="bag", protocol="fedsgd(batch_size=2)")
+    assert row.bag_recall == 1
+    assert row.bag_precision < 1
+
+
+def test_frozen_embeddings_hide_nothing_from_the_span(rows_of):
+    for row in rows_of(2, attack="span", defense="freeze_embeddings"):
+        assert row.exact == 1
+    for attack in ("rows", "bag"):
+        (row,) = rows_of(attack=attack, defense="freeze_embeddings")
+        assert (row.status, row.score) == ("error", None)
+        assert "expected a trained word embedding" in row.reason
+
+
+@pytest.mark.parametrize(
+    "defense", ["float16", "bfloat16", "prune(ratio=0.7)", "prune(ratio=0.5, scope=global)"]
+)
+def test_rows_stand_rounding_and_pruning(rows_of, defense):
+    assert [row.exact for row in rows_of(3, defense=defense)] == [1, 1, 1]
+
+
+def test_noise_hides_words(rows_of):
+    weak, strong = (rows_of(attack="bag", defense=f"gaussian(variance={each})") for each in (1e-9, 1e-2))
+    assert weak[0].bag_recall == 1
+    assert strong[0].bag_recall < 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("the fleet and the army and the fleet", 10),  # words twice and three times
+        ("peace", 3),
+        ("我们 中国 people", 7),  # some characters are in the vocabulary
+        ("ﬁ ⸮ people", 5),
+    ],
+)
+def test_texts_of_all_kinds(rows_of, lines, text, length):
+    for attack in ("rows", "span"):
+        (row,) = rows_of(dataset=lines(text), attack=attack)
+        assert row.exact == 1, row.reason
+        assert row.reason.startswith(f"{length} places")
+
+
+# by hand and by loops
+
+
+def test_each_place_gets_the_word_that_fits_best_of_all_assignments():
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(5, 8, generator=generator).double()
+    truth = torch.tensor([0, 2, 2, 1, 0])  # words 0 and 2 occur twice
+    words = torch.zeros(3, 8).double().index_add(0, truth, places)
+    words += 0.05 * torch.randn(3, 8, generator=generator)
+
+    def apart(chosen):
+        sums = torch.zeros(3, 8).double().index_add(0, torch.tensor(chosen), places)
+        return float((words - sums).square().sum())
+
+    best = min(product(range(3), repeat=5), key=apart)
+    assert _assigned(places, words).tolist() == list(best) == truth.tolist()
+
+
+def test_places_that_took_each_others_words_exchange_them(rows_of):
+    (row,) = rows_of(index=2)  # single moves end at "these the contemplated treaties surrender"
+    assert row.exact == 1
+
+
+def test_rows_stand_out_of_noise_and_of_zeros():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(20_000, 64, generator=generator).double()
+    assert not standing_out(noise).any()
+    noise[[3, 77]] += 2
+    assert standing_out(noise).nonzero()[:, 0].tolist() == [3, 77]
+    zeros = torch.zeros(100, 4).double()
+    zeros[5], zeros[6] = 1, 1e-3
+    assert standing_out(zeros).nonzero()[:, 0].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("noise", [0, 1e-3])
+@pytest.mark.parametrize("count", [30, 2000])
+def test_the_space_of_a_matrix_of_low_rank(noise, count):
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(30, 4, generator=generator).double()).Q.T
+    matrix = torch.randn(count, 4, generator=generator).double() @ basis
+    matrix += noise * torch.randn(count, 30, generator=generator)
+    found = row_space(matrix)
+    assert found.shape == (4, 30)
+    assert outside(basis, found).norm() < 0.05
+    inside = torch.randn(7, 4, generator=generator).double() @ found
+    assert torch.allclose(outside(inside, found), torch.zeros(7, 30).double(), atol=1e-12)
+
+
+def test_the_layers_are_found_by_what_passes_them(make_trial, tmp_path):
+    trial = make_trial(dataset="sotu-sample", model=GUESSING, attack="rows")
+    case, victim, _ = prepare(trial, 0, tmp_path)
+    layers = token_layers(case.model, case.spec)
+    assert layers.words_name.endswith("word_embeddings.weight")
+    assert layers.positions_name.endswith("position_embeddings.weight")
+    assert [each.weight.split(".")[-2] for each in layers.linear[:3]] == ["query", "key", "value"]
+    assert layers.decoder.weight == layers.words_name  # tied
+    seen = []
+    query = case.model.bert.bert.encoder.layer[0].attention.self.query
+    query.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    case.model(victim.inputs)
+    assert torch.equal(layers.inputs(victim.inputs, layers.linear[0].layer), seen[0])
+
+
+# by optimisation
+
+
+@pytest.mark.parametrize("attack", ["dlg-text(steps=60)", "tag(steps=60)"])
+def test_matching_gradients_finds_most_words(rows_of, attack):
+    (row,) = rows_of(attack=attack, model=GUESSING)
+    assert row.token_accuracy > 0.7
+    assert row.threat == "labels, length"
+    assert (row.label_recovered, row.label_correct) == (None, None)  # it was told
+    assert row.iterations <= 60
+    assert row.objective < 0.05
+
+
+def test_its_progress_is_kept_in_words(make_trial):
+    trial = make_trial(dataset="sotu-sample", model=SMALL, attack="dlg-text(steps=4)")
+    conditions = Conditions(Resources(), snapshot_every=2)
+    (result,) = run_trials([trial], conditions)
+    trace = result.trace
+    assert list(trace.texts.snapshots) == [0, 2, 4]
+    assert trace.texts.truth == [
+        "[CLS] but the effects of the rev ##ulsion are now slowly but surely passing away . [SEP]"
+    ]
+    assert len(trace.errors) == len(trace.objective) == 5
+    assert all(0 <= each <= 1 for each in trace.errors)
+
+
+def test_several_texts_at_once(rows_of):
+    (row,) = rows_of(attack="dlg-text(steps=30)", protocol="fedsgd(batch_size=2)", model=GUESSING)
+    assert row.token_accuracy > 0.2  # hidden words are known
+    assert row.status in ("budget", "converged")
+
+
+def test_equal_trials_give_equal_rows(rows_of):
+    first, again = (rows_of(attack="dlg-text(steps=3)")[0] for _ in range(2))
+    assert (first.objective, first.rouge_l) == (again.objective, again.rouge_l)
+
+
+# refused, in a line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "datasets: [sotu-sample]\nattacks: [dlg]\n",
+            "dlg on bert and sotu-sample: expected images, got texts",
+        ),
+        (
+            "datasets: [mnist-sample]\nattacks: [rows]\n",
+            "rows on lenet and mnist-sample: expected texts, got images",
+        ),
+        ("datasets: [sotu-sample]\nmodels: [lenet]\n", "expected a model of texts, got one of images"),
+        ("datasets: [mnist-sample]\nmodels: [bert]\n", "expected a model of images, got one of texts"),
+        (
+            "datasets: [sotu-sample, mnist-sample]\n",
+            "datasets: expected datasets of one kind in a sweep, got texts and images",
+        ),
+        (
+            "datasets: [sotu-sample]\nmodels: ['bert(longest=20)']\n",
+            "expected texts of at most 20 tokens, got 42; the dataset's `longest` cuts them",
+        ),
+        ("datasets: [sotu-sample]\nmodels: ['bert(heads=3)']\n", "expected a divisor of hidden, 256, got 3"),
+        (
+            "datasets: [sotu-sample]\nattacks: [dlg-text(steps=0)]\n",
+            "expected a whole number in 1..1000000, got 0",
+        ),
+        ("datasets: [sotu-sample]\nattacks: [tag(alpha=-1)]\n", "expected a number >= 0, got -1"),
+        (
+            "datasets: [sotu-sample]\nattacks: [rows]\nprotocols: ['fedsgd(batch_size=2)']\n",
+            "expected a gradient of one text, got 2, whose places add up",
+        ),
+        (
+            "datasets: [sotu-sample]\nattacks: [span]\nprotocols: ['fedavg(local_steps=2)']\n",
+            "expected a gradient, got how weights moved in several steps or by Adam",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_a_line(write, capsys, monkeypatch, tmp_path, content, message):
+    monkeypatch.chdir(tmp_path)
+    file = write("mine.yaml", content + "defenses: [none]\n")
+    assert leakbench.main(["sweep", str(file), "--dry-run"]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    file = write(
+        "mine.yaml",
+        "datasets: [{name: sotu-sample, indices: 0}]\n"
+        f"models: ['{SMALL}']\nsuite: standard\ndefenses: [none]\n",
+    )
+    assert leakbench.main(["sweep", str(file), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  {each}  " in told for each in ("rows", "span", "bag", "dlg-text", "tag"))
+    assert "adaptive" not in told
+
+
+def test_every_attack_says_of_which_modality_it_is():
+    assert {each.name: each.modality.name for each in ATTACKS} == {
+        **dict.fromkeys(
+            ("dlg", "idlg", "cosine", "adaptive", "linear", "recursive", "hybrid", "unrolled"), "images"
+        ),
+        **dict.fromkeys(("rows", "span", "bag", "dlg-text", "tag"), "texts"),
+    }

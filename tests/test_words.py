@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from made_up import TEXT_SCALE, garbled, sentence, settings, store, text_table
 from rich.console import Console
 
 import leakbench
-from leakbench.bench.datasets import DATASETS
+from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.modalities import TEXTS
 from leakbench.reports.csv_file import read_csv
 from leakbench.reports.difference import differences
@@ -32,6 +33,9 @@ from leakbench.reports.selection import kept_starts, strongest
 from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.reports.words import marked, words_of
+from leakbench.sweeps.plan import plan
+from leakbench.sweeps.store import Store
+from leakbench.sweeps.sweep_file import read_sweep
 
 TRUE = "[CLS] fellow citizens of the rev ##ulsion [SEP]"
 
@@ -358,7 +362,7 @@ def test_the_page_of_texts_has_words_and_no_pictures_of_them(run, page):
     assert page.count("<mark>") > 100
     assert page.count('src="data:image/png') == 2  # the figures
     body = re.sub(r"<style>.*?</style>|<script>.*?</script>|data:image/png;base64,\S+", "", page, flags=re.S)
-    body = body.replace("LOSS_IMAGE_DISAGREE", "")
+    body = re.sub(r"<mark>.*?</mark>|LOSS_IMAGE_DISAGREE|scikit-image", "", body)  # random words, names
     assert not re.search(r"\bimages?\b|SSIM|PSNR", body)
     line = run.settings[0].board.set_index("defense").loc[PRUNE]
     assert f'data-value="{line["rouge_l"]}"' in page
@@ -381,7 +385,7 @@ UPDATE = Update(
 def test_recorded_updates_of_texts_are_words(tmp_path):
     (path,) = write_pictures([UPDATE], tmp_path)
     assert (path.name, path.read_text()) == ("round-1-a.txt", "we\nwea\nmay stay\nmay go\n")
-    assert list(sentences([UPDATE], TEXT_SCALE))[0].startswith("1 of 1 update was rebuilt (ROUGE-L 0.9 or")
+    assert next(sentences([UPDATE], TEXT_SCALE)).startswith("1 of 1 update was rebuilt (ROUGE-L 0.9")
     unknown = replace(UPDATE, verdict="", ssim=np.nan, originals=[])
     assert "the texts that an attack found match" in next(sentences([unknown], TEXT_SCALE))
     heads = [str(column.header) for column in updates_table([UPDATE], TEXT_SCALE).columns]
@@ -435,14 +439,18 @@ def test_list_and_doctor_tell_texts_from_images(capsys, tmp_path):
 
 
 def test_what_a_text_takes_on_disk_is_at_least_what_is_stored():
-    from pathlib import Path
-
-    from leakbench.bench.datasets import open_dataset
-
     source = open_dataset(DATASETS.parse("sotu-sample"), Path())
     longest = max(len(sentence(index).encode()) for index in range(200))
     assert longest <= source.stored_bytes <= 20 * longest
     assert open_dataset(DATASETS.parse("mnist-sample"), Path()).stored_bytes == 2 * 28 * 28
+
+
+def test_progress_of_a_sweep_of_texts_tells_of_their_score(run):
+    sweep, problems = read_sweep(run.store.folder.with_name("made_up.yaml"))
+    assert not problems
+    todo = plan(sweep, {})
+    assert todo.measure == "rouge_l"
+    assert todo.summary([0.2, 0.4, 0.9]) == "median ROUGE-L of all starts 0.400"
 
 
 def test_what_was_not_stored_of_a_text_is_run_again(run, tmp_path):
@@ -450,8 +458,6 @@ def test_what_was_not_stored_of_a_text_is_run_again(run, tmp_path):
     made = store(tmp_path / "run", text_table(*(("none", index, 0, 0.1, 0.95) for index in range(2))))
     for path in (made.folder / "originals.parquet").rglob("*.parquet"):
         path.unlink()
-    from leakbench.sweeps.store import Store
-
     again = Store.existing(made.folder)
     with again.lock():
         assert again.rows().empty

@@ -15,6 +15,7 @@ LETTER = 10 / DPI  # inches from one letter to the next: whole dots, since a PNG
 SIZE = 72 * LETTER * 2048 / 1233  # points, at which the font's letters are that wide
 LINE, GAP = 0.15, 0.1  # inches from one line to the next; between lines that continue each other, besides
 MOST_LETTERS = 84  # of a line; longer texts are wrapped
+MOST_BELOW = 3  # found words below one true word
 LONGEST = 28  # letters of a word: longer ones, of pieces that make no sense, end with an ellipsis
 WRONG = "#B3261E"  # wrong words are underlined, too: in grey, they are as dark as the others
 MARGIN = 0.1  # inches
@@ -83,13 +84,28 @@ class _Part:
 
 def _parts(group: Group) -> Iterator[_Part]:
     truth = [_shown(word) for word in words_of(group.truth)]
-    found = [marked(line.found, group.truth) for line in group.lines]
-    cells = [[[word for word in own if word.place == place] for place in range(len(truth))] for own in found]
+    cells = [_below(marked(line.found, group.truth), len(truth)) for line in group.lines]
+    columns = max(map(len, cells))
+    truth += [""] * (columns - len(truth))
+    cells = [own + [[]] * (columns - len(own)) for own in cells]
     widths = [
         1 + max(len(word), *(len(_text(own[place])) for own in cells)) for place, word in enumerate(truth)
     ]
     for first, end in _ranges(widths):
         yield _Part(truth[first:end], [own[first:end] for own in cells], widths[first:end])
+
+
+def _below(words: Sequence[Word], count: int) -> list[list[Word]]:
+    """The found words below each of so many true ones; those without room below theirs are below the next."""
+    cells: list[list[Word]] = [[] for _ in range(count)]
+    place = 0
+    for word in words:
+        place = max(place, word.place)
+        place += place < len(cells) and len(cells[place]) == MOST_BELOW
+        if place == len(cells):
+            cells.append([])
+        cells[place].append(word)
+    return cells
 
 
 def _ranges(widths: Sequence[int]) -> list[tuple[int, int]]:

@@ -21,13 +21,11 @@ from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES
 
 REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, PROTOCOLS, ATTACKS)
-_OWN_DATASET = "file.py:ClassName     a subclass of leakbench.Dataset in a file of your own"
 YOUR_OWN = {  # by heading
     "defenses": "file.py:ClassName     a subclass of leakbench.Defense in a file of your own",
-    "datasets of images": "folder:PATH           your own pictures, short for {name: folder, path: PATH}\n"
-    f"  {_OWN_DATASET}",
+    "datasets of images": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
     "datasets of texts": "text:FILE             your own texts, one a line: {name: text, path: FILE}\n"
-    f"  {_OWN_DATASET}",
+    "  file.py:ClassName     a subclass of leakbench.Dataset in a file of your own, of images or texts",
     "models": "file.py:ClassName     a torch.nn.Module in a file of your own",
     "protocols": "file.py:ClassName     a subclass of leakbench.Protocol in a file of your own",
     "attacks": "file.py:ClassName     a subclass of leakbench.Attack in a file of your own",

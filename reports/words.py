@@ -33,11 +33,14 @@ def marked(found: str, truth: str) -> list[Word]:
     own, true = found.split(), truth.split()
     pairs, whole = _pairs(own, true), _grouped(true)
     word_at = _word_at(true)
+    places = [place for place, _ in pairs]
+    if len(own) != len(true) and 2 * sum(same for _, same in pairs) < len(own):
+        places = [min(number, len(true) - 1) for number in range(len(own))]  # too few to go by
     return [
         Word(
             text=_joined(own, word),
             right=all(pairs[piece][1] for piece in word) and [pairs[piece][0] for piece in word] in whole,
-            place=word_at[pairs[word[0]][0]],
+            place=word_at[places[word[0]]],
         )
         for word in _grouped(own)
     ]

@@ -104,6 +104,12 @@ def test_of_any_text_every_word_is_shown_once_below_one_that_exists():
                 assert places(own, truth) == sorted(places(own, truth))
 
 
+def test_words_in_another_order_are_below_the_true_ones_one_by_one():
+    """An alignment would put most of them below the last."""
+    assert places("revulsion the of citizens fellow") == [0, 0, 1, 2, 3]  # [CLS] is a piece, too
+    assert shown("revulsion the of citizens fellow").count("*") == 4
+
+
 NOISE, PRUNE, MINE = "gaussian(variance=0.1)", "prune(ratio=0.5)", "my/path/mine.py:Mine(size=2)"
 
 
@@ -313,7 +319,12 @@ def test_words_are_below_their_places_in_the_colour_of_wrong_ones():
     assert (begin - left, end - left) == pytest.approx((3 * LETTER, 4 * LETTER))
 
 
-@pytest.mark.parametrize("found", [LONG, "[CLS] $5 cost $6 [SEP]", "##" + "x" * 200, "日本 ☃", "[SEP]", ""])
+BAG = " ".join(f"a{number}" for number in range(60))
+
+
+@pytest.mark.parametrize(
+    "found", [LONG, BAG, "[CLS] $5 cost $6 [SEP]", "##" + "x" * 200, "日本 ☃", "[SEP]", ""]
+)
 def test_any_text_fits_and_nothing_overlaps(found):
     """Warnings are errors here, and the font has not every letter; `$` begins no formula."""
     sheet = draw_groups("title", [Group("text", f"[CLS] {LONG} [SEP]", [Line("none", found)])])
@@ -326,6 +337,16 @@ def test_any_text_fits_and_nothing_overlaps(found):
         assert len(text.get_text()) <= MOST_LETTERS + 1 + LONGEST
     tops = [text.get_position()[1] for text in sheet.panel.texts if text.get_text() == "original"]
     assert len(tops) == len(set(tops)) >= 3
+
+
+def test_words_that_are_too_many_for_their_place_go_on_below_the_next():
+    group = Group("text", "[CLS] we go on [SEP]", [Line("bag", "we b c d e f g h i j k l m n o go")])
+    sheet = draw_groups("title", [group])
+    lines = [text.get_text() for text in sheet.panel.texts]
+    assert lines[2:4] == ["original", "we   go on"]
+    assert lines[5].split() == ["we", "go"]
+    assert lines[6].split() == list("bcdefghijklmno")
+    assert lines[6].startswith("   b c  d e f g h i")
 
 
 def test_lines_are_about_as_long():

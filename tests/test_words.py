@@ -482,3 +482,9 @@ def test_what_was_not_stored_of_a_text_is_run_again(run, tmp_path):
     again = Store.existing(made.folder)
     with again.lock():
         assert again.rows().empty
+
+
+def test_authors_of_attacks_on_texts_find_what_they_need():
+    assert leakbench.TEXTS is TEXTS
+    assert issubclass(leakbench.Texts, type(open_dataset(DATASETS.parse("sotu-sample"), Path())))
+    assert leakbench.IMAGES.name == "images"

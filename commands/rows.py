@@ -32,7 +32,8 @@ def show_rows(options: argparse.Namespace, console: Console) -> int:
     from leakbench.reports.query import where
     from leakbench.reports.rows import FORMATS, known_columns, print_table, telling
 
-    rows = with_trials(options.folder).rows
+    run = with_trials(options.folder)
+    rows = run.rows
     if options.where is not None:
         rows = where(rows, options.where)
     if options.sort:
@@ -42,7 +43,7 @@ def show_rows(options: argparse.Namespace, console: Console) -> int:
     if options.columns:
         rows = rows[known_columns(rows, options.columns, "--columns")]
     elif options.format == TABLE:
-        rows = rows[telling(rows)]
+        rows = rows[telling(rows, run.scale.modality)]
     if options.format == TABLE:
         print_table(rows, console)
     else:

@@ -13,6 +13,9 @@ from .bench.attacks.optimised import Stage as Stage
 from .bench.attacks.regularised import Regularised as Regularised
 from .bench.datasets import Dataset as Dataset
 from .bench.datasets import Images as Images
+from .bench.datasets import Texts as Texts
+from .bench.modalities import IMAGES as IMAGES
+from .bench.modalities import TEXTS as TEXTS
 from .bench.models import Model as Model
 from .bench.protocols import Protocol as Protocol
 from .bench.steppers import HalvingLBFGS as HalvingLBFGS

@@ -2,16 +2,17 @@
 
 import pandas as pd
 
+from leakbench.bench.verdicts import Scale
 from leakbench.reports.names import defense_order
 from leakbench.reports.selection import VICTIM
 
 SPARED = "not needed"
 
 
-def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """Median SSIM over all images of each attack alone, as text: one row per defense, one column per attack.
 
-    The attacks that were run most often come first.
+    Of texts, that is ROUGE-L. The attacks that were run most often come first.
     `0.512 (3 of 20)` if the attack has a result for only some of the images; SPARED if every image had
     leaked to another attack and was not attacked again.
 
@@ -19,11 +20,12 @@ def attacks_alone(rows: pd.DataFrame, kept: pd.DataFrame, best: pd.DataFrame) ->
         rows: rows of one setting.
         kept: `kept_starts` of these rows.
         best: `strongest` of these rows.
+        scale: which score it is.
     """
     counts = rows.drop_duplicates([*VICTIM, "defense", "attack"])["attack"].value_counts(sort=False)
     attacks = list(counts.sort_values(ascending=False, kind="stable").index)
     defenses = defense_order(rows)
-    own = kept.groupby(["defense", "attack"])["ssim"].agg(["median", "count"]).to_dict("index")
+    own = kept.groupby(["defense", "attack"])[scale.column].agg(["median", "count"]).to_dict("index")
     tried = set(zip(rows["defense"], rows["attack"], strict=True))
     images = best["defense"].value_counts()
     all_leaked = best.groupby("defense")["leaked"].all()

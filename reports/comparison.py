@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from leakbench.bench.modalities import Modality
 from leakbench.bench.verdicts import Scale, Verdict
 from leakbench.reports.labels import label_leaks, label_line
 from leakbench.reports.selection import BASELINE, VICTIM, with_result
@@ -51,13 +52,14 @@ class Standing:
 
     defense: str
     accuracy: Measured  # NaN if not measured; then every known defense may be the rival
-    ssim: float  # median over the images that leak without a defense
+    modality: Modality  # of what was attacked
+    median: float  # SSIM, of texts ROUGE-L, over the images that leak without a defense
     labels: str  # `12 of 12` images whose label leaks; empty if no more than by chance
     rival: str  # empty if there is none
     rival_accuracy: Measured
-    rival_ssim: float
+    rival_median: float
     images: int  # on which both were attacked, and which leak without a defense
-    difference: float  # median over these images of its SSIM minus the rival's
+    difference: float  # median over these images of its score minus the rival's
     interval: Interval
     cost: Measured  # of accuracy: the rival's minus its own, over the seeds that both have
     outcome: Outcome
@@ -66,18 +68,26 @@ class Standing:
         """The standing on one line; `names` replaces the names of some defenses."""
         own = names.get(self.defense, self.defense)
         if self.outcome == Outcome.NO_RESULT:
-            return f"{own}: {self.outcome}{self._labels()}"
+            return f"{own}: {self._outcome()}{self._labels()}"
         if not self.images:
-            return f"{own}: no image leaks without a defense, so there is nothing to compare{self._labels()}"
-        own = f"{own}: {_scores(self.accuracy, self.ssim)}"
+            nothing = f"no {self.modality.one} leaks without a defense, so there is nothing to compare"
+            return f"{own}: {nothing}{self._labels()}"
+        own = f"{own}: {self._scores(self.accuracy, self.median)}"
         if not self.rival:
-            return f"{own}; {self.outcome}{self._labels()}"
-        rival = f"{names.get(self.rival, self.rival)}, {_scores(self.rival_accuracy, self.rival_ssim)}"
-        return f"{own}; against {rival}: {self.outcome} ({self._by()}n = {self.images}){self._labels()}"
+            return f"{own}; {self._outcome()}{self._labels()}"
+        rival = f"{names.get(self.rival, self.rival)}, {self._scores(self.rival_accuracy, self.rival_median)}"
+        return f"{own}; against {rival}: {self._outcome()} ({self._by()}n = {self.images}){self._labels()}"
+
+    def _outcome(self) -> str:
+        return self.modality.said(self.outcome)
+
+    def _scores(self, accuracy: Measured, median: float) -> str:
+        return ", ".join(filter(None, (str(accuracy), f"{self.modality.title} {median:.3f}")))
 
     def _by(self) -> str:
         low, high = self.interval
-        by = f"median difference of SSIM {self.difference:+.3f}, 95 % CI {low:+.3f} to {high:+.3f}, "
+        by = f"median difference of {self.modality.title} {self.difference:+.3f}"
+        by += f", 95 % CI {low:+.3f} to {high:+.3f}, "
         if self.outcome == Outcome.COSTS_MORE:
             cost, (least, most) = 100 * self.cost.mean, self.cost.interval
             by += f"{cost:.1f} points of accuracy, 95 % CI {100 * least:.1f} to {100 * most:.1f}, "
@@ -85,10 +95,6 @@ class Standing:
 
     def _labels(self) -> str:
         return f"; label leaks in {self.labels}" if self.labels else ""
-
-
-def _scores(accuracy: Measured, ssim: float) -> str:
-    return ", ".join(filter(None, (str(accuracy), f"SSIM {ssim:.3f}")))
 
 
 def standings(
@@ -104,7 +110,7 @@ def standings(
         new: names of the defenses to compare; all others are known ones.
     """
     usable = best[best["attackable"]]
-    images = usable.pivot_table(index=VICTIM, columns="defense", values="ssim", aggfunc="first")
+    images = usable.pivot_table(index=VICTIM, columns="defense", values=scale.column, aggfunc="first")
     medians = images.median().to_dict()
     accuracies = Accuracies(trainings)
     known = [name for name in rows["defense"].unique() if name != BASELINE and name not in new]
@@ -171,7 +177,7 @@ def _standing(
     if len(images) and pairs.empty:
         outcome = Outcome.NO_RESULT
     return Standing(
-        name, accuracies.of(name), own, labels, rival, accuracies.of(rival), other,
+        name, accuracies.of(name), scale.modality, own, labels, rival, accuracies.of(rival), other,
         len(pairs), differences.median(), interval, cost, outcome,
     )  # fmt: skip
 

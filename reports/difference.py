@@ -18,7 +18,7 @@ Pair = tuple[pd.DataFrame, pd.DataFrame]  # before and after
 
 
 class Change(StrEnum):
-    """How a defense changed. For the undefended attack, a lower SSIM counts as worse."""
+    """How a defense changed. For the undefended attack, a lower score counts as worse."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -40,7 +40,7 @@ class Difference:
     defense: str
     quantity: str
     pairs: int
-    before: float  # median SSIM, or mean accuracy
+    before: float  # median SSIM or ROUGE-L, or mean accuracy
     after: float
     difference: float  # median, or mean, of the differences
     interval: Interval
@@ -48,7 +48,7 @@ class Difference:
 
 
 def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Difference]:
-    """The change in SSIM of every defense of either run, then the change in accuracy.
+    """The change in SSIM, of texts in ROUGE-L, of every defense of either run, then the change in accuracy.
 
     Args:
         rows: attack rows of both runs.
@@ -57,9 +57,9 @@ def differences(rows: Pair, trainings: Pair, scale: Scale) -> Iterator[Differenc
     """
     bests = [counted(strongest(each, scale)) for each in rows]
     for place, defense, own in _defenses(rows, SETTING):
-        pairs = _paired(_of(bests, SETTING, place, defense), VICTIM, "ssim")
-        change = _lost(own, [*VICTIM, "attack", "start"]) or _ssim_change(pairs, defense, scale)
-        yield _difference(place, defense, "SSIM", pairs, pd.Series.median, median_interval, change)
+        pairs = _paired(_of(bests, SETTING, place, defense), VICTIM, scale.column)
+        change = _lost(own, [*VICTIM, "attack", "start"]) or _score_change(pairs, defense, scale)
+        yield _difference(place, defense, scale.title, pairs, pd.Series.median, median_interval, change)
     for place, defense, own in _defenses(trainings, TRAINED):
         pairs = _paired(own, [*TRAINED, "seed"], "accuracy")
         change = _lost(own, [*TRAINED, "seed"]) or _accuracy_change(pairs)
@@ -109,7 +109,7 @@ def _lost(tables: Sequence[pd.DataFrame], on: list[str]) -> Change | None:
     return Change.FAILED if len(gone) else None
 
 
-def _ssim_change(pairs: pd.DataFrame, defense: str, scale: Scale) -> Change:
+def _score_change(pairs: pd.DataFrame, defense: str, scale: Scale) -> Change:
     change = pairs["after"] - pairs["before"]
     if len(pairs) and (change == 0).all():
         return Change.EQUAL

@@ -8,6 +8,7 @@ import torch
 
 from leakbench.bench.datasets import DATASETS, Recorded
 from leakbench.bench.datasets.folder import Folder
+from leakbench.bench.datasets.texts import TextFile
 from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 from leakbench.core.configured import SettingError
 from leakbench.sweeps.executors.devices import usable_cores
@@ -23,7 +24,7 @@ def diagnosis(data_root: Path) -> Iterator[str]:
     yield from _gpus()
     yield from _torchvision()
     for dataset in DATASETS:
-        if dataset not in (Folder, Recorded):
+        if dataset not in (Folder, TextFile, Recorded):  # files of the user's
             yield _data_line(dataset.name, data_root)
 
 
@@ -45,8 +46,7 @@ def _torchvision() -> Iterator[str]:
 
 def _data_line(name: str, data_root: Path) -> str:
     try:
-        images = DATASETS.build(name, {}).open(data_root)
+        source = DATASETS.build(name, {}).open(data_root)
     except (SettingError, ImportError) as error:
         return f"data         missing {error}"
-    size = "x".join(map(str, images.shape))
-    return f"data         found   {name}: {len(images)} images, {size}, {images.classes} classes"
+    return f"data         found   {name}: {source.size}, {source.classes} classes"

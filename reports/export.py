@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.modalities import Modality
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import SettingError
 from leakbench.core.version import own_version
@@ -23,26 +24,6 @@ from leakbench.reports.selection import SETTING
 from leakbench.reports.statistics import percent
 from leakbench.reports.utility import epsilon_text
 
-HEADS = (
-    "defense",
-    "leaked",
-    "CI, %",
-    "SSIM",
-    "PSNR",
-    "MSE",
-    "label",
-    "accuracy, %",
-    "change",
-    "epsilon",
-    "kB",
-    "ms",
-    "verdict",
-)
-NOTE = (
-    "leaked: images, out of those that leak without a defense; CI: Wilson interval at 95 %; SSIM, PSNR (dB),"
-    " MSE: medians; label: images whose label was recovered, out of all; change: compared with undefended"
-    " training; epsilon: per example, at delta 1e-5; kB: size of a gradient as sent; ms: time of the defense"
-)
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 LATEX = str.maketrans({each: f"\\{each}" for each in "&%$#_{}"} | {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
@@ -63,6 +44,39 @@ PROGRAM = """@misc{{leakbench,
   note = {{Version {version}}},
   year = {{2026}},
 }}"""
+
+
+def heads(modality: Modality) -> tuple[str, ...]:
+    """The headings of the tables in Markdown and LaTeX."""
+    return (
+        "defense",
+        "leaked",
+        "CI, %",
+        *modality.headings.values(),
+        *(f"{each.title}, %" for each in modality.partial),
+        "label",
+        "accuracy, %",
+        "change",
+        "epsilon",
+        "kB",
+        "ms",
+        "verdict",
+    )
+
+
+def note(modality: Modality) -> str:
+    """What they mean."""
+    medians = ", ".join(title.partition(" (")[0] for title in modality.medians.values())
+    medians = medians.translate(str.maketrans("[]", "()"))  # units
+    partial = "".join(
+        f" {each.title}: share of {modality.name} of which {each.meaning};" for each in modality.partial
+    )
+    return (
+        f"leaked: {modality.name}, out of those that leak without a defense; CI: Wilson interval at 95 %;"
+        f" {medians}: medians;{partial} label: {modality.name} whose label was recovered, out of all; change:"
+        " compared with undefended training; epsilon: per example, at delta 1e-5; kB: size of a gradient as"
+        " sent; ms: time of the defense"
+    )
 
 
 def boards(run: Run) -> pd.DataFrame:
@@ -98,20 +112,22 @@ def _csv(run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
         yield write_csv(run.trainings, folder / "trainings.csv")
 
 
-def _markdown(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+def _markdown(run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     text: list[str] = []
-    for setting, rows in _tables(lines):
-        text += [f"## {setting}", "", *markdown(HEADS, rows), "", NOTE + ".", ""]
+    modality = run.scale.modality
+    for setting, rows in _tables(lines, modality):
+        text += [f"## {setting}", "", *markdown(heads(modality), rows), "", f"{note(modality)}.", ""]
     yield _write(folder / "defenses.md", "\n".join(text))
 
 
-def _latex(_run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
+def _latex(run: Run, lines: pd.DataFrame, folder: Path) -> Iterator[Path]:
     """One tabular per setting, for the package booktabs."""
     text: list[str] = []
-    columns = "l" + "r" * (len(HEADS) - 2) + "l"
-    for setting, rows in _tables(lines):
-        text.append(LATEX_HEAD.format(setting=setting, note=NOTE, columns=columns))
-        text += [_latex_line(HEADS), r"\midrule", *map(_latex_line, rows), LATEX_TAIL]
+    modality = run.scale.modality
+    columns = "l" + "r" * (len(heads(modality)) - 2) + "l"
+    for setting, rows in _tables(lines, modality):
+        text.append(LATEX_HEAD.format(setting=setting, note=note(modality), columns=columns))
+        text += [_latex_line(heads(modality)), r"\midrule", *map(_latex_line, rows), LATEX_TAIL]
     yield _write(folder / "defenses.tex", "\n".join(text))
 
 
@@ -120,21 +136,22 @@ def _latex_line(cells: Iterable[str]) -> str:
     return " & ".join(_RANGE.sub("--", text) for text in texts) + r" \\"
 
 
-def _tables(lines: pd.DataFrame) -> Iterator[tuple[str, list[list[str]]]]:
+def _tables(lines: pd.DataFrame, modality: Modality) -> Iterator[tuple[str, list[list[str]]]]:
     names = short_names(lines["defense"])
     for setting, own in lines.groupby(SETTING, sort=False):
         yield (
             " · ".join(map(str, [*setting, own["attacks"].iloc[0]])),
-            [_cells(line, names) for line in own.to_dict("records")],
+            [_cells(line, names, modality) for line in own.to_dict("records")],
         )
 
 
-def _cells(line: Mapping[Any, Any], names: Mapping[str, str]) -> list[str]:
+def _cells(line: Mapping[Any, Any], names: Mapping[str, str], modality: Modality) -> list[str]:
     return [
         names[line["defense"]],
         f"{line['leaked']}/{line['images']}",
         f"{100 * line['low']:.0f}-{100 * line['high']:.0f}" if line["images"] else "-",
-        *(_number(line[name], form) for name, form in (("ssim", ".3f"), ("psnr", ".1f"), ("mse", ".2g"))),
+        *(_number(line[name], form) for name, form in modality.forms.items()),
+        *(_number(100 * line[each.column], ".0f") for each in modality.partial),
         f"{line['labels']}/{line['labelled']}",
         percent(line["accuracy"], line["accuracy_low"]).removesuffix(" %"),
         percent(line["change"], line["change_low"], "+").removesuffix(" %"),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
+from leakbench.core.words import counted as how_many
 from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE, counted, scored, strongest, with_result
 from leakbench.reports.summary import summarize
@@ -129,8 +130,9 @@ def raised(
         )
     ]
     for line in lines.to_dict("records"):
-        if line["chosen"] <= line["ssim"] - HARD:
-            text = f"SSIM {line['ssim']:.3f}, but {line['chosen']:.3f} for what an attacker would choose"
+        score = line[scale.column]
+        if line["chosen"] <= score - HARD:
+            text = f"{scale.title} {score:.3f}, but {line['chosen']:.3f} for what an attacker would choose"
             found.append(Raised(Flag.HARD_TO_CHOOSE, line["defense"], text))
     text = "the attack knew nothing about it, because it has no `account`"
     untold = _untold(rows)
@@ -161,27 +163,30 @@ def is_falling(history: np.ndarray) -> bool:
 
 def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterator[tuple[Flag, str]]:
     """Flags of one defense, from all its rows and from those of the best starts."""
+    one, name = scale.modality.one, scale.modality.name
     leaked, images = int(best["leaked"].sum()), len(scored(best))
     if (rows["defense"] == BASELINE).all() and (best.empty or leaked < BASELINE_SHARE * images):
         none = "" if images else f": none of {len(rows)} undefended trials has a result"
-        yield Flag.BASELINE_FAILED, f"{leaked} of {images} images leak without a defense{none}"
+        yield Flag.BASELINE_FAILED, f"{leaked} of {images} {name} leak without a defense{none}"
     of_images = counted(best)
     if len(of_images) < FEWEST_IMAGES:
-        yield Flag.FEW_TRIALS, f"{_images(len(of_images))} counted, expected {FEWEST_IMAGES} or more"
+        yield Flag.FEW_TRIALS, f"{how_many(len(of_images), one)} counted, expected {FEWEST_IMAGES} or more"
     broken = int((~rows["finite"].fillna(True)).sum())
     if broken:
         yield Flag.NON_FINITE, f"{broken} of {len(rows)} trials had an objective that is NaN or infinite"
     unfinished = int((of_images["falling"] & ~of_images["leaked"]).sum())
     if unfinished > UNFINISHED_SHARE * len(of_images):
-        text = f"the steps ran out for {unfinished} of {_images(len(of_images))} while the match loss fell"
+        text = (
+            f"the steps ran out for {unfinished} of {how_many(len(of_images), one)} while the match loss fell"
+        )
         yield Flag.NOT_CONVERGED, text
     silent = int(((rows["gradient_norm"] < SMALLEST_NORM) | (rows["shared_norm"] == 0)).sum())
     if silent:
         yield Flag.ZERO_GRADIENT, f"{silent} of {len(rows)} trials had a gradient that is zero, or nearly"
     matched = best["match_loss"] <= SMALL_MATCH * best["shared_norm"] ** 2
-    misled = int((matched & (best["ssim"] < scale.artifacts)).sum())
+    misled = int((matched & (best[scale.column] < scale.artifacts)).sum())
     if misled:
-        yield Flag.LOSS_IMAGE_DISAGREE, f"{_images(misled)} wrong though the gradients match"
+        yield Flag.LOSS_IMAGE_DISAGREE, f"{how_many(misled, one)} wrong though the gradients match"
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:
@@ -190,7 +195,3 @@ def _untold(rows: pd.DataFrame) -> set[str]:
     asks = rows["attack"].isin(rows.loc[told, "attack"])
     measured = with_result(rows[asks])
     return set(measured["defense"]) - set(rows.loc[told, "defense"])
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' * (count != 1)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.bench.verdicts import Verdict
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.statistics import ends, wilson
@@ -28,7 +29,7 @@ def label_leaks(line: Mapping[Any, Any]) -> bool:
     return bool(line["labelled"] and line["labels_low"] > line["chance"])
 
 
-def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
+def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str], modality: Modality = IMAGES) -> str:
     """`image hidden, label leaks in 20 of 20: int8` for such defenses; empty if there are none."""
     parts: dict[str, list[str]] = {}
     for line in lines.to_dict("records"):
@@ -37,5 +38,5 @@ def labels_of_hidden(lines: pd.DataFrame, names: Mapping[str, str]) -> str:
             share = f"{line['labels']} of {line['labelled']}"
             parts.setdefault(share, []).append(names.get(line["defense"], line["defense"]))
     return "; ".join(
-        f"image hidden, label leaks in {share}: {', '.join(own)}" for share, own in parts.items()
+        f"{modality.one} hidden, label leaks in {share}: {', '.join(own)}" for share, own in parts.items()
     )

@@ -18,10 +18,10 @@ def leaderboard(rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd
         sent_bytes: size of one gradient, median over the trials; sent: its share of the undefended size.
         defense_seconds: time for one gradient, median over the trials.
     """
-    return board(summarize(rows, scale), rows, trainings)
+    return board(summarize(rows, scale), rows, trainings, scale)
 
 
-def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
+def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """The lines of `leaderboard`, from the output of `summarize`."""
     costs = rows.groupby("defense")[["sent_bytes", "defense_seconds"]].median().astype(float)
     lines = lines.merge(costs.reset_index(), on="defense")
@@ -30,7 +30,7 @@ def board(lines: pd.DataFrame, rows: pd.DataFrame, trainings: pd.DataFrame) -> p
     trained = summarize_utility(trainings) if len(trainings) else pd.DataFrame(columns=["defense", *UTILITY])
     lines = lines.merge(trained[["defense", *UTILITY]], on="defense", how="left")
     lines[UTILITY] = lines[UTILITY].astype(float)
-    lines = lines.sort_values("ssim")
+    lines = lines.sort_values(scale.column)
     baseline = lines["defense"] == BASELINE
     return pd.concat([lines[baseline], lines[~baseline]], ignore_index=True)
 

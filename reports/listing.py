@@ -6,6 +6,7 @@ from typing import Any
 
 from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.datasets import DATASETS
+from leakbench.bench.modalities import IMAGES, MODALITIES, Modality
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.configured import (
@@ -20,24 +21,44 @@ from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES
 
 REGISTRIES: tuple[Registry[Any], ...] = (DEFENSES, DATASETS, MODELS, PROTOCOLS, ATTACKS)
-YOUR_OWN = {
-    "defense": "file.py:ClassName     a subclass of leakbench.Defense in a file of your own",
-    "dataset": "folder:PATH           your own pictures, short for {name: folder, path: PATH}\n"
-    "  file.py:ClassName     a subclass of leakbench.Dataset in a file of your own",
-    "model": "file.py:ClassName     a torch.nn.Module in a file of your own",
-    "protocol": "file.py:ClassName     a subclass of leakbench.Protocol in a file of your own",
-    "attack": "file.py:ClassName     a subclass of leakbench.Attack in a file of your own",
+YOUR_OWN = {  # by heading
+    "defenses": "file.py:ClassName     a subclass of leakbench.Defense in a file of your own",
+    "datasets of images": "folder:PATH           your own pictures, short for {name: folder, path: PATH}",
+    "datasets of texts": "text:FILE             your own texts, one a line: {name: text, path: FILE}\n"
+    "  file.py:ClassName     a subclass of leakbench.Dataset in a file of your own, of images or texts",
+    "models": "file.py:ClassName     a torch.nn.Module in a file of your own",
+    "protocols": "file.py:ClassName     a subclass of leakbench.Protocol in a file of your own",
+    "attacks": "file.py:ClassName     a subclass of leakbench.Attack in a file of your own",
 }
 
 
 def listing() -> Iterator[str]:
     """One block per kind: names, descriptions, and settings with type and default."""
-    for registry in REGISTRIES:
-        yield f"{registry.kind}s"
-        for name in registry.known():
+    for heading, registry, names in _blocks():
+        yield heading
+        for name in names:
             yield from _entry(registry, name)
-        if registry.kind in YOUR_OWN:
-            yield f"  {YOUR_OWN[registry.kind]}"
+        yield f"  {YOUR_OWN[heading]}"
+
+
+def _blocks() -> Iterator[tuple[str, Registry[Any], list[str]]]:
+    """The heading of each block, and the names below it; datasets are told apart by what they are of."""
+    for registry in REGISTRIES:
+        names = list(registry.known())
+        if registry is DATASETS:
+            of = {name: _modality(name) for name in names}
+            for modality in MODALITIES.values():
+                own = [name for name in names if of[name] is modality]
+                yield f"datasets of {modality.name}", registry, own
+        else:
+            yield f"{registry.kind}s", registry, names
+
+
+def _modality(name: str) -> Modality:
+    try:
+        return DATASETS.find(name).modality
+    except SettingError:  # from another package, and it cannot be used
+        return IMAGES
 
 
 def _entry(registry: Registry[Any], name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ class Sheet:
     """
 
     def __init__(self, width: float, height: float):
+        self.width = width
         self.figure = Figure(figsize=(width, height))
         self.panel = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         self.panel.axis("off")

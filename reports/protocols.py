@@ -22,12 +22,15 @@ def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
         attack: its short name.
         value: of the setting.
         images: victims with a result.
-        ssim, ssim_low, ssim_high: the median, with its interval.
+        ssim, ssim_low, ssim_high: the median, with its interval; of texts rouge_l, ...
         recall, recall_low, recall_high: the mean share of the labels that were recovered, with its interval.
 
     No line where no setting has FEWEST_VALUES.
     """
     rows = _undefended(settings)
+    if rows.empty:
+        return "", pd.DataFrame()
+    score = settings[0].scale.column
     values = pd.DataFrame(map(json.loads, rows["protocol_settings"]), index=rows.index)
     numbers = [str(name) for name in values if pd.api.types.is_numeric_dtype(values[name])]
     # as text, since rows cannot be grouped by a list
@@ -44,7 +47,7 @@ def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
             "panel": _panel(dict(zip(places, place, strict=True))),
             "attack": attack,
             "value": value,
-            **_measured(own),
+            **_measured(own, score),
         }
         for (*place, attack, value), own in rows.groupby(
             [*places, "short", setting], sort=False, dropna=False
@@ -56,7 +59,7 @@ def along_protocols(settings: Sequence[Setting]) -> tuple[str, pd.DataFrame]:
 def _undefended(settings: Sequence[Setting]) -> pd.DataFrame:
     """The starts that attackers keep, of undefended victims under protocols of one name."""
     parts = [scored(each.kept[each.kept["defense"] == BASELINE]) for each in settings]
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"protocol_settings": []})
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if rows.empty:
         return rows
     counts = rows.groupby("protocol_name")["protocol"].nunique()
@@ -69,12 +72,12 @@ def _panel(place: dict[str, Any]) -> str:
     return "\n".join(filter(None, (*names, differing)))
 
 
-def _measured(rows: pd.DataFrame) -> dict[str, Any]:
+def _measured(rows: pd.DataFrame, score: str) -> dict[str, Any]:
     recall = mean_interval(rows["label_recall"])
     return {
         "images": len(rows),
-        "ssim": rows["ssim"].median(),
-        **ends("ssim_", median_interval(rows["ssim"])),
+        score: rows[score].median(),
+        **ends(f"{score}_", median_interval(rows[score])),
         "recall": rows["label_recall"].mean(),
         "recall_low": max(recall.low, 0.0),
         "recall_high": min(recall.high, 1.0),

@@ -7,7 +7,6 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 from rich.table import Table
@@ -17,6 +16,8 @@ from leakbench.reports.flags import SMALL_MATCH
 from leakbench.reports.names import short_names
 from leakbench.reports.selection import VICTIM, strongest
 from leakbench.reports.terminal import plain_table, put_below
+from leakbench.reports.words import words_of
+from leakbench.sweeps.records import Example
 from leakbench.sweeps.store import Store
 
 ENLARGED = 4  # times, in the pictures that are written
@@ -35,10 +36,10 @@ class Update:
     reason: str  # why none has
     of_norm: float  # match loss over the squared norm of the gradient; NaN: the attack read no labels
     labels: list[int]  # that it read, of each image
-    ssim: float  # the mean over the images; NaN: the truth is unknown
+    ssim: float  # the mean over the images, of texts of ROUGE-L; NaN: the truth is unknown
     verdict: str  # from the SSIM; empty: unknown
-    rebuilt: list[np.ndarray]  # pictures (C, H, W)
-    originals: list[np.ndarray]  # likewise; empty: unknown
+    rebuilt: list[Example]
+    originals: list[Example]  # likewise; empty: unknown
 
     @property
     def name(self) -> str:
@@ -79,7 +80,7 @@ def updates_of(
     for sender, first, row in sorted(lines, key=lambda line: _place(line[0])):
         trace = traces.get(row["key"]) if row else None
         rebuilt = [] if trace is None else list(trace.reconstruction)
-        ssim = nan if row is None else row["ssim"]
+        ssim = nan if row is None else row[scale.column]
         places = [(first["dataset"], first["index"] + number) for number in range(len(rebuilt))]
         yield Update(
             round=sender.get("round"),
@@ -97,7 +98,7 @@ def updates_of(
         )
 
 
-def _originals(rows: pd.DataFrame, store: Store) -> dict[tuple[str, int], np.ndarray]:
+def _originals(rows: pd.DataFrame, store: Store) -> dict[tuple[str, int], Example]:
     """The true images that are known, by dataset and index."""
     counts = rows["protocol_settings"].map(lambda text: json.loads(text)["batch_size"])
     victims = zip(rows["dataset"], rows["index"], counts, strict=True)
@@ -130,12 +131,14 @@ def _of_defense(updates: Sequence[Update], scale: Scale) -> Iterator[str]:
     if known:
         leaked = sum(each.ssim >= scale.leak for each in known)
         were = "was" if 1 in (leaked, len(known)) else "were"
-        yield f"{leaked} of {_updates(known)} {were} rebuilt (SSIM {scale.leak:g} or more). {NO_PROOF}"
+        least = f"{scale.title} {scale.leak:g} or more"
+        yield f"{leaked} of {_updates(known)} {were} rebuilt ({least}). {NO_PROOF}"
     if unknown:
         matched = sum(each.matches for each in unknown)
+        name = scale.modality.name
         yield (
-            f"For {matched} of {_updates(unknown)}, the images that an attack found match the gradient (match"
-            f" loss at most {SMALL_MATCH:g} of its squared norm). The true images are unknown, and others may"
+            f"For {matched} of {_updates(unknown)}, the {name} that an attack found match the gradient (match"
+            f" loss at most {SMALL_MATCH:g} of its squared norm). The true {name} are unknown, and others may"
             f" match, too, so these numbers do not say whether they were rebuilt. {NO_PROOF}"
         )
     if len(measured) < len(updates):
@@ -151,8 +154,8 @@ def updates_table(updates: Sequence[Update], scale: Scale) -> Table:
     known = any(each.verdict for each in updates)
     names = short_names(each.defense for each in updates)
     several = len(names) > 1
-    heads = ["images", *(["defense"] if several else []), "closest", "of norm", "labels"]
-    table = plain_table(None, [*heads, *(["SSIM", "verdict"] if known else [])], first="update")
+    heads = [scale.modality.name, *(["defense"] if several else []), "closest", "of norm", "labels"]
+    table = plain_table(None, [*heads, *([scale.title, "verdict"] if known else [])], first="update")
     for each in updates:
         defense = [names[each.defense]] if several else []
         scores = [_number(each.ssim, ".3f"), each.verdict or "unknown"] if known else []
@@ -165,14 +168,14 @@ def updates_table(updates: Sequence[Update], scale: Scale) -> Table:
 def caption(known: bool, scale: Scale) -> Iterator[str]:
     """What the columns mean."""
     yield (
-        "closest: the attack of highest SSIM"
+        f"closest: the attack of highest {scale.title}"
         if known
         else "closest: the most likely result of all attacks, given the gradient"
     )
     match = f"at most {SMALL_MATCH:g}: the gradients match"
     yield f"of norm: its match loss over the squared norm of the gradient; {match}"
     if known:
-        yield f"verdict: leak from SSIM {scale.leak:g} on, artifacts from {scale.artifacts:g} on"
+        yield f"verdict: leak from {scale.title} {scale.leak:g} on, artifacts from {scale.artifacts:g} on"
 
 
 def labels_of(update: Update) -> str:
@@ -185,7 +188,9 @@ def _number(value: float, form: str) -> str:
 
 
 def write_pictures(updates: Sequence[Update], folder: Path) -> list[Path]:
-    """Write what was rebuilt of each update as a PNG, each image right of its original where that is known.
+    """Write what was rebuilt of each update, each image or text after its original where that is known.
+
+    Images are written as a PNG, texts as lines of words.
 
     Raises:
         OSError: it cannot be written.
@@ -193,23 +198,27 @@ def write_pictures(updates: Sequence[Update], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     names = _file_names(updates)
     return [
-        _write(pictures(each), folder / f"{name}.png")
+        _write(pictures(each), folder, name)
         for each, name in zip(updates, names, strict=True)
         if each.rebuilt
     ]
 
 
-def pictures(update: Update) -> list[np.ndarray]:
-    """What was rebuilt, each image after its original where that is known; (C, H, W)."""
+def pictures(update: Update) -> list[Example]:
+    """What was rebuilt, each image or text after its original where that is known."""
     if len(update.originals) < len(update.rebuilt):
         return update.rebuilt
     return [each for pair in zip(update.originals, update.rebuilt, strict=True) for each in pair]
 
 
-def _write(shown: list[np.ndarray], path: Path) -> Path:
+def _write(shown: list[Example], folder: Path, name: str) -> Path:
+    if isinstance(shown[0], str):
+        path = folder / f"{name}.txt"
+        path.write_text("".join(f"{' '.join(words_of(text))}\n" for text in shown), encoding="utf-8")
+        return path
     from leakbench.reports.pictures import side_by_side  # brings in matplotlib: a second
 
-    image = side_by_side(shown)
+    image, path = side_by_side(shown), folder / f"{name}.png"
     size = image.width * ENLARGED, image.height * ENLARGED
     image.resize(size, Image.Resampling.NEAREST).save(path)
     return path

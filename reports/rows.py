@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from leakbench.bench.modalities import Modality
 from leakbench.core.errors import UserError
 from leakbench.core.registry import unknown_text
 from leakbench.reports.markdown import markdown
@@ -15,7 +16,6 @@ from leakbench.reports.terminal import plain_table
 
 WIDEST = 100_000  # characters
 NAMES = ["dataset", "index", "model", "model_seed", "protocol", "attack", "start"]
-SCORES = ["status", "ssim", "psnr", "mse"]
 
 
 def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
@@ -31,10 +31,12 @@ def known_columns(rows: pd.DataFrame, text: str, option: str) -> list[str]:
     return names
 
 
-def telling(rows: pd.DataFrame) -> list[str]:
+def telling(rows: pd.DataFrame, modality: Modality) -> list[str]:
     """The columns in which these rows differ, and their scores: these fit into a terminal."""
-    loss = ["match_loss"] if rows["ssim"].isna().any() else []  # tells something where there is no score
-    return ["defense", *(name for name in NAMES if rows[name].nunique() > 1), *SCORES, *loss]
+    unknown = rows[modality.leading].isna().any()
+    loss = ["match_loss"] if unknown else []  # tells something where there is no score
+    names = (name for name in NAMES if rows[name].nunique() > 1)
+    return ["defense", *names, "status", *modality.medians, *loss]
 
 
 def print_table(rows: pd.DataFrame, console: Console) -> None:

@@ -36,7 +36,8 @@ def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """For each victim and defense, the attack that recovered most of the image, by the start it would keep.
 
     A defense is judged by its strongest attack, which the column `attack` names.
-    Adds the columns `leaked`, and `attackable`: whether the image leaks to any attack without a defense.
+    Adds the columns `leaked`, and `attackable`: whether the image leaks to any attack without a defense;
+    and those of `Modality.partial`: whether any attack, by the start it would keep, found that much.
     If the truth is unknown, both are False and say nothing: see `scored`.
     """
     return judged(kept_starts(rows), scale)
@@ -45,7 +46,11 @@ def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 def judged(kept: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """The lines of `strongest`, from the output of `kept_starts`."""
     best = most(kept, [*VICTIM, "defense"])
-    best = best.assign(leaked=best["ssim"] >= scale.leak)
+    best = best.assign(leaked=best[scale.column] >= scale.leak)
+    for each in scale.modality.partial:
+        found = kept.assign(found=(kept[list(each.least)] >= pd.Series(each.least)).all(axis=1))
+        by_any = found.groupby([*VICTIM, "defense"])["found"].any().rename(each.column)
+        best = best.join(by_any, on=[*VICTIM, "defense"])
     return best.assign(attackable=leaks_without(best, VICTIM, best))
 
 

@@ -49,12 +49,12 @@ class Setting:
     @cached_property
     def board(self) -> pd.DataFrame:
         """See `leaderboard`."""
-        return board(self.lines, self.rows, self.trainings)
+        return board(self.lines, self.rows, self.trainings, self.scale)
 
     @cached_property
     def alone(self) -> pd.DataFrame:
         """See `attacks_alone`."""
-        return attacks_alone(self.rows, self.kept, self.best)
+        return attacks_alone(self.rows, self.kept, self.best, self.scale)
 
     @cached_property
     def raised(self) -> list[Raised]:

@@ -12,6 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from leakbench.bench.modalities import IMAGES, Modality
+from leakbench.core.words import counted
 from leakbench.defenses import DEFENSES
 from leakbench.reports.names import title
 from leakbench.reports.selection import BASELINE, VICTIM
@@ -107,10 +109,9 @@ def _number(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
-def caption(best: pd.DataFrame) -> str:
+def caption(best: pd.DataFrame, modality: Modality = IMAGES) -> str:
     """What a figure shows: `cifar10-sample · lenet · fedsgd · dlg · n = 20 images`."""
-    images = len(best[VICTIM].drop_duplicates())
-    return f"{title(best)} · n = {images} image{'s' * (images != 1)}"
+    return f"{title(best)} · n = {counted(len(best[VICTIM].drop_duplicates()), modality.one)}"
 
 
 def make_log(panel: Axes, name: Literal["x", "y"]) -> None:

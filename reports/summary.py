@@ -24,8 +24,6 @@ from leakbench.reports.selection import (
 )
 from leakbench.reports.statistics import ends, median_interval, wilson
 
-MEDIANS = ("ssim", "psnr", "mse")
-
 
 def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """One line per defense (and dataset, model and protocol), weak defenses before strong ones.
@@ -45,9 +43,13 @@ def summarize(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         labels, labelled: images whose label was recovered, out of all with a result: a label may leak
             even if the image does not, with or without a defense.
         labels_low, labels_high, chance: the interval of that share, and the share that guessing would get.
-        chosen: median SSIM of the results that an attacker would choose: see `chosen`.
+        chosen: median SSIM (here and below: of texts ROUGE-L) of the results that an attacker would choose:
+            see `chosen`.
         signal_to_noise: median |g|^2 / (entries x variance of the noise on each); NaN without noise.
-        ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high.
+        ssim, psnr, mse: medians over the images that count (psnr in dB), with NAME_low, NAME_high; of texts
+            rouge_l, token_accuracy, bag_recall: see `Modality.medians`.
+        words_leak, words_leak_low, words_leak_high: of texts alone, the share of those that count of which
+            words leak, and its interval: see `Modality.partial`.
         drop, drop_low, drop_high: median over images of the SSIM that the defense took away, compared with
             the undefended attack on the same image and weights from the same start, if that leaked.
         verdict: the verdict on the median SSIM; empty if no image counts.
@@ -84,7 +86,8 @@ def _line(
     rate = leaked / images if images else nan
     single = counted(starts).groupby(VICTIM)["leaked"].mean()
     drop = starts[starts["paired"]].groupby(VICTIM)["drop"].median()
-    medians = {name: of_images[name].median() for name in MEDIANS}
+    medians = {name: of_images[name].median() for name in scale.modality.medians}
+    partial = {each.column: of_images[each.column].mean() for each in scale.modality.partial}
     return {
         "trials": len(rows),
         "failed": len(rows) - len(with_result(rows)),
@@ -98,17 +101,23 @@ def _line(
         "by": _deciding(of_images["attack"]),
         "threat": "defense" if of_images["threat"].str.contains("defense").fillna(False).any() else "nothing",
         **label_line(best),
-        "chosen": counted(likely)["ssim"].median(),
+        "chosen": counted(likely)[scale.column].median(),
         "signal_to_noise": of_images["signal_to_noise"].median(),
         **medians,
         **{
             end: v
-            for name in MEDIANS
+            for name in medians
             for end, v in ends(f"{name}_", median_interval(of_images[name])).items()
+        },
+        **partial,
+        **{
+            end: v
+            for name, share in partial.items()
+            for end, v in ends(f"{name}_", wilson(share, images)).items()
         },
         "drop": drop.median(),
         **ends("drop_", median_interval(drop)),
-        "verdict": scale.verdict(medians["ssim"]).value if images else "",
+        "verdict": scale.verdict(medians[scale.column]).value if images else "",
     }
 
 
@@ -139,11 +148,11 @@ def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFram
     """
     place = [*VICTIM, "start"]
     measured = most(with_result(rows), [*place, "defense"])
-    starts = measured.assign(leaked=measured["ssim"] >= scale.leak)
-    baseline = starts[starts["defense"] == BASELINE].set_index(place)["ssim"].rename("undefended")
+    starts = measured.assign(leaked=measured[scale.column] >= scale.leak)
+    baseline = starts[starts["defense"] == BASELINE].set_index(place)[scale.column].rename("undefended")
     undefended = starts.join(baseline, on=place)["undefended"]
     return starts.assign(
         attackable=leaks_without(best, VICTIM, starts),
         paired=leaks_without(starts, place, starts),
-        drop=undefended - starts["ssim"],
+        drop=undefended - starts[scale.column],
     )

@@ -99,10 +99,10 @@ def _measured(kind: Kind, conditions: Conditions) -> Cost:
 
 
 def _disk(kind: Kind, conditions: Conditions) -> int:
-    channels, height, width = open_dataset(kind.example.dataset, conditions.data_root).shape
+    each = open_dataset(kind.example.dataset, conditions.data_root).stored_bytes
     budget, every = kind.example.attack.budget, conditions.snapshot_every
-    pictures = kind.example.protocol.images * (1 + (ceil(budget / every) + 1 if every else 0))
-    return kind.trials * (ROW_BYTES + 2 * pictures * channels * height * width + 8 * (budget + 1))
+    examples = kind.example.protocol.images * (1 + (ceil(budget / every) + 1 if every else 0))
+    return kind.trials * (ROW_BYTES + examples * each + 8 * (budget + 1))
 
 
 def workers_of(text: str, device: str) -> int:

@@ -32,7 +32,6 @@ class Plan(Todo):
     """The trials that a run has to do, and those that it has not."""
 
     noun: ClassVar[str] = "trial"
-    measure: ClassVar[str] = "ssim"
 
     sweep: Sweep
     done: frozenset[str]  # keys of the trials that are not run again
@@ -58,6 +57,11 @@ class Plan(Todo):
         )
 
     @property
+    def measure(self) -> str:
+        """See `Todo.measure`."""
+        return self.sweep.scale.column
+
+    @property
     def steps(self) -> int:
         """See `Todo.steps`."""
         return sum(kind.steps for kind in self.kinds)
@@ -78,7 +82,7 @@ class Plan(Todo):
 
     def summary(self, values: Sequence[float]) -> str:
         """See `Todo.summary`."""
-        return f"median SSIM of all starts {median(values):.3f}"
+        return f"median {self.sweep.scale.title} of all starts {median(values):.3f}"
 
     def _part(self, attack: str, defense: str) -> str:
         return f"{attack}, {defense}" if self.uneven else defense

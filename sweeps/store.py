@@ -344,14 +344,14 @@ class Store:
             self.indices.repair(self.folder / "set-aside")
             traced = set(self._parts["traces"].read(["key"])["key"].to_pylist())
             pictured = self._identities(ORIGINALS)
-            columns = ["key", "dataset", "index", "status", "ssim"]  # no SSIM: the truth is unknown
+            columns = ["key", "dataset", "index", "status", "score"]  # no score: the truth is unknown
             table = self._parts["trials"].read(columns)
             rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
             lost = [
                 key
-                for key, dataset, index, status, ssim in rows
+                for key, dataset, index, status, score in rows
                 if Status(status).has_result
-                and (key not in traced or (ssim is not None and (dataset, index) not in pictured))
+                and (key not in traced or (score is not None and (dataset, index) not in pictured))
             ]
             self._parts["trials"].remove("key", lost)
 

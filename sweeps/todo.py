@@ -11,7 +11,11 @@ class Todo(ABC):
     """The jobs of a run that have no row yet. Iterating gives them, those of a group after one another."""
 
     noun: ClassVar[str]  # what one of them is called
-    measure: ClassVar[str]  # the column of their rows that progress tells of, where it holds a number
+
+    @property
+    @abstractmethod
+    def measure(self) -> str:
+        """The column of their rows that progress tells of, where it holds a number."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -62,7 +62,6 @@ class TrainingPlan(Todo):
     """The trainings that a run has to do."""
 
     noun: ClassVar[str] = "training"
-    measure: ClassVar[str] = "accuracy"
 
     todo: tuple[Training, ...]
     kept: int  # trainings of the sweep that are done
@@ -74,6 +73,11 @@ class TrainingPlan(Todo):
 
     def __iter__(self) -> Iterator[Training]:
         return iter(self.todo)
+
+    @property
+    def measure(self) -> str:
+        """See `Todo.measure`."""
+        return "accuracy"
 
     @property
     def steps(self) -> int:

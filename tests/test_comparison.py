@@ -106,11 +106,11 @@ def test_the_images_of_both_decide(mine, known, outcome):
 
 def test_the_rival_is_the_known_one_that_hides_most():
     found = standing(attacks(mine=LOW, prune_1=HIGH, prune_2=[0.5] * 6))
-    assert (found.rival, found.rival_ssim) == ("prune(ratio=0.2)", 0.5)
+    assert (found.rival, found.rival_median) == ("prune(ratio=0.2)", 0.5)
     differences = np.array(LOW) - 0.5
     assert found.difference == pytest.approx(np.median(differences))
     assert differences.min() <= found.interval.low <= found.difference <= found.interval.high
-    assert (found.images, found.ssim) == (6, pytest.approx(0.335))
+    assert (found.images, found.median) == (6, pytest.approx(0.335))
 
 
 SEEDS = (-0.01, 0.0, 0.01)  # by which accuracies differ, the same for every defense

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import store, table
+from made_up import store, table, text_table
 from PIL import Image
 
 import leakbench
@@ -291,6 +291,52 @@ def test_texts_can_be_read_in_light_and_dark(page, scheme):
     for place in ("body", "small", "a", "td.leak", "td.artifacts", "td.no-leak", "figcaption"):
         ink = page.locator(place).first.evaluate("each => getComputedStyle(each).color")
         assert contrast(ink, paper) >= 4.5, place
+
+
+@pytest.fixture
+def page_of_texts(browser, tmp_path):
+    cells = [
+        (name, index, 0, 0.1, score) for name, score in (("none", 0.95), ("int8", 0.4)) for index in (0, 1)
+    ]
+    path = write_page(Run(store(tmp_path / "run", text_table(*cells))), [])
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()
+
+
+def test_the_slider_shows_the_words_of_a_step(page_of_texts):
+    shown = page_of_texts.locator(".frames p:visible")
+    assert shown.count() == 4
+    at_end = shown.all_inner_texts()
+    slider = page_of_texts.get_by_role("slider")
+    slider.focus()
+    slider.press("Home")
+    assert shown.count() == 4
+    assert all(one != other for one, other in zip(shown.all_inner_texts(), at_end, strict=True))
+    slider.press("End")
+    assert shown.all_inner_texts() == at_end
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_wrong_words_can_be_read_and_told_without_colours(page_of_texts, scheme):
+    page_of_texts.emulate_media(color_scheme=scheme)
+    look = "each => [getComputedStyle(each).color, getComputedStyle(each).textDecorationLine]"
+    ink, line = page_of_texts.locator("mark:visible").first.evaluate(look)
+    paper = page_of_texts.locator("body").evaluate("each => getComputedStyle(each).backgroundColor")
+    assert contrast(ink, paper) >= 4.5
+    assert line == "underline"
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_no_text_sticks_out(page_of_texts, width):
+    page_of_texts.set_viewport_size({"width": width, "height": 900})
+    assert page_of_texts.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_columns_of_texts_can_be_sorted(page_of_texts):
+    page_of_texts.get_by_role("columnheader", name="Words leak").get_by_role("button").click()
+    assert names(page_of_texts) == ["int8", "none"]
 
 
 def test_it_prints_without_its_controls(page):

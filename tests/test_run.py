@@ -97,7 +97,7 @@ def test_curves_are_read_without_pictures(made, monkeypatch):
     monkeypatch.setattr("leakbench.sweeps.records.picture", None)
     for key, curves in made.curves(["0", "3", "none"]).items():
         assert curves.objective.tolist() == traces[key].objective.tolist()
-        assert curves.image_mse.tolist() == traces[key].image_mse.tolist()
+        assert curves.errors.tolist() == traces[key].errors.tolist()
     assert set(traces) == {"0", "3"} == set(made.curves(["0", "3", "none"]))
 
 

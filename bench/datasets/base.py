@@ -1,5 +1,6 @@
 """The base class of datasets: labelled images or texts, accessed by index."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ class Source(ABC):
             raise IndexError(f"expected an index in 0..{self.length - 1}, got {index}")
         return self.read(index)
 
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """How many examples there are, and how large they are, in words."""
+
+    @property
+    @abstractmethod
+    def stored_bytes(self) -> int:
+        """What a run stores of one example, at most."""
+
     def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
         """The examples at these indices, one after the other, and their labels (N,)."""
         examples, labels = zip(*map(self.__getitem__, indices), strict=True)
@@ -64,6 +75,16 @@ class Images(Source):
     length: int
     read: Callable[[int], tuple[Tensor, int]]
     known: bool = True
+
+    @property
+    def size(self) -> str:
+        """See `Source.size`: `200 images, 3x32x32`."""
+        return f"{len(self)} images, {'x'.join(map(str, self.shape))}"
+
+    @property
+    def stored_bytes(self) -> int:
+        """See `Source.stored_bytes`: as float16."""
+        return 2 * math.prod(self.shape)
 
     def together(self, examples: Sequence[Tensor]) -> Tensor:
         """See `Source.together`: (N, C, H, W)."""
@@ -87,6 +108,16 @@ class Texts(Source):
     def shape(self) -> tuple[int, int]:  # type: ignore[override]  # which follows from other fields here
         """(the most tokens of a text, the size of the vocabulary)."""
         return self.longest, len(self.vocabulary)
+
+    @property
+    def size(self) -> str:
+        """See `Source.size`: `200 texts of at most 42 tokens`."""
+        return f"{len(self)} texts of at most {self.longest} tokens"
+
+    @property
+    def stored_bytes(self) -> int:
+        """See `Source.stored_bytes`: pieces with spaces between them, all of them as long as the longest."""
+        return self.longest * (1 + max(len(piece.encode()) for piece in self.vocabulary.pieces))
 
     def together(self, examples: Sequence[Tensor]) -> Tensor:
         """See `Source.together`: (N, L), shorter texts padded at their ends."""

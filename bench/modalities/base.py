@@ -1,13 +1,28 @@
 """What a modality is: a kind of examples, such as images, and how found ones are compared with true ones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from leakbench.bench.modalities.spec import Spec
+
+
+@dataclass(frozen=True)
+class PartialLeak:
+    """A verdict besides that of the leading score: whether an attack found some of an example, at least."""
+
+    column: str  # of the tables of reports
+    least: Mapping[str, float]  # {column of a row: what it has to reach}
+    meaning: str
+
+    @property
+    def title(self) -> str:
+        """The heading of the column."""
+        return self.column.replace("_", " ")
 
 
 class Modality(ABC):
@@ -20,9 +35,21 @@ class Modality(ABC):
     medians: ClassVar[
         dict[str, str]
     ]  # {column of which reports show the median, the leading first: its title}
+    forms: ClassVar[dict[str, str]]  # {such a column: how its numbers are written}
+    partial: ClassVar[tuple[PartialLeak, ...]] = ()
+    error: ClassVar[str]  # what `errors` gives
     one: ClassVar[str]  # what an example is called: image
     leak: ClassVar[float]  # thresholds of the leading score, see `bench.verdicts.Scale`
     artifacts: ClassVar[float]
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """{column of which reports show the median: its title without the unit}."""
+        return {column: title.partition(" [")[0].partition(" (")[0] for column, title in self.medians.items()}
+
+    def said(self, text: str) -> str:
+        """A sentence about images and their scores, said of these examples and theirs."""
+        return text
 
     @abstractmethod
     def problems(self, spec: "Spec", found: object, like: Tensor) -> Iterator[str]:

@@ -24,6 +24,8 @@ class ImageModality(Modality):
     leading: ClassVar[str] = "ssim"
     title: ClassVar[str] = "SSIM"
     medians: ClassVar[dict[str, str]] = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
+    forms: ClassVar[dict[str, str]] = {"ssim": ".3f", "psnr": ".1f", "mse": ".2g"}
+    error: ClassVar[str] = "image MSE (raw pixels)"
     one: ClassVar[str] = "image"
     leak: ClassVar[float] = 0.9
     artifacts: ClassVar[float] = 0.2

@@ -1,5 +1,6 @@
 """Texts: tokens (L,), int64, shorter ones filled up with the vocabulary's padding."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from statistics import fmean
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from leakbench.bench.modalities.base import Modality
+from leakbench.bench.modalities.base import Modality, PartialLeak
 from leakbench.bench.modalities.images import IMAGES
 from leakbench.bench.token_metrics import TokenScores, match, score, token_accuracy
 from leakbench.bench.vocabulary import Vocabulary
@@ -16,6 +17,13 @@ from leakbench.bench.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from leakbench.bench.modalities.spec import Spec
 
+SAID = {  # what is said of images: of texts; the longer ones first
+    "SSIM, PSNR and MSE": "ROUGE-L, token accuracy and recall of words",
+    "SSIM": "ROUGE-L",
+    "an image": "a text",
+    "images": "texts",
+    "image": "text",
+}
 NOT_ASKED = -100  # the label of a token that is not hidden, as PyTorch's cross entropy has it
 
 
@@ -33,9 +41,22 @@ class TextModality(Modality):
         "token_accuracy": "token accuracy",
         "bag_recall": "recall of words",
     }
+    forms: ClassVar[dict[str, str]] = dict.fromkeys(medians, ".3f")
+    partial: ClassVar[tuple[PartialLeak, ...]] = (
+        PartialLeak(
+            "words_leak",
+            {"bag_recall": 0.5, "bag_precision": 0.5},
+            "at least half of the words were found, in whatever order, and half of what was found is right",
+        ),
+    )
+    error: ClassVar[str] = "share of wrong tokens"
     one: ClassVar[str] = "text"
     leak: ClassVar[float] = 0.9
     artifacts: ClassVar[float] = 0.3
+
+    def said(self, text: str) -> str:
+        """See `Modality.said`."""
+        return re.sub(rf"\b({'|'.join(SAID)})\b", lambda found: SAID[found[0]], text)
 
     def problems(self, spec: "Spec", found: object, like: Tensor) -> Iterator[str]:
         """See `Modality.problems`: tokens (N, L), with at most as many as the longest text has."""

@@ -55,7 +55,8 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
         suffix = "" if len(run.settings) == 1 else f"_{number + 1}_{_slug(' '.join(map(str, place)))}"
         for kind, attack, figure in _draw(run, setting):
             name = f"{kind.name} {attack}".rstrip()
-            caption = f"{kind.caption}, {attack}" if kind.caption and attack else kind.caption
+            about = run.scale.modality.said(kind.caption)
+            caption = f"{about}, {attack}" if about and attack else about
             drawn.append(
                 Drawn(number, name, caption, save(figure, folder, f"{_slug(name)}{suffix}", formats))
             )
@@ -65,7 +66,9 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
         drawn.append(Drawn(len(run.settings) - 1, "leakage", CAPTION, paths))
     varied, along = along_protocols(run.settings)
     if varied:
-        paths = save(protocols.draw_along(varied, along), folder, f"against_{varied}", formats)
+        paths = save(
+            protocols.draw_along(varied, along, run.scale.modality), folder, f"against_{varied}", formats
+        )
         about = protocols.CAPTION.format(setting=varied.replace("_", " "))
         drawn.append(Drawn(len(run.settings) - 1, "protocols", about, paths))
     return drawn

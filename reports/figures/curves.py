@@ -6,17 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.reports.figures.kind import Kind, Numbers, each_attack
 from leakbench.reports.names import defense_order
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import caption, line_style, make_log, styles, write_above
 
-QUANTITIES = {"objective": "objective (for dlg: the match loss)", "errors": "image MSE (raw pixels)"}
+QUANTITIES = ("objective", "errors")  # of `Curves`
 
 
-def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
-    """Each trial faint, the median over images strong; the objective above, the image MSE below.
+def draw_curves(best: pd.DataFrame, curves: Numbers, modality: Modality = IMAGES) -> Figure:
+    """Each trial faint, the median over images strong; the objective above, the error below.
 
+    The error is the MSE of images, and the share of wrong tokens of texts.
     `best` has the start that one attack keeps of each image. The curve of a trial that ended early is
     continued by its last value. The match loss is taken against the defended gradient,
     so under noise it does not fall to 0 and says little about the image: hence the second row.
@@ -44,9 +46,14 @@ def draw_curves(best: pd.DataFrame, curves: Numbers) -> Figure:
         column[1].legend(
             handles, labels, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22)
         )
-    write_above(figure, caption(best))
-    for row, label in zip(panels, QUANTITIES.values(), strict=True):
-        row[0].set_ylabel(label)
+    write_above(figure, caption(best, modality))
+    panels[0, 0].set_ylabel("objective (for dlg: the match loss)")
+    panels[1, 0].set_ylabel(modality.error)
+    make_log(panels[0, 0], "y")
+    if modality is IMAGES:
+        make_log(panels[1, 0], "y")
+    else:  # shares
+        panels[1, 0].set_ylim(-0.05, 1.05)
     return figure
 
 
@@ -69,7 +76,6 @@ def _draw_family(
             lines = [np.column_stack([range(len(each)), each]) for each in drawn]
             panel.add_collection(LineCollection(lines, alpha=0.25, linewidths=0.6, **style))
             panel.plot(np.median(drawn, axis=0), label=defense, linewidth=1.6, **style)
-    make_log(panel, "y")
     panel.grid(alpha=0.25)
 
 

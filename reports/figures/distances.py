@@ -5,12 +5,13 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.reports.figures.kind import Kind, Numbers, each_attack
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.style import HUES, LINES, caption
 
 
-def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
+def draw_distances(best: pd.DataFrame, curves: Numbers, modality: Modality = IMAGES) -> Figure | None:
     """The squared distance of each layer's gradient over the steps, without a defense: median over images.
 
     As in the per-layer figure of Zhu et al. 2019; a layer's weights and bias count together.
@@ -19,6 +20,7 @@ def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
     Args:
         best: for one attack, the start of lowest objective for each image.
         curves: the curves of these starts.
+        modality: of what was attacked.
     """
     own = best[best["defense"] == BASELINE]
     found = [curves[key].distances for key in own["key"] if key in curves and curves[key].distances]
@@ -38,8 +40,8 @@ def draw_distances(best: pd.DataFrame, curves: Numbers) -> Figure | None:
         panel.plot(median.index, median, color=hue, linestyle=dashes, marker=".", label=layer)
     panel.set(yscale="log", xlabel="outer step of the attack", ylabel="squared distance of the gradient")
     panel.grid(alpha=0.25)
-    panel.legend(title="layer, from the image on", fontsize=7, title_fontsize=7, frameon=False)
-    figure.suptitle(f"{caption(own)}, median; no defense", fontsize=9)
+    panel.legend(title=f"layer, from the {modality.one} on", fontsize=7, title_fontsize=7, frameon=False)
+    figure.suptitle(f"{caption(own, modality)}, median; no defense", fontsize=9)
     return figure
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import TEXTS
 from leakbench.reports.figures.kind import Kind, Numbers
+from leakbench.reports.interlinear import Group, Line, draw_groups
 from leakbench.reports.names import defense_order, shortened
 from leakbench.reports.pictures import MOST_COLUMNS, Sheet, spread
 from leakbench.reports.run import Run
@@ -17,6 +19,7 @@ from leakbench.sweeps.store import Store
 SIDE, WIDTH, HEIGHT = 1.05, 1.14, 1.21  # of a picture; distance from one to the next
 HEAD = 0.4  # space above the first
 LETTER = 0.075  # width of a letter in a name, at most
+MOST_LINES = 6  # steps of a text
 
 
 def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
@@ -45,9 +48,27 @@ def draw_film(store: Store, best: pd.DataFrame) -> Figure | None:
     return sheet.figure
 
 
+def draw_word_film(store: Store, best: pd.DataFrame) -> Figure | None:
+    """The same of texts: for each defense the true words, and below them the found ones at each step."""
+    first = first_victim(best)
+    traces = store.traces(first["key"])
+    places = set(zip(first["dataset"], first["index"], strict=True))
+    originals = store.originals(places).values()
+    groups = []
+    for defense, key in first.set_index("defense")["key"].reindex(defense_order(first)).items():
+        film = traces[key].snapshots if key in traces else {}
+        lines = [Line(f"step {step}", film[step][0]) for step in spread(sorted(film), MOST_LINES)]
+        groups += [Group(str(defense), original, lines) for original in originals if lines]
+    title = f"{caption(first, TEXTS)}, number {first['index'].iloc[0]}"
+    return draw_groups(title, groups).figure if groups else None
+
+
 def _draw(run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
-    if len(setting.best):
-        yield "", draw_film(run.store, shortened(setting.best))
+    best = shortened(setting.best)
+    if len(best) and setting.scale.modality is TEXTS:
+        yield "", draw_word_film(run.store, best)
+    elif len(best):
+        yield "", draw_film(run.store, best)
 
 
 KIND = Kind(41, "film", "", _draw)

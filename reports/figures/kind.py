@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import Modality
 from leakbench.reports.names import shortened
 from leakbench.reports.run import Run
 from leakbench.reports.setting import Setting
@@ -21,7 +22,8 @@ class Kind:
     Args:
         place: position among the figures; lower ones come first.
         name: name of its file.
-        caption: caption on the page; a figure without one is in the folder only.
+        caption: caption on the page, of images: see `Modality.said`; a figure without one is in the folder
+            only.
         draw: takes a run, a setting and the curves of the starts that attackers keep; yields an attack's name
             (empty if the figure is not of one attack) and the figure, None if there is nothing to draw.
     """
@@ -33,18 +35,18 @@ class Kind:
 
 
 def each_attack(
-    draw: Callable[[pd.DataFrame, Numbers], Figure | None],
+    draw: Callable[[pd.DataFrame, Numbers, Modality], Figure | None],
 ) -> Callable[[Run, Setting, Numbers], Iterator[tuple[str, Figure | None]]]:
     """One figure per attack, because the objectives of two attacks cannot be compared.
 
     Args:
-        draw: takes the starts that the attacker keeps, and their curves.
+        draw: takes the starts that the attacker keeps, their curves, and what was attacked.
     """
 
     def draw_each(_run: Run, setting: Setting, curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
         for attack in setting.rows["attack"].unique():
             own = shortened(setting.kept[setting.kept["attack"] == attack])
             if len(own):
-                yield attack if setting.several else "", draw(own, curves)
+                yield attack if setting.several else "", draw(own, curves, setting.scale.modality)
 
     return draw_each

@@ -5,18 +5,20 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.reports.style import HUES
 
 CAPTION = "What each attack gets of undefended updates, against {setting} of the protocol"
 WIDE = 8  # times: from there on, an axis is logarithmic
 
 
-def draw_along(setting: str, lines: pd.DataFrame) -> Figure:
-    """The median SSIM above, the share of labels that were recovered below, with intervals of 95 %.
+def draw_along(setting: str, lines: pd.DataFrame, modality: Modality = IMAGES) -> Figure:
+    """The median score above, the share of labels that were recovered below, with intervals of 95 %.
 
     Args:
         setting: of the protocols, on the horizontal axis.
         lines: see `along_protocols`.
+        modality: of what was attacked.
     """
     panels = list(lines["panel"].unique())
     figure = Figure(figsize=(1 + 2.4 * len(panels), 5), layout="constrained")
@@ -25,7 +27,7 @@ def draw_along(setting: str, lines: pd.DataFrame) -> Figure:
     for column, panel in zip(grid.T, panels, strict=True):
         own = lines[lines["panel"] == panel]
         column[0].set_title(panel, fontsize=8)
-        for axes, score in zip(column, ("ssim", "recall"), strict=True):
+        for axes, score in zip(column, (modality.leading, "recall"), strict=True):
             for attack, part in own.sort_values("value").groupby("attack", sort=False):
                 hue, mark = looks[attack]
                 sides = part[score] - part[f"{score}_low"], part[f"{score}_high"] - part[score]
@@ -42,7 +44,7 @@ def draw_along(setting: str, lines: pd.DataFrame) -> Figure:
             axes.grid(alpha=0.25)
             axes.set_ylim(-0.05, 1.05)
         column[1].set_xlabel(setting.replace("_", " "))
-    grid[0, 0].set_ylabel("median SSIM")
+    grid[0, 0].set_ylabel(f"median {modality.title}")
     grid[1, 0].set_ylabel("labels recovered")
     attacks = "" if len(looks) > 1 else f" · {next(iter(looks))}"
     if not attacks:

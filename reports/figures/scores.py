@@ -19,21 +19,20 @@ from leakbench.reports.setting import Setting
 from leakbench.reports.style import caption, make_log, marker_style, styles, write_above
 
 CROWDED = 50  # images
-SCORES = {"ssim": "SSIM", "psnr": "PSNR [dB]", "mse": "MSE (clipped pixels)"}
 
 
 def draw_scores(best: pd.DataFrame, scale: Scale) -> Figure:
-    """SSIM, PSNR and MSE of reconstructions: one point per image, bars at the median of those that count.
+    """The scores of `Modality.medians`: one point per image, bars at the median of those that count.
 
     Hollow points are images that the attack does not rebuild without a defense either: they say
     nothing about the defense. An infinite PSNR (identical images) has no place on its axis.
     """
-    order = defense_order(best)
+    order, scores = defense_order(best), scale.modality.medians
     figure = Figure(figsize=(10, 1.2 + 0.34 * len(order)))
-    panels = figure.subplots(1, len(SCORES), sharey=True, gridspec_kw={"wspace": 0.08})
+    panels = figure.subplots(1, len(scores), sharey=True, gridspec_kw={"wspace": 0.08})
     looks = {defense: marker_style(*about) for defense, about in styles(best).items()}
-    title, best = caption(best), best[["key", "defense", "attackable", "score", *SCORES]]
-    for panel, (score, label) in zip(panels, SCORES.items(), strict=True):
+    title, best = caption(best, scale.modality), best[["key", "defense", "attackable", "score", *scores]]
+    for panel, (score, label) in zip(panels, scores.items(), strict=True):
         if score == "mse":
             make_log(panel, "x")
         _make_room(panel, best.loc[np.isfinite(best[score]), score])
@@ -97,12 +96,14 @@ def _scatter(panel: Axes, own: pd.DataFrame, score: str, place: int, style: dict
 
 def _make_room(panel: Axes, values: pd.Series) -> None:
     """Fix the axis beforehand: how points are placed depends on their width on it."""
-    if values.name == "ssim":
+    if values.name == "psnr":
+        if len(values):
+            panel.set_xlim(values.min() - 1, values.max() + 1)
+    elif values.name == "mse":
+        if (values > 0).any():
+            panel.set_xlim(values[values > 0].min() / 1.5, values.max() * 1.5)
+    else:  # at most 1
         panel.set_xlim(-0.1, 1.05)
-    elif len(values) and values.name == "psnr":
-        panel.set_xlim(values.min() - 1, values.max() + 1)
-    elif (values > 0).any():
-        panel.set_xlim(values[values > 0].min() / 1.5, values.max() * 1.5)
 
 
 def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:

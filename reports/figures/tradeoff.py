@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.modalities import IMAGES
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.figures.kind import Kind, Numbers
 from leakbench.reports.names import shortened
@@ -14,16 +15,17 @@ from leakbench.reports.setting import Setting
 from leakbench.reports.style import marker_style, styles
 
 
-def pareto(points: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other row beats: at least as good in accuracy and SSIM, strictly better in one.
+def pareto(points: pd.DataFrame, score: str = IMAGES.leading) -> pd.DataFrame:
+    """The rows that no other row beats: at least as good in accuracy and score, strictly better in one.
 
     Args:
-        points: with the columns accuracy and ssim.
+        points: with the columns accuracy and `score`.
+        score: the column of how much leaked.
     """
-    accuracy, ssim = points["accuracy"].to_numpy(), points["ssim"].to_numpy()
+    accuracy, leaked = points["accuracy"].to_numpy(), points[score].to_numpy()
     beaten = [
-        bool(((accuracy >= a) & (ssim <= s) & ((accuracy > a) | (ssim < s))).any())
-        for a, s in zip(accuracy, ssim, strict=True)
+        bool(((accuracy >= a) & (leaked <= s) & ((accuracy > a) | (leaked < s))).any())
+        for a, s in zip(accuracy, leaked, strict=True)
     ]
     return points[[not each for each in beaten]].sort_values("accuracy")
 
@@ -36,16 +38,17 @@ def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
             those without an accuracy or an image that counts are skipped.
         scale: what counts as a leak.
     """
-    points = lines.dropna(subset=["accuracy", "ssim"])
-    front = pareto(points)
+    score = scale.column
+    points = lines.dropna(subset=["accuracy", score])
+    front = pareto(points, score)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     panel = figure.subplots()
-    panel.step(100 * front["accuracy"], front["ssim"], where="pre", color="0.4", linewidth=1, zorder=1)
+    panel.step(100 * front["accuracy"], front[score], where="pre", color="0.4", linewidth=1, zorder=1)
     known = styles(points)
     for line in points.to_dict("records"):
         style = marker_style(*known[line["defense"]])
-        x, y = 100 * line["accuracy"], line["ssim"]
-        sides = [[y - line["ssim_low"]], [line["ssim_high"] - y]]
+        x, y = 100 * line["accuracy"], line[score]
+        sides = [[y - line[f"{score}_low"]], [line[f"{score}_high"] - y]]
         across = [[x - 100 * line["accuracy_low"]], [100 * line["accuracy_high"] - x]]
         panel.errorbar(
             x, y, pd.DataFrame(sides).fillna(0).to_numpy(), pd.DataFrame(across).fillna(0).to_numpy(),
@@ -56,7 +59,9 @@ def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
         panel.axhline(threshold, color="black", linewidth=0.8, linestyle=":")
         panel.annotate(name, (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=7, va="center")
     panel.set(
-        xlabel="accuracy in training [%]", ylabel="median SSIM of the reconstructions", ylim=(-0.05, 1.05)
+        xlabel="accuracy in training [%]",
+        ylabel=f"median {scale.title} of the reconstructions",
+        ylim=(-0.05, 1.05),
     )
     panel.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
@@ -66,7 +71,7 @@ def draw_tradeoff(lines: pd.DataFrame, scale: Scale) -> Figure:
 
 def _draw(_run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
     """A figure if a defense was both trained with and attacked."""
-    if len(setting.trainings) and setting.board[["accuracy", "ssim"]].notna().all(axis=1).any():
+    if len(setting.trainings) and setting.board[["accuracy", setting.scale.column]].notna().all(axis=1).any():
         yield "", draw_tradeoff(shortened(setting.board), setting.scale)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from leakbench.bench.modalities import TEXTS
 from leakbench.reports.comparison import RULE
 from leakbench.reports.figures import Drawn
 from leakbench.reports.flags import MEANINGS
@@ -14,6 +15,11 @@ from leakbench.reports.page.recorded import recorded_section
 from leakbench.reports.run import Run
 from leakbench.reports.selection import with_result
 from leakbench.reports.utility import epsilon_caption, epsilon_text
+
+MEDIANS = {
+    "psnr": "median, in dB",
+    "mse": "median, for pixels in [0, 1]",
+}  # of others nothing
 
 
 def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
@@ -34,6 +40,8 @@ def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    modality = run.scale.modality
+    environment.filters["said"] = modality.said
     page = environment.get_template("page.html").render(
         name=run.store.folder.resolve().name,
         manifest=run.manifest,
@@ -47,7 +55,21 @@ def write_page(run: Run, drawn: Sequence[Drawn]) -> Path:
         trials=len(run.rows),
         failed=len(run.rows) - len(with_result(run.rows)),
         scale=run.scale,
+        modality=modality,
+        texts=modality is TEXTS,
+        partial=[
+            (_begun(each.title), f"share of {modality.name} of which {each.meaning}")
+            for each in modality.partial
+        ],
+        medians=[
+            (_begun(heading), MEDIANS.get(column, "median over the images"))
+            for column, heading in list(modality.headings.items())[1:]
+        ],
     )
     path = run.store.folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _begun(heading: str) -> str:
+    return heading[0].upper() + heading[1:]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.bench.modalities import Modality
 from leakbench.bench.verdicts import Verdict
 from leakbench.defenses import DEFENSES
 from leakbench.reports.comparison import Accuracies, Outcome, Standing, standings
@@ -51,19 +52,21 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
     """The sections of a run with its figures, in the order of its tables in the terminal."""
     room = max(1, MOST_FILMS // (len(run.settings) * run.rows["defense"].nunique() or 1))
     for number, setting in enumerate(run.settings):
-        lines, trained = setting.board, setting.trainings
+        lines, trained, modality = setting.board, setting.trainings, setting.scale.modality
         new = list(lines["defense"][lines["defense_name"].map(is_new)])
         found = list(standings(setting.rows, setting.best, trained, setting.scale, new))
         yield Section(
             title(setting.rows),
-            list(sentences(lines, found, Accuracies(trained), names)),
+            list(sentences(lines, found, Accuracies(trained), names, modality)),
             [each.describe(names) for each in found],
             describe_trainings(trained),
             is_private(trained),
             lines.to_dict("records"),  # type: ignore[arg-type]
             setting.alone if setting.several else pd.DataFrame(),
             setting.raised,
-            gallery(run.store, setting.best, setting.kept, list(lines["defense"]), room),
+            gallery(
+                run.store, setting.best, setting.kept, list(lines["defense"]), room, setting.scale.modality
+            ),
             dict(_figures(drawn, number)),
         )
 
@@ -74,7 +77,11 @@ def is_new(name: str) -> bool:
 
 
 def sentences(
-    lines: pd.DataFrame, found: Sequence[Standing], accuracies: Accuracies, names: Mapping[str, str]
+    lines: pd.DataFrame,
+    found: Sequence[Standing],
+    accuracies: Accuracies,
+    names: Mapping[str, str],
+    modality: Modality,
 ) -> Iterator[str]:
     """The verdict in words: how much leaks undefended, which defenses hide the images, which labels leak."""
     if BASELINE not in set(lines["defense"]):
@@ -82,7 +89,7 @@ def sentences(
         return
     baseline = lines.set_index("defense").loc[BASELINE].to_dict()
     yield (
-        f"Without a defense, {baseline['leaked']} of {baseline['images']} images leak"
+        f"Without a defense, {baseline['leaked']} of {baseline['images']} {modality.name} leak"
         f" ({baseline['low']:.0%} to {baseline['high']:.0%})."
     )
     if not baseline["leaked"]:
@@ -91,10 +98,10 @@ def sentences(
         for outcome, text in OUTCOME_TEXTS.items():
             alike = [names[each.defense] for each in found if each.outcome == outcome]
             if alike:
-                yield f"{', '.join(alike)}: {text}."
+                yield f"{', '.join(alike)}: {modality.said(text)}."
     else:
         yield from _who_hides(lines, accuracies, names)
-    labels = labels_of_hidden(lines, names)
+    labels = labels_of_hidden(lines, names, modality)
     if labels:
         yield f"{labels[0].upper()}{labels[1:]}."
 

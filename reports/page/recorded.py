@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from leakbench.reports.page.gallery import MOST_FILMS, data_uri
 from leakbench.reports.recorded import Update, caption, sentences
 from leakbench.reports.run import Run
+from leakbench.reports.words import Word, marked
+from leakbench.sweeps.records import Example
 
 MOST_IMAGES = 8  # of an update that are shown
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An update with its pictures."""
+    """An update with its pictures, or its texts."""
 
     update: Update
-    rebuilt: str  # data URI of its images side by side; empty where there are none, or no room
-    originals: str  # likewise
+    rebuilt: str | list[list[Word]]  # data URI of its images side by side, or the words of its texts; empty
+    originals: str | list[list[Word]]  # where there are none, or no room
     images: int  # in each picture
 
 
@@ -51,8 +51,13 @@ def recorded_section(run: Run) -> RecordedSection | None:
 
 def _shown(update: Update, room: bool) -> Shown:
     rebuilt, originals = (each[:MOST_IMAGES] if room else [] for each in (update.rebuilt, update.originals))
-    return Shown(update, _uri(rebuilt), _uri(originals), len(rebuilt))
+    truths = originals if len(originals) == len(rebuilt) else rebuilt  # unknown: nothing is marked
+    return Shown(update, _shown_of(rebuilt, truths), _shown_of(originals, originals), len(rebuilt))
 
 
-def _uri(pictures: list[np.ndarray]) -> str:
-    return data_uri(pictures) if pictures else ""
+def _shown_of(examples: list[Example], truths: list[Example]) -> str | list[list[Word]]:
+    if not examples:
+        return ""
+    if isinstance(examples[0], str):
+        return [marked(each, truth) for each, truth in zip(examples, truths, strict=True)]
+    return data_uri(examples)

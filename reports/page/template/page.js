@@ -39,11 +39,14 @@ for (const section of document.querySelectorAll("section.setting")) {
     found.textContent = wanted.length ? `${shown.size} of ${rows.length} shown` : "";
   });
 
-  // the slider moves all pictures at once
+  // the slider moves all pictures, or all texts, at once
   const slider = section.querySelector("input[type=range]");
   if (slider) {
     const steps = slider.dataset.steps.split(",");
     slider.addEventListener("input", () => {
+      for (const film of section.querySelectorAll(".frames")) {
+        Array.from(film.children).forEach((each, number) => { each.hidden = number !== Number(slider.value); });
+      }
       section.querySelector(".gallery").style.setProperty("--frame", slider.value);
       slider.setAttribute("aria-valuetext", steps[slider.value]);
       slider.closest("p").querySelector("output").textContent = steps[slider.value];

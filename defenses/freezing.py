@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from leakbench.defenses.base import Defense
+from leakbench.defenses.base import Account, Defense, Gradients
 
 
 @dataclass(frozen=True)
@@ -20,3 +20,7 @@ class FreezeEmbeddings(Defense):
             if isinstance(layer, nn.Embedding):
                 layer.weight.requires_grad_(False)
         return network
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: what is shared is left as it is."""
+        return Account()

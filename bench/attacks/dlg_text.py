@@ -30,6 +30,7 @@ from leakbench.core import citations
 from leakbench.defenses import Gradients
 
 ROUNDING = 1e-6  # of the largest tensor, in its mean square: smaller ones, such as a key's bias, are rounding
+TINY = torch.finfo(torch.float32).tiny  # in place of the norm of a tensor of zeros
 NEAR = 32  # words that are compared more closely
 MOST_EVALUATIONS = 25  # in the line search of one step
 
@@ -71,7 +72,8 @@ class DLGText(Attack):
     def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
         """The distance of the gradients, a scalar: the mean over the tensors of |a - b|^2 / |b|^2."""
         apart = [
-            (each - shared[name]).square().sum() / shared[name].square().sum() for name, each in dummy.items()
+            (each - shared[name]).square().sum() / shared[name].square().sum().clamp(min=TINY)
+            for name, each in dummy.items()
         ]
         return torch.stack(apart).mean()
 
@@ -116,7 +118,7 @@ class _Run:
         self.parameters = {
             name: each
             for name, each in trained_parameters(self.layers.model)
-            if name != self.layers.words_name and sizes[name] > ROUNDING * max(sizes.values())
+            if name != self.layers.words_name and sizes[name] >= ROUNDING * max(sizes.values())
         }
         self.shared = {name: case.shared[name].to(device) for name in self.parameters}
 

@@ -8,17 +8,25 @@ from pathlib import Path
 import torch
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Found, Resources
+from leakbench.bench.modalities import IMAGES, TEXTS
 from leakbench.bench.trial import Trial, prepare
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
 
 STEPS = 3  # of an attack that iterates: enough to see what it returns
-PLAIN = {"dataset": "mnist-sample", "index": 0, "model": "mlp(hidden=[32])", "model_seed": 0, "start": 0}
-VICTIMS = {
-    "a LeNet": {"dataset": "cifar10-sample", "model": "lenet", "defense": "none"},
-    "fully connected layers": {"defense": "none"},
-    "fully connected layers, under noise": {"defense": "gaussian(std=0.01)"},
-    "fully connected layers, half pruned": {"defense": "prune(ratio=0.5)"},
-    "fully connected layers, in 16 bits": {"defense": "float16"},
+PLAIN = {
+    IMAGES: {"dataset": "mnist-sample", "model": "mlp(hidden=[32])"},
+    TEXTS: {"dataset": "sotu-sample", "model": "bert(hidden=128, heads=2)"},
+}
+OTHERS = {
+    IMAGES: {"a LeNet": {"dataset": "cifar10-sample", "model": "lenet"}},
+    TEXTS: {"a BERT that guesses words": {"model": "bert(hidden=128, heads=2, task=mlm)"}},
+}
+PLAINEST = {IMAGES: "fully connected layers", TEXTS: "a BERT"}
+DEFENDED = {
+    "": "none",
+    ", under noise": "gaussian(std=0.01)",
+    ", half pruned": "prune(ratio=0.5)",
+    ", in 16 bits": "float16",
 }
 
 
@@ -30,17 +38,22 @@ def findings(attack: Attack) -> Iterator[Finding]:
 def _attempts(attack: Attack) -> Attempts:
     yield SETTINGS, partial(read_back, attack, ATTACKS)
     short = attack.with_budget(STEPS)
-    for what, names in VICTIMS.items():
+    for what, names in OTHERS[attack.modality].items():
         yield f"the gradient of {what}", partial(_attacked, short, names)
+    for how, defense in DEFENDED.items():
+        what = f"the gradient of {PLAINEST[attack.modality]}{how}"
+        yield what, partial(_attacked, short, {"defense": defense})
     yield "a gradient of zeros", partial(_zeros, short)
     yield "several gradients, each answered once", partial(_several, short)
-    yield "the same images from the same start, and no other randomness", partial(_repeated, short)
+    again = f"the same {attack.modality.name} from the same start, and no other randomness"
+    yield again, partial(_repeated, short)
     yield "an unchanged model and gradient", partial(_untouched, short)
 
 
 def case_of(attack: Attack, number: int = 0, **names: str) -> Case:
     """A copy of what an attack gets of a victim; what is not named is the plainest."""
-    known = {**PLAIN, "defense": "none", "index": number, **names}
+    usual = {"index": number, "model_seed": 0, "start": 0, "defense": "none"}
+    known = {**PLAIN[attack.modality], **usual, **names}
     return prepare(Trial.from_names({**known, "attack": str(attack)}), number, Path())[0].copy()
 
 
@@ -76,7 +89,8 @@ def _repeated(attack: Attack) -> str | None:
     before = torch.random.get_rng_state()
     first, again = (answers(attack, [case_of(attack)])[0] for _ in range(2))
     if not torch.equal(first.x, again.x):
-        return "expected the same images again, got others; draw from `case.generator` alone"
+        same = f"expected the same {attack.modality.name} again, got others"
+        return f"{same}; draw from `case.generator` alone"
     if not torch.equal(before, torch.random.get_rng_state()):
         return "used PyTorch's global random generator; draw only from `case.generator`"
     return None

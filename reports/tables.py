@@ -102,7 +102,8 @@ def _cells(line: dict[Hashable, Any], third: str, scale: Scale) -> list[str]:
 
 
 def _caption(lines: pd.DataFrame, scale: Scale, several: bool) -> str:
-    third = "by: the attack that is strongest on most images (+: others on some)" if several else _SINGLE
+    most = scale.modality.name
+    third = f"by: the attack that is strongest on most {most} (+: others on some)" if several else _SINGLE
     kind = scale.modality
     partial = "".join(f"\n{each.title}: {each.meaning}" for each in kind.partial)
     caption = (

@@ -15,6 +15,7 @@ from leakbench.bench.attacks.regularised import EVERY
 from leakbench.bench.attacks.runs import Feed
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.gradients import shared_gradient, trained_parameters
+from leakbench.bench.modalities import IMAGES
 from leakbench.bench.posterior import total_variation
 from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.errors import UserError
@@ -41,7 +42,7 @@ def outcome(trials, slots=8):
 
 
 def test_every_attack_is_tried_here():
-    assert [attack.name for attack in ATTACKS] == list(SHORT)
+    assert [attack.name for attack in ATTACKS if attack.modality is IMAGES] == list(SHORT)
 
 
 # what they may not see

@@ -1,6 +1,8 @@
 """Texts from gradients: attacks against slow renderings, hand-made gradients and real sentences."""
 
+import dataclasses
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from leakbench.bench.attacks.rows import _assigned
 from leakbench.bench.attacks.token_layers import token_layers
 from leakbench.bench.attacks.word_rows import outside, row_space, standing_out
 from leakbench.bench.execution import Conditions, run_trials
-from leakbench.bench.trial import prepare
+from leakbench.bench.trial import prepare, victim_of
 
 pytestmark = pytest.mark.numeric
 SMALL = "bert(depth=2, hidden=128, heads=2)"
@@ -203,6 +205,19 @@ def test_several_texts_at_once(rows_of):
 def test_equal_trials_give_equal_rows(rows_of):
     first, again = (rows_of(attack="dlg-text(steps=3)")[0] for _ in range(2))
     assert (first.objective, first.rouge_l) == (again.objective, again.rouge_l)
+
+
+@pytest.mark.parametrize("attack", ["rows", "span", "bag", "dlg-text(steps=2)"])
+def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatch, attack):
+    """The client is exchanged for one that has another text, but shares the same gradient."""
+    trial = make_trial(dataset="sotu-sample", model=SMALL, attack=attack)
+    (honest,) = run_trials([trial], Conditions(Resources()))
+    victim = victim_of(trial, Path("data"))
+    liar = dataclasses.replace(victim, batch=victim.batch.flip(1))
+    monkeypatch.setattr("leakbench.bench.trial.victim_of", lambda *_: liar)
+    (misled,) = run_trials([trial], Conditions(Resources()))
+    assert torch.equal(honest.trace.reconstruction, misled.trace.reconstruction)
+    assert honest.row.score >= misled.row.score
 
 
 # refused, in a line

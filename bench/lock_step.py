@@ -17,6 +17,7 @@ from torch.nn import functional
 from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.bench.protocols.base import mean_of
 from leakbench.bench.training import Training
 from leakbench.bench.training_row import Ending, Trained, Weights, training_row
@@ -25,7 +26,8 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.defenses import Defense, Gradients, Point
 
-EVALUATED = 500  # test images at once
+EVALUATED = 500  # test examples at once
+EVALUATED_WORDS = 16  # texts at once, of which each place has a score for each piece of the vocabulary
 
 
 FINISHED: Ending = Status.CONVERGED, "trained to its end"
@@ -118,12 +120,15 @@ class _LockStep:
         return {**{name: weight[slot] for name, weight in self.weights.items()}, **self.constants}
 
     def accuracy(self, slot: int) -> float:
-        """The share of test images whose highest score is that of their label."""
+        """The share of test examples, or of their hidden words, whose highest score is that of the answer."""
+        several = EVALUATED if self.answers.ndim == 1 else EVALUATED_WORDS
         with torch.no_grad():
-            scores = [
-                functional_call(self.network, self.state(slot), (t,)) for t in self.tests.split(EVALUATED)
+            guesses = [
+                functional_call(self.network, self.state(slot), (each,)).argmax(1)
+                for each in self.tests.split(several)
             ]
-        return float((torch.cat(scores).argmax(1) == self.answers).double().mean())
+        right = (torch.cat(guesses) == self.answers)[self.answers != NOT_ASKED]
+        return float(right.double().mean())
 
     def _loss(self, weights: Mapping[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of one client's examples (N, C, H, W)."""

@@ -175,6 +175,7 @@ def test_a_reader_that_has_enough_is_no_error(run, form):
 
 LONG = """
 datasets: [mnist-sample]
+models: ['mlp(hidden=[16])']
 defenses: [none, int8, prune(ratio=0.5)]
 attacks: [dlg(steps=2), 'cosine(steps=100000, optimizer=adam)']
 """

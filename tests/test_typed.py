@@ -118,7 +118,7 @@ def test_a_file_without_a_list_of_datasets_is_answered_in_a_line(write, text, go
 
 def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_path, capsys):
     typed = ["--dataset", "mnist-sample", "--indices", "0-1", "--attack", "dlg(steps=1)", "--defense", "int8"]
-    typed += ["--set", "models=[mlp(hidden=[16])]"]
+    typed += ["--model", "mlp(hidden=[16])"]
     assert inside(tmp_path, "sweep", *typed, "--dry-run") == 0
     assert capsys.readouterr().out.startswith("runs/mnist-sample.yaml: 4 trials = 2 images x 2 defenses")
     assert not (tmp_path / "runs").exists()

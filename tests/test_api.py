@@ -12,7 +12,12 @@ from leakbench import FailedTrialsError, run
 from leakbench.core.errors import UserError
 from leakbench.sweeps.tables import TRIALS
 
-SMALL = {"datasets": ["mnist-sample"], "defenses": ["none", "int8"], "attacks": ["dlg(steps=1)"]}
+SMALL = {
+    "datasets": ["mnist-sample"],
+    "models": ["mlp(hidden=[16])"],
+    "defenses": ["none", "int8"],
+    "attacks": ["dlg(steps=1)"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +38,8 @@ def test_the_content_of_a_sweep_file_runs_and_gives_the_rows(capsys):
 
 
 def test_a_file_runs_as_from_the_command_line(write):
-    file = write("small.yaml", "datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
-    assert len(run(file, quiet=True, jobs=1)) == 1
+    file = write("small.yaml", yaml.safe_dump({**SMALL, "defenses": ["none"]}))
+    assert len(run(file, quiet=True, executor="inline")) == 1
     assert Path("runs/small/trials.parquet").is_dir()
 
 
@@ -73,6 +78,7 @@ def test_a_mapping_does_not_overwrite_a_file_that_was_written_by_hand(write):
     assert file.read_text() == "defenses: [none]\n"
 
 
+@pytest.mark.usefixtures("without_rehearsal")
 def test_failed_trials_are_raised_with_all_rows(write):
     write("fails.py", "from leakbench import Attack\n"
           "class Fails(Attack):\n"
@@ -80,19 +86,23 @@ def test_failed_trials_are_raised_with_all_rows(write):
     wanted = {**SMALL, "attacks": ["dlg(steps=1)", "fails.py:Fails"], "defenses": ["none"]}
     text = r"^1 of 2 trials failed: RuntimeError: no luck today \(1\); retry=True runs them again"
     with pytest.raises(FailedTrialsError, match=text) as caught:
-        run(wanted, out="x", jobs=1, quiet=True)
+        run(wanted, out="x", executor="inline", quiet=True)
     assert sorted(caught.value.rows["status"]) == ["budget", "error"]
-    pd.testing.assert_frame_equal(run(wanted, out="x", jobs=1, quiet=True, check=False), caught.value.rows)
+    found = run(wanted, out="x", executor="inline", quiet=True, check=False)
+    pd.testing.assert_frame_equal(found, caught.value.rows)
 
 
 def test_it_can_do_what_the_command_line_can(write, capsys):
     file = write("own.yaml", yaml.safe_dump({**SMALL, "quick": {"defenses": ["none"]}}))
     first = run(file, out="first", executor="inline", slots=2)
     assert "cpu: 1 worker x 1 thread, 2 slots each" in capsys.readouterr().out
-    assert list(run(file, out="second", quick=True, jobs=1, reuse=["first"])["defense"]) == ["none"]
+    assert list(run(file, out="second", quick=True, executor="inline", reuse=["first"])["defense"]) == [
+        "none"
+    ]
     assert "first: 1 row taken from there" in capsys.readouterr().out
-    assert set(run(file, out="third", suite="standard", jobs=1)["attack"]) >= {"recursive", "adaptive"}
-    assert len(run(file, out="first", figures=True, jobs=1)) == len(first) == 2
+    third = run(file, out="third", suite="standard", executor="inline")
+    assert set(third["attack"]) == {"linear"}  # of the suite's attacks the first, and all leaks to it
+    assert len(run(file, out="first", figures=True, executor="inline")) == len(first) == 2
     assert Path("first/report.html").is_file()
     with pytest.raises(UserError, match="^first: expected an empty folder, as --fresh asks for"):
         run(file, out="first", fresh=True, quiet=True)

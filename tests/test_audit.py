@@ -188,9 +188,9 @@ def steps_of(optimizer, count):
 @pytest.mark.parametrize(
     ("setting", "train", "attack", "protocol", "least"),
     [
-        (Setting(optimizer="sgd", lr=LR, local_steps=5), steps_of(torch.optim.SGD, 5), "unrolled",
+        (Setting(optimizer="sgd", lr=LR, local_steps=5), steps_of(torch.optim.SGD, 5), "unrolled(steps=60)",
          "fedavg(local_steps=5, lr=0.1)", 0.9),
-        (Setting(optimizer="adam", lr=LR, local_steps=1), steps_of(torch.optim.Adam, 1), "adaptive",
+        (Setting(optimizer="adam", lr=LR, local_steps=1), steps_of(torch.optim.Adam, 1), "adaptive(steps=60)",
          "fedavg(lr=0.1, optimizer=adam)", 0.5),
     ],
     ids=["five steps", "a step of Adam"],

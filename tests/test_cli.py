@@ -23,6 +23,12 @@ defenses: [none, gaussian(variance=0.01), prune(ratio=0.5)]
 attacks: [dlg(steps=3)]
 restarts: 2
 """
+ONE = """
+datasets: [mnist-sample]
+models: ['mlp(hidden=[32])']
+defenses: [{}]
+attacks: [dlg(steps=1)]
+"""  # without its defenses
 REFERENCE = ROOT / "docs" / "COMMANDS.md"
 LONGER = """
 datasets: [{name: cifar10-sample, indices: 0-1}]
@@ -97,22 +103,23 @@ def test_figures_and_csv_can_be_made_again(finished, capsys):
     assert (folder / "out" / "figures" / "strip.png").exists()
 
 
-def test_a_dry_run_lists_and_writes_nothing(write, tmp_path):
+def test_a_dry_run_lists_and_writes_nothing(write, tmp_path, capsys):
     write("mine.yaml", SWEEP)
-    done = command("sweep", "mine.yaml", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "12 trials would run; nothing was written" in done.stdout
-    assert done.stdout.count("gaussian(variance=0.01)") == 4
-    assert re.search(
-        r"\ntime     [\d.]+ s at most: \d+ workers?, every trial with all its steps", done.stdout
-    )
-    assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", done.stdout)
-    assert re.search(r"\ndisk     \d+ MiB at most\n", done.stdout)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "12 trials would run; nothing was written" in output
+    assert output.count("gaussian(variance=0.01)") == 4
+    assert re.search(r"\ntime     [\d.]+ s at most: \d+ workers?, every trial with all its steps", output)
+    assert re.search(r"\nmemory   0\.\d\d GiB for the batches, besides what each worker loads\n", output)
+    assert re.search(r"\ndisk     \d+ MiB at most\n", output)
     assert os.listdir(tmp_path) == ["mine.yaml"]
 
 
 def test_the_default_folder_is_named_after_the_file(write, tmp_path):
-    write("tiny.yaml", "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    write(
+        "tiny.yaml",
+        "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[32])']\ndefenses: [none]\nattacks: [dlg(steps=1)]\n",
+    )
     assert inside(tmp_path, "sweep", "tiny.yaml", "--executor", "inline") == 0
     assert (tmp_path / "runs" / "tiny" / "trials.csv").exists()
 
@@ -181,11 +188,10 @@ def test_another_sweep_does_not_get_the_folder_of_one(finished, write, tmp_path,
 
 def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys):
     """In the same folder; rows that are no longer requested stay there, but not in the tables."""
-    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none, {}]\nattacks: [dlg(steps=1)]\n"
     arguments = ("sweep", "mine.yaml", "--executor", "inline")
-    write("mine.yaml", text.format("float16"))
+    write("mine.yaml", ONE.format("none, float16"))
     assert inside(tmp_path, *arguments) == 0
-    write("mine.yaml", text.format("bfloat16"))
+    write("mine.yaml", ONE.format("none, bfloat16"))
     assert inside(tmp_path, *arguments) == 0
     output = capsys.readouterr().out
     assert "runs/mine: 1 trial is there already, 1 to run" in output
@@ -193,7 +199,7 @@ def test_a_sweep_file_that_was_changed_runs_what_is_new(write, tmp_path, capsys)
     assert f"note: 1 stored row is no longer requested by the file, and in no table; {tidy}" in output
     table = tmp_path / "runs" / "mine" / "trials.csv"
     assert sorted(pd.read_csv(table)["defense"]) == ["bfloat16", "none"]
-    write("mine.yaml", text.format("float16"))
+    write("mine.yaml", ONE.format("none, float16"))
     assert inside(tmp_path, *arguments) == 0
     assert "2 trials are there already, 0 to run" in capsys.readouterr().out
     assert sorted(pd.read_csv(table)["defense"]) == ["float16", "none"]
@@ -211,8 +217,7 @@ def test_rows_of_a_changed_defense_are_reported_and_removed_on_request(
         "class Mine(Defense):\n    def apply(self, gradients, generator):\n"
         "        return {{name: each * {} for name, each in gradients.items()}}\n"
     )
-    write("mine.yaml", "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [none, 'mine.py:Mine']\n"
-          "attacks: [dlg(steps=1)]\n")  # fmt: skip
+    write("mine.yaml", ONE.format("none, 'mine.py:Mine'"))
     for factor in (0.5, 0.25):
         write("mine.py", defense.format(factor))
         assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
@@ -238,10 +243,9 @@ def test_rows_of_a_changed_defense_are_reported_and_removed_on_request(
 
 
 def test_rows_of_two_versions_are_noticed(write, tmp_path, capsys):
-    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [{}]\nattacks: [dlg(steps=1)]\n"
-    write("mine.yaml", text.format("none"))
+    write("mine.yaml", ONE.format("none"))
     assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
-    write("mine.yaml", text.format("none, float16"))
+    write("mine.yaml", ONE.format("none, float16"))
     manifest = tmp_path / "runs" / "mine" / "sweep.json"
     manifest.write_text(manifest.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
     assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
@@ -250,10 +254,9 @@ def test_rows_of_two_versions_are_noticed(write, tmp_path, capsys):
 
 
 def test_a_run_that_goes_on_on_another_machine_says_so(write, tmp_path, capsys, monkeypatch):
-    text = "datasets: [mnist-sample]\nmodels: [mlp]\ndefenses: [{}]\nattacks: [dlg(steps=1)]\n"
-    write("mine.yaml", text.format("none"))
+    write("mine.yaml", ONE.format("none"))
     assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
-    write("mine.yaml", text.format("none, float16"))
+    write("mine.yaml", ONE.format("none, float16"))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX99")
     assert inside(tmp_path, "sweep", "mine.yaml", "--executor", "inline") == 0
     here = torch.backends.cpu.get_cpu_capability()
@@ -331,7 +334,39 @@ def uninterrupted(tmp_path_factory):
     return stored(folder / "out")
 
 
-def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, capsys, uninterrupted):
+def test_an_interrupted_sweep_keeps_what_is_finished(write, tmp_path, monkeypatch, capsys):
+    """Ctrl-C at the first row: exit code 130; the same command runs the rest, and no bit is another."""
+    write("mine.yaml", SWEEP)
+    arguments = ("sweep", "mine.yaml", "--executor", "inline", "--slots", "8", "--out")
+    append = Store.append
+
+    def interrupted(store, records):
+        append(store, records)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leakbench.sweeps.runner.SECONDS_BETWEEN_PARTS", 0)
+        patch.setattr(Store, "append", interrupted)
+        assert inside(tmp_path, *arguments, "out") == commands.INTERRUPTED
+    assert "the same command runs the rest" in capsys.readouterr().out
+    kept = len(stored(tmp_path / "out"))
+    assert 0 < kept < 12
+    this = f"process {os.getpid()} on {os.uname().nodename}"
+    with Store.existing(tmp_path / "out").lock():
+        assert inside(tmp_path, *arguments, "out") == commands.USER_ERROR
+        assert f"out: {this} is writing to it" in capsys.readouterr().err
+        assert inside(tmp_path, "status", "out") == 0
+        assert f"out: mine.yaml, running ({this})" in capsys.readouterr().out
+    assert inside(tmp_path, "status", "out") == 0
+    assert "out: mine.yaml, not running" in capsys.readouterr().out
+    assert inside(tmp_path, *arguments, "out") == 0
+    assert re.search(rf"{kept} trials? (is|are) there already, {12 - kept} to run", capsys.readouterr().out)
+    assert inside(tmp_path, *arguments, "whole") == 0
+    pd.testing.assert_frame_equal(stored(tmp_path / "out"), stored(tmp_path / "whole"), check_exact=True)
+
+
+@pytest.mark.long
+def test_an_interrupted_process_keeps_what_is_finished(write, tmp_path, capsys, uninterrupted):
     """Ctrl-C in the middle: exit code 130; the rest is run by more workers, and no bit is another.
 
     Another sweep of the same trials, in another order and never stopped, is what it is held against.
@@ -396,7 +431,7 @@ def stop(error):
 
 
 def test_a_batch_system_stops_a_sweep_as_ctrl_c_does(write, tmp_path):
-    write("mine.yaml", LONGER.replace("steps=10", "steps=3000"))
+    write("mine.yaml", SWEEP.replace("steps=3", "steps=30000"))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = start("sweep", "mine.yaml", "--out", "out", "--jobs", "1", cwd=tmp_path, **pipes)
     manifest = tmp_path / "out" / "sweep.json"

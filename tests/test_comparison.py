@@ -324,7 +324,9 @@ def change_column(folder, column, value):
 @pytest.mark.parametrize(("column", "value"), [("torch_version", "1.0"), ("hardware", "AVX99")])
 def test_rows_of_other_versions_and_machines_are_not_taken(here, capsys, column, value):
     file = here / "small.yaml"
-    file.write_text("datasets: [mnist-sample]\ndefenses: [none]\nattacks: [dlg(steps=1)]\n")
+    file.write_text(
+        "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[16])']\ndefenses: [none]\nattacks: [dlg(steps=1)]\n"
+    )
     run = ["sweep", "small.yaml", "--no-figures", "--executor", "inline", "--out"]
     assert leakbench.main([*run, "old"]) == 0
     change_column(here / "old", column, value)

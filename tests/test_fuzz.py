@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leakbench.bench.attacks import ATTACKS, Resources
-from leakbench.bench.attacks.optimised import Optimised
 from leakbench.bench.datasets import DATASETS
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.models import MODELS
@@ -18,7 +17,6 @@ from leakbench.bench.trial import Trial
 from leakbench.core.configured import setting_types
 from leakbench.core.errors import UserError
 from leakbench.defenses import DEFENSES
-from leakbench.sweeps import checks
 from leakbench.sweeps.checks import load_sweep
 from leakbench.sweeps.plan import plan
 from leakbench.sweeps.resources import choose
@@ -89,32 +87,6 @@ def written(draw):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _each_question_once():
-    """What depends on model, attack and shape of the images alone is asked once for each."""
-
-    def remember(module, name, place):
-        ask, known = getattr(module, name), {}
-
-        def answer(*question):
-            if place(*question) not in known:
-                found = ask(*question)
-                known[place(*question)] = found if isinstance(found, int) else list(found)
-            return known[place(*question)]
-
-        patch.setattr(module, name, answer)
-
-    def of_model(build, images, batch, labels, batched):
-        owner = getattr(build.func, "__self__", None)  # the model, where no defense adds layers to it
-        named = [str(each) for each in build.args if each is not images]
-        return str(owner), *named, str(images.shape), batched
-
-    with pytest.MonkeyPatch.context() as patch:
-        remember(checks, "model_problems", of_model)
-        remember(Optimised, "bytes_per_slot", lambda attack, case, kind: (str(attack), str(case.model), kind))
-        yield
 
 
 @cache

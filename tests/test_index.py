@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from made_up import settings
-from running import command, inside, no_space
+from running import inside, no_space
 from torch import nn
 from torch.nn import functional
 
@@ -456,10 +456,10 @@ def test_a_sweep_measures_it_once(write, tmp_path, capsys):
         ("index", "probes: expected a list of index, got 'index'"),
     ],
 )
-def test_unknown_probes(write, tmp_path, probes, message):
+def test_unknown_probes(write, tmp_path, capsys, probes, message):
     write("sweep.yaml", f"datasets: [lfw-subset]\ndefenses: [none]\nprobes: {probes}\n")
-    done = command("sweep", "sweep.yaml", cwd=tmp_path)
-    assert (done.returncode, done.stderr.strip()) == (2, f"sweep.yaml: {message}")
+    assert inside(tmp_path, "sweep", "sweep.yaml") == 2
+    assert capsys.readouterr().err == f"sweep.yaml: {message}\n"
 
 
 def test_a_torn_part_is_set_aside_and_measured_again(write, tmp_path):

@@ -84,7 +84,7 @@ def test_what_was_seen_is_stored(make_trial):
 
 
 def test_there_is_a_figure_of_each(write, tmp_path, capsys):
-    text = "datasets: [{name: mnist-sample, indices: 0-1}]\ndefenses: [none, float16]\n"
+    text = "datasets: [mnist-sample]\ndefenses: [none, float16]\n"
     write("sweep.yaml", f"{text}attacks: [dlg(steps=4), recursive]\nsnapshot_every: 1\n")
     assert inside(tmp_path, "sweep", "sweep.yaml", "--executor", "inline") == 0
     store = Store.existing(tmp_path / "runs/sweep")

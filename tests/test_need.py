@@ -235,6 +235,7 @@ class Fails(Defense):
 """
 
 
+@pytest.mark.usefixtures("without_rehearsal")
 def test_failed_trials_run_again_wherever_they_stand(write, tmp_path):
     """Those of the second attack as well, though they wait for the first."""
     write("fails.py", FAILS)

@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
     for name in (*TRAINED, *SWEEPS):
         verdicts = "" if name in TRAINED else VERDICTS
         (place / f"{name}.yaml").write_text(FILES[name] + verdicts)
-        verb = ["utility"] if name in TRAINED else ["sweep", "--executor", "inline", "--slots", "16"]
+        verb = ["utility", "--jobs", "1"] if name in TRAINED else ["sweep", "--executor", "inline"]
         status = inside(place, *verb, f"{name}.yaml", "--out", f"runs/paper/{name}")
         assert status == 0, name
     paths = write_report(place / "runs" / "paper")

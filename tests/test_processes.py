@@ -87,13 +87,13 @@ def tell_when_all_are_there(trials, device, watcher, folder, workers):
 
 def test_each_worker_has_a_device_and_one_thread_and_all_share_the_work(tmp_path):
     """With devices that are not there: what a worker does with its name is the attack's."""
-    devices = ["cuda:0", "cuda:1", "cuda:2"]
+    devices = ["cuda:0", "cuda:1"]
     steps = []
-    work = partial(tell_when_all_are_there, folder=tmp_path, workers=3)
+    work = partial(tell_when_all_are_there, folder=tmp_path, workers=2)
     found = rows(Joblib(devices), work, 600, steps.append)
     assert sorted(row["index"] for row in found) == list(range(600))
     assert sum(steps) == sum(range(600))
-    assert len({(row["process"], row["device"]) for row in found}) == 3  # a process keeps its device
+    assert len({(row["process"], row["device"]) for row in found}) == 2  # a process keeps its device
     assert {row["threads"] for row in found} == {1}
     assert os.getpid() not in {row["process"] for row in found}
     counts = [sum(row["device"] == device for row in found) for device in devices]
@@ -172,7 +172,7 @@ def test_a_worker_that_is_killed_from_outside_costs_nothing():
     with closing(Joblib(["cpu", "cpu"])) as executor:
         for record in filter(None, executor.run(slow, trials(40), 4, lambda steps: None)):
             found.append(record.row)
-            if len(found) in (5, 12, 20):
+            if len(found) == 5:
                 os.kill(record.row["process"], signal.SIGKILL)
                 killed.append(record.row["process"])
     assert sorted(row["index"] for row in found) == list(range(40))

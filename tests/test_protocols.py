@@ -329,7 +329,7 @@ def test_unrolled_steps_give_the_update_to_the_bit_of_the_client(make_trial, tmp
     assert error(shared_gradient(case.model, victim.batch, victim.labels), case.shared) > 0.1
 
 
-@pytest.mark.parametrize("attack", ["unrolled(steps=120)", "adaptive(steps=120)"])
+@pytest.mark.parametrize("attack", ["unrolled(steps=40)", "adaptive(steps=40)"])
 def test_several_steps_do_not_protect_a_digit(make_trial, attack):
     trial = make_trial(
         dataset="mnist-sample", model="lenet", attack=attack,

@@ -160,19 +160,24 @@ def test_steps_are_at_least_one():
 # from there on by optimisation
 
 
-def test_hybrid_goes_on_where_rounding_stops_the_equations(make_trial):
-    found = {
-        name: row_of(make_trial(attack=name, defense="bfloat16", index=1)) for name in ("recursive", "hybrid")
-    }
-    assert found["recursive"].ssim < 0.85
-    assert found["hybrid"].ssim > 0.95
+@pytest.mark.parametrize(
+    ("hybrid", "least"),
+    [("hybrid(steps=50)", 0.87), pytest.param("hybrid", 0.95, marks=pytest.mark.long)],
+)
+def test_hybrid_goes_on_where_rounding_stops_the_equations(make_trial, hybrid, least):
+    equations, both = (
+        row_of(make_trial(attack=name, defense="bfloat16", index=1)) for name in ("recursive", hybrid)
+    )
+    assert equations.ssim < 0.8
+    assert both.ssim > least
 
 
-def test_hybrid_leaves_a_good_start_alone(make_trial):
+@pytest.mark.parametrize("steps", ["(steps=20)", pytest.param("", marks=pytest.mark.long)])
+def test_hybrid_leaves_a_good_start_alone(make_trial, steps):
     """On a network whose gradient hardly feels the image, smoothing would win."""
     model = "lenet(weights=default)"
-    assert row_of(make_trial(attack="hybrid", model=model)).ssim > 0.99
-    assert row_of(make_trial(attack="adaptive", model=model)).ssim < 0.7
+    assert row_of(make_trial(attack=f"hybrid{steps}", model=model)).ssim > 0.99
+    assert row_of(make_trial(attack=f"adaptive{steps}", model=model)).ssim < 0.7
 
 
 def test_hybrid_is_adaptive_from_another_start(make_trial):

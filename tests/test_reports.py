@@ -155,7 +155,9 @@ def run(tmp_path_factory):
         "attacks: [dlg(steps=4)]\nsnapshot_every: 2\n"
     )
     arguments = ["--out", str(folder / "out"), "--executor", "inline", "--no-figures"]
-    status = leakbench.main(["sweep", str(folder / "mine.yaml"), *arguments])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leakbench.sweeps.rehearsal.rehearse", lambda *_arguments, **_options: None)
+        status = leakbench.main(["sweep", str(folder / "mine.yaml"), *arguments])
     assert status == commands.TRIALS_FAILED
     return Store.existing(folder / "out")
 

@@ -175,6 +175,7 @@ def test_a_reader_that_has_enough_is_no_error(run, form):
 
 LONG = """
 datasets: [mnist-sample]
+models: ['mlp(hidden=[16])']
 defenses: [none, int8, prune(ratio=0.5)]
 attacks: [dlg(steps=2), 'cosine(steps=100000, optimizer=adam)']
 """
@@ -182,6 +183,24 @@ attacks: [dlg(steps=2), 'cosine(steps=100000, optimizer=adam)']
 
 def test_a_run_under_way_is_shown_as_far_as_it_is(write, tmp_path, capsys):
     """By the commands that read a run, with a line that does not get into what they print."""
+    write("mine.yaml", SWEEP)
+    assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline") == 0
+    store = Store.existing(tmp_path / "out")
+    store.forget(TRIALS, set(store.rows()["key"][5:]))
+    capsys.readouterr()
+    with store.lock():  # as a process that runs the rest does
+        for verb in ("csv", "report", "rows"):
+            assert inside(tmp_path, verb, "out") == 0
+            shown = capsys.readouterr()
+            assert shown.err == "out: the run is under way: 5 of 12 trials\n", verb
+            assert "under way" not in shown.out
+    assert len(shown.out.splitlines()) == 2 + 5
+    assert inside(tmp_path, "csv", "out") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.long
+def test_the_rows_of_a_process_that_runs_are_shown(write, tmp_path, capsys):
     write("mine.yaml", LONG)
     arguments = ("sweep", "mine.yaml", "--out", "out", "--jobs", "1")
     running = start(*arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -69,7 +69,7 @@ def test_everything_is_crossed_with_everything(write):
 datasets:
   - {name: mnist-sample, indices: "0-1,5"}
   - {name: cifar10-sample, indices: 7}
-models: [lenet, {name: lenet, activation: tanh}]
+models: ['mlp(hidden=[8])', {name: mlp, hidden: [8], activation: tanh}]
 model_seeds: [0, 1]
 protocols: [{name: fedsgd, batch_size: [1, 2], rounds: 2}]
 attacks: [{name: dlg, steps: [2, 3]}]
@@ -134,8 +134,9 @@ TRAINED_FIRST = "paper/trained.yaml"  # its checkpoints are those of another run
 
 
 def slow_ones_marked(path):
-    """The double backward pass of a ResNet-56 takes half a minute to be checked."""
-    return pytest.param(path, marks=pytest.mark.long) if path.name == "resnet.yaml" else path
+    """A ResNet-56, and seventeen networks, take half a minute to be checked."""
+    slow = path.name in ("resnet.yaml", "index.yaml")
+    return pytest.param(path, marks=pytest.mark.long) if slow else path
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,13 @@ def test_the_sweeps_that_come_along_are_right(path):
     assert sweep.datasets or sweep.training
     if sweep.training:
         check_training(sweep, DATA)
+
+
+def test_the_networks_of_the_index_are_right_in_short():
+    sweep = load_sweep(ROOT / "sweeps" / "index.yaml", DATA, changes=Changes(quick=True))
+    assert len(sweep.models) == 3
+    whole, problems = read_sweep(ROOT / "sweeps" / "index.yaml")
+    assert (len(whole.models), problems) == (17, [])
 
 
 def test_paper_sweep_holds_every_defense_of_figure_7_in_every_reading():

@@ -44,46 +44,70 @@ attacks: [dlg(steps=2)]
 """
 
 
-def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path):
+CONTRACT = "ContractError: defense bad.py:Bad(deed={}): gradient '1.weight': {}"
+REASONS = {
+    "bad.py:Bad(deed=raise)": "ValueError: never [red]works",
+    "bad.py:Bad(deed=leave)": "SystemExit: 0",
+    'bad.py:Bad(deed="nan")': CONTRACT.format('"nan"', "holds NaN or infinity"),
+    "bad.py:Bad(deed=shape)": CONTRACT.format("shape", "expected shape (16, 784), got (12544,)"),
+}
+ENDINGS = {
+    "bad.py:Bad(deed=hang)": "no result after 8 s (timeout)",
+    "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",
+}
+
+
+def misbehave(write, deeds):
     write("bad.py", BAD)
-    deeds = "[raise, leave, nan, shape, hang, exit]"
-    defenses = f"[none, {{name: 'bad.py:Bad', deed: {deeds}}}]"
-    write("mine.yaml", SWEEP.replace("[none, float16]", defenses) + "trial_timeout: 8\n")
-    done = command("sweep", "mine.yaml", "--out", "out", cwd=tmp_path)
+    defenses = f"[none, {{name: 'bad.py:Bad', deed: [{deeds}]}}]"
+    write("mine.yaml", SWEEP.replace("[none, float16]", defenses))
+
+
+def check_reasons(folder, expected, output):
+    rows = stored(folder)
+    reasons = dict(zip(rows["defense"], rows["reason"], strict=True))
+    assert "2 steps" in reasons.pop("none")
+    assert reasons == expected
+    for reason in reasons.values():
+        assert f"1 trial failed: {reason}" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.usefixtures("without_rehearsal")
+def test_plug_ins_that_misbehave_are_rows_that_say_so(write, tmp_path, capsys):
+    misbehave(write, "raise, leave, nan, shape")
+    status = inside(tmp_path, "sweep", "mine.yaml", "--out", "out", "--executor", "inline")
+    assert status == commands.TRIALS_FAILED
+    shown = capsys.readouterr()
+    check_reasons(tmp_path / "out", REASONS, shown.out + shown.err)
+
+
+@pytest.mark.long
+def test_plug_ins_that_hang_or_end_their_process_are_rows_too(write, tmp_path):
+    misbehave(write, "raise, leave, nan, shape, hang, exit")
+    done = command("sweep", "mine.yaml", "--out", "out", "--trial-timeout", "8 s", cwd=tmp_path)
     assert done.returncode == commands.TRIALS_FAILED, done.stderr
     assert "note: bad.py is imported, because defenses[1] names it" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-    rows = stored(tmp_path / "out")
-    reasons = dict(zip(rows["defense"], rows["reason"], strict=True))
-    contract = "ContractError: defense bad.py:Bad(deed={}): gradient '1.weight': {}"
-    assert "2 steps" in reasons.pop("none")
-    assert reasons == {
-        "bad.py:Bad(deed=raise)": "ValueError: never [red]works",
-        "bad.py:Bad(deed=leave)": "SystemExit: 0",
-        'bad.py:Bad(deed="nan")': contract.format('"nan"', "holds NaN or infinity"),
-        "bad.py:Bad(deed=shape)": contract.format("shape", "expected shape (16, 784), got (12544,)"),
-        "bad.py:Bad(deed=hang)": "no result after 8 s (timeout)",
-        "bad.py:Bad(deed=exit)": "worker died (exit code 0) twice while preparing this trial",
-    }
-    for reason in reasons.values():
-        assert f"1 trial failed: {reason}" in done.stdout
+    check_reasons(tmp_path / "out", REASONS | ENDINGS, done.stdout + done.stderr)
 
 
-def test_a_model_that_ends_its_process_is_found_out_before_the_start(write, tmp_path):
+def test_a_model_that_ends_its_process_is_found_out_before_the_start(write, tmp_path, capsys):
     write("bad.py", BAD)
     write("mine.yaml", SWEEP.replace("mlp(hidden=[16])", "bad.py:Exits"))
-    done = command("sweep", "mine.yaml", cwd=tmp_path)
-    assert done.returncode == commands.USER_ERROR
+    assert inside(tmp_path, "sweep", "mine.yaml") == commands.USER_ERROR
     expected = "mine.yaml: expected code that can be checked, found code that ends its process (exit code 0)"
-    assert done.stderr.strip() == f"{expected}; look at bad.py"
+    assert capsys.readouterr().err.strip() == f"{expected}; look at bad.py"
     assert set(os.listdir(tmp_path)) - {"__pycache__"} == {"bad.py", "mine.yaml"}
+
+
+INLINE = ("--executor", "inline", "--no-figures")
 
 
 def run_under(before, write, tmp_path, out="out"):
     """A sweep in a process for which `before` has changed what the system allows."""
     write("mine.yaml", SWEEP)
     return subprocess.run(
-        [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", out, "--jobs", "1"],
+        [sys.executable, "-m", "leakbench", "sweep", "mine.yaml", "--out", out, *INLINE],
         preexec_fn=before, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

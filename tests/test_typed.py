@@ -19,6 +19,14 @@ quick: {restarts: 2}
 """
 
 
+FEW = """
+datasets: [mnist-sample]
+models: ['mlp(hidden=[16])']
+defenses: [none, int8]
+attacks: [dlg(steps=1)]
+"""
+
+
 @pytest.fixture
 def file(write):
     return write("some.yaml", FILE)
@@ -110,6 +118,7 @@ def test_a_file_without_a_list_of_datasets_is_answered_in_a_line(write, text, go
 
 def test_the_command_needs_no_file_and_writes_one_that_gives_the_run_again(tmp_path, capsys):
     typed = ["--dataset", "mnist-sample", "--indices", "0-1", "--attack", "dlg(steps=1)", "--defense", "int8"]
+    typed += ["--model", "mlp(hidden=[16])"]
     assert inside(tmp_path, "sweep", *typed, "--dry-run") == 0
     assert capsys.readouterr().out.startswith("runs/mnist-sample.yaml: 4 trials = 2 images x 2 defenses")
     assert not (tmp_path / "runs").exists()
@@ -136,7 +145,7 @@ def test_a_folder_without_a_name_is_refused(tmp_path, capsys, typed):
 
 
 def test_part_of_a_file_runs_into_the_folder_of_the_whole(write, tmp_path, capsys):
-    write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
+    write("few.yaml", FEW)
     assert inside(tmp_path, "sweep", "few.yaml", "--defense", "none", "--executor", "inline") == 0
     assert inside(tmp_path, "sweep", "few.yaml", "--executor", "inline") == 0
     assert "runs/few: 1 trial is there already, 1 to run" in capsys.readouterr().out
@@ -151,7 +160,7 @@ def test_problems_name_the_file_that_would_be_written(tmp_path, capsys):
 
 
 def test_a_part_of_a_run_runs_again(write, tmp_path, capsys):
-    write("few.yaml", "datasets: [mnist-sample]\ndefenses: [none, int8]\nattacks: [dlg(steps=1)]\n")
+    write("few.yaml", FEW)
     command = ["sweep", "few.yaml", "--executor", "inline"]
     assert inside(tmp_path, *command) == 0
     before = pd.read_csv(tmp_path / "runs/few/trials.csv")

@@ -64,11 +64,10 @@ def each_question_once():
 
         patch.setattr(owner, name, answer)
 
-    def of_network(build, images, batch, labels, batched):
-        model = getattr(build.func, "__self__", None)
-        if model is None or ":" in str(model):  # layers that a defense adds, or a file, which may change
-            return None
-        return str(model), *build.args, batch.shape, batched
+    def of_network(model, source, batch, labels, batched, build):
+        if getattr(build.func, "__self__", None) is not model or ":" in str(model):
+            return None  # layers that a defense adds, or a file, which may change
+        return str(model), source.modality.name, *build.args, batch.shape, batched
 
     def of_attack(attack, case, kind="cpu"):
         network = type(case.model), str(case.model)

@@ -30,10 +30,10 @@ compare: $(READY)  ## compare DEFENSE=my_defense.py:Mine with noise and pruning:
 	@$(if $(DEFENSE),,echo "make compare: expected DEFENSE=my_defense.py:Mine, found none" >&2; exit 2)
 	@$(BIN)/leakbench compare $(DEFENSE) $(ARGS)
 
-test: $(READY)  ## run the tests, but for the long ones: 5 to 15 minutes on 2 cores
+test: $(READY)  ## run the tests, but for the long ones: about 10 minutes on 2 cores
 	@$(PYTEST) -m "not long" $(ARGS)
 
-test-long: $(READY)  ## run the long ones: thousands of trials and files, many kills, every command
+test-long: $(READY)  ## run the long ones: thousands of trials and files, many kills, every command; about 25 minutes
 	@$(PYTEST) -m long $(ARGS)
 
 test-numeric: $(READY)  ## run what a processor may round otherwise, with the instructions of older ones

@@ -17,16 +17,18 @@ settings.load_profile("steady")
 
 
 LONGEST = (
-    "survival",
-    "cli",
     "paper",
     "processes",
-    "reports",
+    "attackers",
     "training",
     "batched",
-    "trial",
+    "audit",
+    "cli",
     "comparison",
-    "fuzz",
+    "saved",
+    "trial",
+    "dlg",
+    "survival",
 )
 
 

@@ -140,7 +140,7 @@ def test_idlg_is_dlg_with_the_label_it_reads(make_trial):
     rows = [
         each.row
         for engine in ("batched", "reference")
-        for each in outcome([make_trial(attack=f"idlg(steps=3, engine={engine})", index=i) for i in (0, 1)])
+        for each in outcome([make_trial(attack=f"idlg(steps=6, engine={engine})", index=i) for i in (0, 1)])
     ]
     for fast, slow in zip(rows[:2], rows[2:], strict=True):
         assert fast.label_correct
@@ -239,7 +239,15 @@ def test_a_model_that_does_not_end_in_a_linear_layer(make_trial, write):
 # in any company
 
 
-@pytest.mark.parametrize("attack", ["adaptive(steps=6)", "cosine(steps=6)", "idlg(steps=3)", ADAM])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "adaptive(steps=6)",
+        ADAM,
+        pytest.param("cosine(steps=6)", marks=pytest.mark.long),
+        pytest.param("idlg(steps=3)", marks=pytest.mark.long),
+    ],
+)
 def test_rows_are_bit_for_bit_the_same_in_any_company(make_trial, attack):
     defenses = ("none", "gaussian(variance=0.001)", "prune(ratio=0.5)")
     trials = [

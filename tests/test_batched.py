@@ -34,7 +34,7 @@ def rows(trials, slots, compiled=False):
 def trials(make_trial):
     """Twelve trials of several lengths."""
     return [
-        make_trial(dataset="mnist-sample", index=index, defense=defense, attack="dlg(steps=4, stop_loss=20)")
+        make_trial(dataset="mnist-sample", index=index, defense=defense, attack="dlg(steps=3, stop_loss=20)")
         for index in range(3)
         for defense in DEFENSES
     ]
@@ -96,7 +96,7 @@ def test_a_batch_gets_narrower_when_slots_stay_empty():
 def test_narrowing_changes_no_bit(make_trial):
     """Four trials of other lengths in 32 slots: the batch is narrowed on the way."""
     trials = [
-        make_trial(dataset="mnist-sample", index=index, attack="dlg(steps=3, stop_loss=10)", defense=defense)
+        make_trial(dataset="mnist-sample", index=index, attack="dlg(steps=2, stop_loss=10)", defense=defense)
         for index in range(2)
         for defense in ("none", "gaussian(std=0.1)")
     ]

@@ -1,6 +1,7 @@
 """The match loss of a batch against `bench.gradients.match_loss`, slot by slot, for many layers."""
 
 import logging
+from itertools import product
 
 import pytest
 import torch
@@ -86,10 +87,18 @@ def victims(name, dtype, count=1):
         yield case_of(network, shared_gradient(network, images, labels), start, number)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+FEW = [("cpu", torch.float32, 3), ("cpu", torch.float64, 1), ("cuda", torch.float32, 1)]
+OTHERS = [
+    each for each in product(("cpu", "cuda"), (torch.float32, torch.float64), (1, 3)) if each not in FEW
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "count"),
+    [*FEW, *(pytest.param(*each, marks=pytest.mark.long) for each in OTHERS)],
+    ids=str,
+)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("count", [1, 3])
 def test_every_slot_has_the_match_loss_of_its_own_case(name, dtype, count, kind):
     """In both dtypes, as PyTorch's own convolutions and oneDNN's want other layouts; and as a GPU does it."""
     cases = list(victims(name, dtype, count))

@@ -138,8 +138,9 @@ def test_it_adds_what_layers_miss_deep_ones_for_less():
     assert "errors in it may grow 2 times" in meaning_of_index(ModelIndex((layer(10, 10),)))
 
 
-@pytest.mark.parametrize("channels", ["[6]", "[6, 3]"])  # sizes as in the code of Chen and Campbell
+@pytest.mark.parametrize("channels", [pytest.param("[6]", marks=pytest.mark.long), "[6, 3]"])
 def test_small_networks_miss_what_there_are_no_equations_for(channels):
+    """Of sizes as in the code of Chen and Campbell."""
     model = MODELS.parse(f"cnn(channels={channels}, kernel=[4], stride=[2], padding=[0], activation=tanh)")
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     found = index_of(model.build((3, 32, 32), 10, 0), image, LABEL, None)

@@ -33,7 +33,7 @@ VERDICTS = f"verdicts: {{leak: {LEAK}, artifacts: {ARTIFACTS}}}\n"
 DIGITS = "datasets: [{name: mnist-sample, indices: 0-2}]\n"
 FEW = "defenses: [none, gaussian(std=0.001), prune(ratio=0.2)]\n"
 STEPS = "attacks: [dlg(steps=8)]\n"
-MORE = "attacks: [{name: dlg, steps: 6, engine: reference}]\n"
+MORE = "attacks: [{name: dlg, steps: 4, engine: reference}]\n"
 TRAINING = """
 training:
   train: {name: mnist-5k, indices: 0-79}
@@ -57,7 +57,7 @@ FILES = {
     + FEW + MORE,
     "weights": "datasets: [cifar10-sample]\nmodel_seeds: 1\n" + FEW + MORE,
     "activations": "datasets: [cifar10-sample]\nmodels: ['lenet(activation=tanh)']\n" + FEW + MORE,
-    "budgets": "datasets: [cifar10-sample]\nattacks: [{name: dlg, steps: 4, engine: reference}]\n" + FEW,
+    "budgets": "datasets: [cifar10-sample]\nattacks: [{name: dlg, steps: 2, engine: reference}]\n" + FEW,
     "trained": "datasets: [mnist-sample]\nmodels: ['lenet(weights=\"checkpoint:runs/paper/checkpoints/"
     "checkpoints/lenet-none-seed0-epoch1.pt\")']\n" + FEW + MORE,
     "resnet": "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[16])']\ndefenses: [none]\n" + STEPS,
@@ -225,7 +225,7 @@ def test_each_number_of_sensitivity_again(folder, page):
         ("dataset", "mnist", "data", "mnist-sample"),
         ("draw of the weights", "1", "weights", "cifar10-sample"),
         ("activation", "tanh", "activations", "cifar10-sample"),
-        ("outer steps", "4", "budgets", "cifar10-sample"),
+        ("outer steps", "2", "budgets", "cifar10-sample"),
         ("epochs of training (MNIST)", "0", "data", "mnist-sample"),
         ("epochs of training (MNIST)", "1", "trained", "mnist-sample"),
     ):
@@ -320,12 +320,12 @@ def test_a_batch_is_recovered_at_the_first_step_that_is_near_enough():
 
 def test_sensitivity_changes_one_thing_at_a_time(folder):
     rows = pd.concat([Store.existing(folder / name).rows() for name in SENSITIVITY])
-    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=6, engine=reference)", Scale())
+    table = sensitivity(rows.drop_duplicates("key"), "dlg(steps=4, engine=reference)", Scale())
     values = {name: list(own["value"].unique()) for name, own in table.groupby("factor")}
     assert values == {
         "dataset": ["cifar10", "mnist"], "draw of the weights": ["0", "1"],
         "activation": ["sigmoid", "tanh"], "epochs of training (MNIST)": ["0", "1"],
-        "outer steps": ["4", "6"],
+        "outer steps": ["2", "4"],
     }  # fmt: skip
     assert len(FACTORS) == len(values)
 

@@ -56,7 +56,7 @@ def test_a_sweep_without_figures_imports_no_matplotlib(write, tmp_path):
     sweep = write(
         "mine.yaml",
         "datasets: [mnist-sample]\nmodels: ['mlp(hidden=[16])']\ndefenses: [none, int8]\n"
-        "attacks: [dlg(steps=1), idlg(steps=1)]\nprobes: [index]\n",
+        "attacks: [dlg(steps=1)]\nprobes: [index]\n",
     )
     arguments = ["sweep", str(sweep), "--out", str(tmp_path / "out"), "--executor", "inline", "--no-figures"]
     code = f"import leakbench, sys; status = leakbench.main({arguments})"

@@ -463,8 +463,31 @@ def test_durations_of_trainings_that_are_none(write, tmp_path, capsys):
     assert "mine.yaml: training.timeout: expected" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.long)])
-def test_an_interrupt_keeps_what_is_trained(write, tmp_path, jobs):
+def test_an_interrupt_keeps_what_is_trained(write, tmp_path, monkeypatch, capsys):
+    write("mine.yaml", SHORT.replace("DEFENSE", "int8, float16, bfloat16"))
+    append = Store.append
+
+    def interrupted(store, records):
+        append(store, records)
+        signal.raise_signal(signal.SIGINT)
+
+    arguments = ("utility", "mine.yaml", "--out", "out", "--executor", "inline")
+    with monkeypatch.context() as patch:
+        patch.setattr("leakbench.sweeps.runner.SECONDS_BETWEEN_PARTS", 0)
+        patch.setattr(Store, "append", interrupted)
+        assert inside(tmp_path, *arguments) == commands.INTERRUPTED
+    assert "stopped; what is finished is stored" in capsys.readouterr().out
+    kept = len(pd.read_parquet(tmp_path / "out" / "trainings.parquet"))
+    assert 0 < kept < 4
+    assert inside(tmp_path, *arguments) == 0
+    assert re.search(
+        rf"out: {kept} trainings? (is|are) there already, {4 - kept} to run", capsys.readouterr().out
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_of_all_processes_keeps_what_is_trained(write, tmp_path, jobs):
     write(
         "mine.yaml",
         FILE.replace("epochs: 2", "epochs: 40").replace("seeds: 0-1", "seeds: 0-3").replace("[0, 2]", "[]"),

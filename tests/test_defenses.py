@@ -32,7 +32,9 @@ ALL = [
         "bfloat16",
         "prune(ratio=0.3)",
         "prune(ratio=0.3, scope=global)",
+        "prune(ratio=0.3, count=nonzero)",
         "int8",
+        "freeze_embeddings",
     )
 ]
 NEUTRAL = [

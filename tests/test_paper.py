@@ -208,7 +208,7 @@ def test_each_number_of_the_batches_again(folder, page):
     traces = pd.read_parquet(folder / "batches" / "traces.parquet").set_index("key")
     lines = {line["images"]: line for line in tables(page)["images"]}
     for size, own in rows.groupby(rows["protocol"].map({"fedsgd": "1", "fedsgd(batch_size=2)": "2"})):
-        firsts = [np.argmax(np.array(traces.loc[key, "image_mse"]) <= RECOVERED_MSE) for key in own["key"]]
+        firsts = [np.argmax(np.array(traces.loc[key, "errors"]) <= RECOVERED_MSE) for key in own["key"]]
         reached = [first for first in firsts if first > 0]
         assert lines[size]["trials"] == str(len(own)) == "2"
         interval = ("0-66", "9-91", "34-100")[len(reached)]  # Wilson's, of 0, 1 and 2 of 2

@@ -178,7 +178,7 @@ def test_layers_and_what_they_draw_are_the_same_again_and_others_for_another_ima
     assert close(dict(first.model.named_parameters()), dict(other.model.named_parameters()))
     drawn = [
         case.shared[CODE]
-        - of_client(case.model, *victim_of(make_trial(index=index), DATA).images.batch([index]))[CODE]
+        - of_client(case.model, *victim_of(make_trial(index=index), DATA).source.batch([index]))[CODE]
         for index, case in enumerate((first, other))
     ]
     assert not torch.allclose(*drawn)

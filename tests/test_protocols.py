@@ -163,7 +163,7 @@ def test_no_attack_gets_above_chance_from_one_share(generator):
         }
         for what, view in views.items():
             made = ATTACKS.parse("linear").invert(Case(0, model, view, Spec(digits.shape, digits.classes)))
-            likeness = [ssim(digits[other][0], made.images[0]) for other in range(len(digits))]
+            likeness = [ssim(digits[other][0], made.x[0]) for other in range(len(digits))]
             found[what].append((likeness[index], likeness, int(made.labels[0]) == int(labels[0])))
     assert min(own for own, _, _ in found["both"]) > 0.99
     assert all(label for *_, label in found["both"])

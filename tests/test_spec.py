@@ -185,7 +185,7 @@ BAD = {
         "datasets[0]: unknown dataset 'cifar10-sampel'; did you mean 'cifar10-sample'? known: ",
     SMALL + "defenses: [gausian]": "defenses[0]: unknown defense 'gausian'; did you mean 'gaussian'? known: ",
     SMALL + "defenses: [none]\nmodels: [vgg]":
-        "models[0]: unknown model 'vgg'; known: cnn, lenet, mlp",
+        "models[0]: unknown model 'vgg'; known: bert, cnn, lenet, mlp",
     SMALL + "defenses: [none]\nattacks: [dgl]": "attacks[0]: unknown attack 'dgl'; did you mean 'dlg'?",
     SMALL + "defenses: [{name: gaussian, variance: -1}]":
         "defenses[0].variance: expected a number >= 0, got -1",

@@ -115,7 +115,7 @@ def test_a_wrong_one_is_explained_in_a_line(package):
         "other": "other: expected a complete subclass of leakbench.Defense, got a object",
         "halv": "unknown defense 'halv'; did you mean 'halve'? known: none, gaussian, laplacian, float16,"
         " bfloat16, prune, int8, clip, dp_gaussian, freeze_embeddings, halve, other,"
-            " function, broken, absent",
+        " function, broken, absent",
         "absent": "absent of halving: could not be imported: AttributeError: ",
     }
     code = f"for name in {[*texts]}:\n    try: DEFENSES.parse(name)\n"

@@ -14,6 +14,7 @@ from leakbench.sweeps import checks
 # the same cases every time, however slow the machine
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+torch.set_num_threads(1)  # for the fixtures of modules, too, which come before those of tests
 
 
 LONGEST = (

@@ -30,8 +30,9 @@ from leakbench.core import citations
 from leakbench.defenses import Gradients
 
 ROUNDING = 1e-6  # of the largest tensor, in its mean square: smaller ones, such as a key's bias, are rounding
-TINY = torch.finfo(torch.float32).tiny  # in place of the norm of a tensor of zeros
 NEAR = 32  # words that are compared more closely
+CHECKED = 10  # steps between two looks at the words themselves
+EXACT = 1e-5  # of the objective: with one wrong word of forty it is a hundred times as much
 MOST_EVALUATIONS = 25  # in the line search of one step
 
 
@@ -40,8 +41,9 @@ class DLGText(Attack):
     """Matches gradients by L-BFGS with a line search, over what the words are looked up as.
 
     It is told how many tokens each text has, and what the model was to answer. Each tensor's distance is
-    relative to its own norm, because tensors differ a thousandfold in scale. The gradient of the word
-    embedding is not matched: a dummy is not looked up in it.
+    relative to its own norm, because tensors differ a thousandfold in scale; and so do the rows of an
+    embedding of places, of which each counts as a tensor. The gradient of the word embedding is not matched:
+    a dummy is not looked up in it.
     """
 
     name: ClassVar[str] = "dlg-text"
@@ -72,8 +74,7 @@ class DLGText(Attack):
     def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
         """The distance of the gradients, a scalar: the mean over the tensors of |a - b|^2 / |b|^2."""
         apart = [
-            (each - shared[name]).square().sum() / shared[name].square().sum().clamp(min=TINY)
-            for name, each in dummy.items()
+            (each - shared[name]).square().sum() / shared[name].square().sum() for name, each in dummy.items()
         ]
         return torch.stack(apart).mean()
 
@@ -114,37 +115,49 @@ class _Run:
         start = table.std().cpu() * torch.randn(*known.shape, table.shape[1], generator=generator)
         self.variable = start.to(device)[self.free].requires_grad_()
         self.rest = table[self.known]  # of the other places
-        sizes = {name: float(each.square().mean().sqrt()) for name, each in case.shared.items()}
-        self.parameters = {
-            name: each
-            for name, each in trained_parameters(self.layers.model)
-            if name != self.layers.words_name and sizes[name] >= ROUNDING * max(sizes.values())
+        trained = dict(trained_parameters(self.layers.model))
+        self.parameters = {name: each for name, each in trained.items() if name != self.layers.words_name}
+        parts = self._parts({name: case.shared[name].to(device) for name in self.parameters})
+        sizes = {name: float(each.square().mean().sqrt()) for name, each in parts.items()}
+        largest = max(sizes.values())
+        self.shared = {name: parts[name] for name in parts if sizes[name] > ROUNDING * largest}
+
+    def _parts(self, gradients: Gradients) -> Gradients:
+        """The gradients, with each row of the embedding of places by itself."""
+        places = self.layers.positions_name
+        rows = gradients[places][: self.known.shape[1]] if places in gradients else ()
+        return {
+            **{name: each for name, each in gradients.items() if name != places},
+            **{f"{places}[{place}]": row for place, row in enumerate(rows)},
         }
-        self.shared = {name: case.shared[name].to(device) for name in self.parameters}
 
     def embeddings(self) -> Tensor:
         """The dummy (N, L, hidden)."""
         return self.rest.masked_scatter(self.free[..., None], self.variable)
 
-    def loss(self) -> Tensor:
-        """The objective at the present dummy."""
-        with self._looked_up_as_dummy():
+    def loss(self, embeddings: Tensor) -> Tensor:
+        """The objective, if words are looked up as these (N, L, hidden)."""
+        with self._looked_up_as(embeddings):
             scores = self.layers.model(self.known)
         loss = functional.cross_entropy(scores, self.labels)
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), create_graph=True)
-        dummy = dict(zip(self.parameters, gradients, strict=True))
-        return self.attack.distance(dummy, self.shared)
+        dummy = self._parts(dict(zip(self.parameters, gradients, strict=True)))
+        return self.attack.distance({name: dummy[name] for name in self.shared}, self.shared)
+
+    def is_solved(self) -> bool:
+        """Whether the nearest words give the shared gradient themselves."""
+        return float(self.loss(self.table[self.tokens()]).detach()) < EXACT
 
     @contextmanager
-    def _looked_up_as_dummy(self) -> Iterator[None]:
-        hook = self.layers.words.register_forward_hook(lambda *_: self.embeddings())
+    def _looked_up_as(self, embeddings: Tensor) -> Iterator[None]:
+        hook = self.layers.words.register_forward_hook(lambda *_: embeddings)
         try:
             yield
         finally:
             hook.remove()
 
     def tokens(self, closely: bool = True) -> Tensor:
-        """The nearest words (N, L); what is known stays.
+        """The nearest words (N, L), on the device; what is known stays, and hidden words stay hidden.
 
         Args:
             closely: whether the most similar words are compared once more, by `_nearest`.
@@ -154,10 +167,13 @@ class _Run:
             alike = functional.normalize(dummy, dim=-1) @ functional.normalize(table, dim=-1).T
             words = alike.topk(min(NEAR, len(table)), dim=-1).indices  # (free places, NEAR)
             words = self._nearest(words) if closely and self.layers.linear else words[:, 0]
-            found = self.known.masked_scatter(self.free, words)
+            return self.known.masked_scatter(self.free, words)
+
+    def answered(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L) with the hidden words, which are known, filled in; on the CPU."""
         if self.case.spec.masked:
-            found = torch.where(self.labels == NOT_ASKED, found, self.labels)
-        return found.cpu()
+            tokens = torch.where(self.labels == NOT_ASKED, tokens, self.labels)
+        return tokens.cpu()
 
     def _nearest(self, candidates: Tensor) -> Tensor:
         """Of several words for each free place the one that the first layer gets the most similar input of.
@@ -165,7 +181,7 @@ class _Run:
         What the embeddings add up to is normalised before that layer, so only its direction is determined.
         """
         first = self.layers.linear[0].layer
-        with self._looked_up_as_dummy():
+        with self._looked_up_as(self.embeddings()):
             wanted = self.layers.inputs(self.known, first)[self.free]
         given = (self.known.masked_scatter(self.free, words) for words in candidates.T)
         apart = [(self.layers.inputs(each, first)[self.free] - wanted).norm(dim=-1) for each in given]
@@ -174,7 +190,38 @@ class _Run:
 
     def to_the_end(self, observe: Observer) -> Found:
         """Every step, observed."""
-        optimizer = torch.optim.LBFGS(
+        history: list[float] = []
+        status, reason = Status.CONVERGED, "the shared gradient is zero"
+        if self.shared:
+            status, reason = self._descend(observe, history)
+        objective = next((each for each in reversed(history) if math.isfinite(each)), None)
+        return Found(self.answered(self.tokens()), self.case.labels, objective, history, status, reason)
+
+    def _descend(self, observe: Observer, history: list[float]) -> tuple[Status, str]:
+        """Every step, each with its objective added to the history; and how they ended."""
+        history.append(float(self.loss(self.embeddings()).detach()))
+        self._show(observe, 0)
+        optimizer, stuck = self._optimizer(), False
+        for step in range(1, self.attack.steps + 1):
+            before = self.variable.detach().clone()
+            optimizer.step(self._gradient)
+            history.append(float(self.loss(self.embeddings()).detach()))
+            if not math.isfinite(history[-1]):
+                self.variable.data.copy_(before)
+                return Status.DIVERGED, f"the objective became {history[-1]}"
+            self._show(observe, step)
+            if step % CHECKED == 0 and self.is_solved():
+                return Status.CONVERGED, "the words that were found give the shared gradient"
+            moved = not torch.equal(before, self.variable.detach())
+            if not moved:
+                if stuck:
+                    return Status.CONVERGED, "no step lowers the objective any more"
+                optimizer = self._optimizer()  # once more, from the steepest descent
+            stuck = not moved
+        return Status.BUDGET, f"stopped at the limit of {self.attack.steps} steps"
+
+    def _optimizer(self) -> torch.optim.LBFGS:
+        return torch.optim.LBFGS(
             [self.variable],
             max_iter=1,
             max_eval=MOST_EVALUATIONS,
@@ -183,35 +230,14 @@ class _Run:
             line_search_fn="strong_wolfe",
         )
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = self.loss()
-            (self.variable.grad,) = torch.autograd.grad(loss, [self.variable])
-            return loss.detach()
-
-        history, stuck = [float(self.loss().detach())], False
-        self._show(observe, 0)
-        status, reason = Status.BUDGET, f"stopped at the limit of {self.attack.steps} steps"
-        for step in range(1, self.attack.steps + 1):
-            before = self.variable.detach().clone()
-            optimizer.step(closure)
-            history.append(float(self.loss().detach()))
-            if not math.isfinite(history[-1]):
-                status, reason = Status.DIVERGED, f"the objective became {history[-1]}"
-                self.variable.data.copy_(before)
-                break
-            self._show(observe, step)
-            if torch.equal(before, self.variable.detach()):
-                if stuck:
-                    status, reason = Status.CONVERGED, "no step lowers the objective any more"
-                    break
-                optimizer.state.clear()  # once more, from the steepest descent
-            stuck = torch.equal(before, self.variable.detach())
-        objective = next((each for each in reversed(history) if math.isfinite(each)), None)
-        return Found(self.tokens(), self.case.labels, objective, history, status, reason)
+    def _gradient(self) -> Tensor:
+        """The objective, with its gradient stored where the optimizer looks for it."""
+        loss = self.loss(self.embeddings())
+        (self.variable.grad,) = torch.autograd.grad(loss, [self.variable])
+        return loss.detach()
 
     def _show(self, observe: Observer, step: int) -> None:
-        tokens, spec = self.tokens(closely=False), self.case.spec
+        tokens, spec = self.answered(self.tokens(closely=False)), self.case.spec
         room = (0, spec.shape[0] - tokens.shape[1])
         shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
         observe([self.case.number], [step], shown[None])

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.dlg_text import TINY, DLGText
+from leakbench.bench.attacks.dlg_text import DLGText
 from leakbench.core import citations
 from leakbench.defenses import Gradients
 
@@ -30,7 +30,7 @@ class TAG(DLGText):
     def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
         """See `DLGText.distance`."""
         apart = [
-            (each - shared[name]).abs().sum() / shared[name].abs().sum().clamp(min=TINY)
+            (each - shared[name]).abs().sum() / shared[name].abs().sum()
             for name, each in dummy.items()
         ]
         return super().distance(dummy, shared) + self.alpha * torch.stack(apart).mean()

@@ -18,7 +18,7 @@ from leakbench.bench.attacks import Status
 from leakbench.bench.datasets import open_dataset
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities.texts import NOT_ASKED
-from leakbench.bench.protocols.base import mean_of
+from leakbench.bench.protocols.base import Server, mean_of
 from leakbench.bench.training import Training
 from leakbench.bench.training_row import Ending, Trained, Weights, training_row
 from leakbench.bench.victim import with_layers
@@ -91,7 +91,6 @@ class _LockStep:
             for name, tensor in trained_parameters(self.network)
         }
         self.constants = {name: tensor.detach() for name, tensor in state.items() if name not in self.weights}
-        self.velocity = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.order = generator_for("order of examples", first.seed)
         self.draws = [
             generator_for("defense in training", each.defense.own_name, first.seed) for each in trainings
@@ -100,7 +99,11 @@ class _LockStep:
         self.steps = [0] * len(trainings)
         self.protocol = first.protocol
         self.by_example = Point.EXAMPLES in first.defense.points() and self.protocol.separable
-        self.server = self.protocol.server(self.recipe.lr, self.recipe.momentum)
+        recipe = self.recipe
+        server = self.protocol.server(Server(recipe.lr, recipe.momentum, recipe.optimizer))
+        # of each model: views, which an optimizer changes in place
+        self.own = [{name: each[slot] for name, each in self.weights.items()} for slot in range(first.room)]
+        self.optimizers = [server.optimizer_of(list(own.values())) for own in self.own]
         # clients all have the same weights; where layers draw, each draws its own
         update = partial(self.protocol.update, grad(self._loss))
         of_clients = vmap(update, (None, 0, 0), randomness="different")
@@ -205,9 +208,8 @@ class _LockStep:
     def _descend(self, slot: int, shared: Gradients) -> None:
         self.steps[slot] += 1
         for name, gradient in shared.items():
-            velocity = self.velocity[name][slot]
-            velocity.mul_(self.server.momentum).add_(gradient.to(self.device))
-            self.weights[name][slot].sub_(velocity, alpha=self.server.lr)
+            self.own[slot][name].grad = gradient.to(self.device)
+        self.optimizers[slot].step()
 
 
 def _ending(gradients: Gradients, error: ForeignError) -> Ending:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ WIDTH = 4  # trainings in lock step, always: another number of them gives other 
 
 @dataclass(frozen=True)
 class Recipe(Configured):
-    """How a model is trained: stochastic gradient descent on the mean of what clients share."""
+    """How a model is trained: by the server's steps along the mean of what clients share."""
 
     name: ClassVar[str] = "fedsgd"
 
@@ -30,7 +30,8 @@ class Recipe(Configured):
     batch_size: int = 5  # examples of each of them, where the protocol asks for no more than one
     epochs: int = 30
     lr: float = 0.02
-    momentum: float = 0.9
+    momentum: float = 0.9  # of sgd
+    optimizer: Literal["sgd", "adam"] = "sgd"  # of the server
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Counts of at least 1, a rate above 0, a momentum below 1."""

@@ -56,11 +56,14 @@ def training(
 
 
 def by_plain_sgd(wanted, change=lambda images: images):
-    """torch.optim.SGD on the mean of what clients share, one client after the other."""
+    """PyTorch's optimizer on the mean of what clients share, one client after the other."""
     images, labels = wanted.train.read(wanted.model, DATA)
     source, recipe = open_dataset(DIGITS, DATA), wanted.recipe
     network = wanted.model.build(source.shape, source.classes, wanted.seed)
-    optimizer = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.optimizer == "adam":
+        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
+    else:
+        optimizer = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum)
     order = generator_for("order of examples", wanted.seed)
     draws = generator_for("defense in training", wanted.defense.name, wanted.seed)
     names = [name for name, _ in network.named_parameters()]
@@ -80,20 +83,18 @@ def by_plain_sgd(wanted, change=lambda images: images):
 
 
 @pytest.mark.parametrize(
-    ("defense", "model"),
+    ("defense", "model", "optimizer"),
     [
-        ("none", "lenet"),
-        ("gaussian(variance=0.01)", "lenet"),
-        ("prune(ratio=0.5)", "mlp(hidden=[20], activation=tanh)"),
-        ("float16", "lenet(weights=default, activation=relu)"),
+        ("none", "lenet", {"lr": 0.05}),
+        ("gaussian(variance=0.01)", "lenet", {"lr": 0.05}),
+        ("prune(ratio=0.5)", "mlp(hidden=[20], activation=tanh)", {"lr": 0.05}),
+        ("float16", "lenet(weights=default, activation=relu)", {"lr": 0.05}),
+        ("gaussian(variance=0.01)", "lenet", {"lr": 0.001, "optimizer": "adam"}),
     ],
 )
-def test_training_is_sgd_on_what_the_defense_lets_through(defense, model):
-    wanted = training(defense, model, train=range(90), clients=3, batch_size=4, epochs=2, lr=0.05)
-    others = [
-        training(each, model, train=range(90), clients=3, batch_size=4, epochs=2, lr=0.05)
-        for each in ("float16",)
-    ]
+def test_training_is_descent_on_what_the_defense_lets_through(defense, model, optimizer):
+    recipe = {"train": range(90), "clients": 3, "batch_size": 4, "epochs": 2, **optimizer}
+    wanted, others = training(defense, model, **recipe), [training("float16", model, **recipe)]
     _, trained = train_together([*others, wanted], DATA, keep=[0, 2])
     network = by_plain_sgd(wanted)
     for name, parameter in network.named_parameters():
@@ -233,7 +234,7 @@ def test_what_is_trained_on_other_things_has_another_key():
     changes = [
         {"defense": "int8"}, {"model": "mlp"}, {"train": range(81)}, {"test": range(4000, 4101)}, {"seed": 1},
         {"protocol": "fedavg"}, {"lr": 0.1}, {"clients": 2}, {"batch_size": 2}, {"epochs": 2},
-        {"momentum": 0.0},
+        {"momentum": 0.0}, {"optimizer": "adam"},
     ]  # fmt: skip
     keys = {training(**change).key for change in changes} | {training().key}
     assert len(keys) == len(changes) + 1
@@ -247,6 +248,7 @@ def test_what_is_trained_on_other_things_has_another_key():
         ({"clients": 0}, "clients: expected a whole number >= 1, got 0"),
         ({"lr": 0}, "lr: expected a number > 0, got 0"),
         ({"momentum": 1}, "momentum: expected a number in [0, 1), got 1"),
+        ({"optimizer": "lbfgs"}, "optimizer: expected one of sgd, adam, got 'lbfgs'"),
     ],
 )
 def test_recipes_that_cannot_be(settings, text):

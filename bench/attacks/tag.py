@@ -29,8 +29,5 @@ class TAG(DLGText):
 
     def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
         """See `DLGText.distance`."""
-        apart = [
-            (each - shared[name]).abs().sum() / shared[name].abs().sum()
-            for name, each in dummy.items()
-        ]
+        apart = [(each - shared[name]).abs().sum() / shared[name].abs().sum() for name, each in dummy.items()]
         return super().distance(dummy, shared) + self.alpha * torch.stack(apart).mean()

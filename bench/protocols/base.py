@@ -16,10 +16,17 @@ GradientOf = Callable[[Weights, Tensor, Tensor], Gradients]  # (weights, images,
 
 
 class Server(NamedTuple):
-    """How the server of a training moves its weights along the mean of the updates."""
+    """How the server of a training moves its weights along the mean of the updates (Reddi et al. 2021)."""
 
     lr: float
-    momentum: float
+    momentum: float = 0.0  # of SGD
+    optimizer: str = "sgd"  # or adam, with PyTorch's betas
+
+    def optimizer_of(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
+        """That of some weights, which takes an update as their gradient."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(weights, self.lr)
+        return torch.optim.SGD(weights, self.lr, self.momentum)
 
 
 class View(NamedTuple):
@@ -104,9 +111,9 @@ class Protocol(Configured):
         updates = [self.update(gradient, weights, *batch) for batch in batches]
         return mean_of(updates)
 
-    def server(self, lr: float, momentum: float) -> Server:
-        """How the server moves along the mean of the updates, where the training asks for that rate."""
-        return Server(lr, momentum)
+    def server(self, asked: Server) -> Server:
+        """How the server moves along the mean of the updates, by what the training asks for."""
+        return asked
 
     def view(self, updates: Sequence[Gradients], sent_bytes: int, generator: torch.Generator) -> View:
         """What the server gets of these clients' updates, as their defenses left them.

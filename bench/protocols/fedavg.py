@@ -100,6 +100,6 @@ class FedAvg(Protocol):
         }
         return moves, [first, second]
 
-    def server(self, lr: float, momentum: float) -> Server:
+    def server(self, _asked: Server) -> Server:
         """See `Protocol.server`: it takes the mean of the weights, at the clients' own rate."""
-        return Server(self.lr * self.local_steps, 0.0)
+        return Server(self.lr * self.local_steps)

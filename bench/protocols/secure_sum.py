@@ -137,9 +137,9 @@ class SecureSum(Protocol):
         """See `Protocol.update`."""
         return self.inner.update(gradient, weights, images, labels)
 
-    def server(self, lr: float, momentum: float) -> Server:
+    def server(self, asked: Server) -> Server:
         """See `Protocol.server`."""
-        return self.inner.server(lr, momentum)
+        return self.inner.server(asked)
 
     def view(self, updates: Sequence[Gradients], sent_bytes: int, generator: torch.Generator) -> View:
         """See `Protocol.view`: the mean that the sum stands for; an entry costs `modulus` bits."""

@@ -185,7 +185,7 @@ def label_columns(recovered: list[int], labels: Tensor | None) -> dict[str, Any]
     """What was recovered of the labels, in their order; None where they are unknown or none was."""
     first, true = next(iter(recovered), None), None if labels is None else asked_for(labels)
     return {
-        "label_true": true and true[0],
+        "label_true": next(iter(true or ()), None),
         "label_recovered": first,
         "label_correct": recovered == true if recovered and true else None,
         "label_recall": _recall(recovered, true) if recovered and true else None,

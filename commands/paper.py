@@ -1,6 +1,7 @@
 """`leakbench paper`: the DLG paper's defense figures and tables."""
 
 import argparse
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,14 +32,20 @@ def add(verbs: Verbs) -> None:
 def run_paper(options: argparse.Namespace, console: Console) -> int:
     """`leakbench paper`: run what is missing of each file of sweeps/paper, then write the report."""
     from leakbench import sweeps
-    from leakbench.reports.paper.report import SWEEPS, TRAINED, write_report
+    from leakbench.bench.vocabulary import INSTALL
+    from leakbench.reports.paper.report import SWEEPS, TEXT_SWEEPS, TEXT_TRAINED, TRAINED, write_report
 
     folder = Path("runs") / "paper"  # where sweeps/paper/trained.yaml looks for checkpoints
     source = options.sweeps or Path(sweeps.__file__).parent / "paper"
+    names = [*TRAINED, *SWEEPS]
+    if importlib.util.find_spec("transformers"):
+        names += [TEXT_TRAINED, *TEXT_SWEEPS]
+    else:
+        console.print(f"texts    left out: they need {INSTALL}", highlight=False, markup=False)
     worst = 0
-    for name in (*TRAINED, *SWEEPS):
+    for name in names:
         file, own = source / f"{name}.yaml", replace(run_options(options), out=folder / name)
-        if name in TRAINED:
+        if name in (*TRAINED, TEXT_TRAINED):
             status = utility.train_file(file, own, console)
         else:
             status = sweep.sweep_file(file, own, console, figures=False)

@@ -1,8 +1,9 @@
 """Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from math import isnan, nan, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,14 @@ def mean_interval(values: ArrayLike) -> Interval:
 def ends(prefix: str, interval: Interval) -> dict[str, float]:
     """An interval as two columns."""
     return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def with_interval(line: Mapping[str, Any], name: str, form: str) -> str:
+    """A value of a line with its interval, NAME_low and NAME_high: `0.912 (0.871-0.950)`, or `-`."""
+    value, low, high = (line[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if isnan(value):
+        return "-"
+    return f"{value:{form}}" + ("" if isnan(low) else f" ({low:{form}}-{high:{form}})")
 
 
 def percent(value: float, low: float, sign: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.bench.vocabulary import INSTALL
 from leakbench.reports.figures.tradeoff import draw_tradeoff
 from leakbench.reports.flags import flag_lines, flags
 from leakbench.reports.markdown import markdown
@@ -17,9 +18,10 @@ from leakbench.reports.paper.reference import Noise, Reading, Scope, recalled, r
 from leakbench.reports.paper.sensitivity import FACTORS, draw_sensitivity, sensitivity
 from leakbench.reports.paper.strongest import beside_dlg, draw_strongest
 from leakbench.reports.paper.table2 import compared, table2
+from leakbench.reports.paper.texts import draw_steps, text_lines
 from leakbench.reports.paper.thresholds import draw_thresholds
 from leakbench.reports.selection import SETTING, is_of, strongest
-from leakbench.reports.statistics import percent
+from leakbench.reports.statistics import percent, with_interval
 from leakbench.reports.style import save
 from leakbench.reports.summary import by_attack, summarize
 from leakbench.reports.utility import summarize_utility
@@ -35,6 +37,8 @@ SWEEPS = (
     *SENSITIVITY,
     "resnet",
 )  # checkpoints are attacked after their training
+TEXT_TRAINED = "text_accuracy"
+TEXT_SWEEPS = ("text_steps", "text")
 READINGS = (Reading(Noise.STD, Scope.TENSOR), Reading(Noise.VARIANCE, Scope.GLOBAL))
 WORDS = {
     Noise.VARIANCE: "10^-k as variance",
@@ -46,12 +50,18 @@ Lines = Iterator[str]
 
 
 class Runs:
-    """The runs of sweeps/paper in a folder; what several sections need is read and computed once."""
+    """The runs of sweeps/paper in a folder; what several sections need is read and computed once.
+
+    Those of texts need not be there.
+    """
 
     def __init__(self, folder: Path):
-        self.stores = {name: Store.existing(folder / name) for name in (*TRAINED, *SWEEPS)}
-        self.rows = {name: self.stores[name].rows() for name in SWEEPS}
-        self.trainings = {name: self.stores[name].rows(TRAININGS) for name in TRAINED}
+        self.has_texts = (folder / TEXT_TRAINED).exists()
+        trained = (*TRAINED, TEXT_TRAINED) if self.has_texts else TRAINED
+        sweeps = (*SWEEPS, *TEXT_SWEEPS) if self.has_texts else SWEEPS
+        self.stores = {name: Store.existing(folder / name) for name in (*trained, *sweeps)}
+        self.rows = {name: self.stores[name].rows() for name in sweeps}
+        self.trainings = {name: self.stores[name].rows(TRAININGS) for name in trained}
         self.scale = self.stores["defenses"].scale
         self.best = strongest(self.rows["defenses"], self.scale)
         self.summary = summarize(self.rows["defenses"], self.scale)
@@ -75,7 +85,7 @@ def write_report(folder: Path) -> list[Path]:
     runs = Runs(folder)
     figures = _draw(runs, folder / "figures")
     page = folder / "report.md"
-    sections = (_head, _figure7, _strongest, _table2, _batches, _residual, _sensitivity, _flags)
+    sections = (_head, _figure7, _strongest, _table2, _batches, _residual, _sensitivity, _texts, _flags)
     page.write_text(
         "\n".join(line for section in sections for line in (*section(runs), "")), encoding="utf-8"
     )
@@ -96,6 +106,8 @@ def _draw(runs: Runs, folder: Path) -> list[Path]:
     drawn["tradeoff"] = draw_tradeoff(runs.of_paper.merge(trained, on="defense"), runs.scale)
     drawn["thresholds"] = draw_thresholds(main, runs.best, runs.scale)
     drawn["sensitivity"] = draw_sensitivity(runs.sensitivity, runs.scale)
+    if runs.has_texts:
+        drawn["text_steps"] = draw_steps(runs.stores["text_steps"], runs.rows["text_steps"])
     return [path for name, figure in drawn.items() for path in save(figure, folder, name, ("png", "pdf"))]
 
 
@@ -187,10 +199,10 @@ def _left(line: Any) -> list[str]:
     signal = "-" if line["signal_to_noise"] != line["signal_to_noise"] else f"{line['signal_to_noise']:.3g}"
     if not line["images"]:
         return [line["defense"], "-", "-", "0/0", "-", "-", signal, "-"]
-    dlg = _with_interval(line, "dlg", ".3f")
+    dlg = with_interval(line, "dlg", ".3f")
     leaked = f"{line['leaked']}/{line['images']}"
     return [
-        line["defense"], dlg, _with_interval(line, "ssim", ".3f"), leaked, line["by"],
+        line["defense"], dlg, with_interval(line, "ssim", ".3f"), leaked, line["by"],
         f"{line['chosen']:.3f}", signal, line["verdict"],
     ]  # fmt: skip
 
@@ -212,7 +224,7 @@ def _judged(line: Any) -> str:
         return "not run"
     if not line["images"]:
         return "0/0"
-    return f"{_with_interval(line, 'ssim', '.3f')}, {line['leaked']}/{line['images']}, {line['ours']}"
+    return f"{with_interval(line, 'ssim', '.3f')}, {line['leaked']}/{line['images']}, {line['ours']}"
 
 
 def _table2(runs: Runs) -> Lines:
@@ -277,7 +289,7 @@ def _batches(runs: Runs) -> Lines:
 def _batch(line: Any) -> list[str]:
     rate = f"{line['recovered']} ({100 * line['low']:.0f}-{100 * line['high']:.0f} %)"
     paper = recalled(f"{line['paper']:.0f}", line["recalled"]) if line["paper"] else "-"
-    steps = _with_interval(line, "iterations", ".0f")
+    steps = with_interval(line, "iterations", ".0f")
     return [
         str(line["size"]),
         str(line["trials"]),
@@ -287,13 +299,6 @@ def _batch(line: Any) -> list[str]:
         str(line["leaked"]),
         paper,
     ]
-
-
-def _with_interval(line: Any, name: str, form: str) -> str:
-    value, low, high = (line[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if value != value:
-        return "-"
-    return f"{value:{form}}" + (f" ({low:{form}}-{high:{form}})" if low == low else "")
 
 
 def _residual(runs: Runs) -> Lines:
@@ -309,7 +314,7 @@ def _residual(runs: Runs) -> Lines:
 
 
 def _network(line: Any) -> list[str]:
-    leaked, ssim = f"{line['leaked']}/{line['images']}", _with_interval(line, "ssim", ".3f")
+    leaked, ssim = f"{line['leaked']}/{line['images']}", with_interval(line, "ssim", ".3f")
     return [line["model"], line["attack"], leaked, ssim, line["verdict"], f"{line['seconds']:.0f}"]
 
 
@@ -336,6 +341,16 @@ def _cell(line: Any) -> str:
     if not line["images"]:
         return "0/0"
     return f"{line['ssim']:.3f}, {line['leaked']}/{line['images']}, {line['verdict']}"
+
+
+def _texts(runs: Runs) -> Lines:
+    yield "## Texts"
+    yield ""
+    if not runs.has_texts:
+        yield f"Not run: texts need the packages of `{INSTALL}`."
+        return
+    steps, rows, trainings = runs.rows["text_steps"], runs.rows["text"], runs.trainings[TEXT_TRAINED]
+    yield from text_lines(steps, rows, trainings, runs.stores["text"].scale)
 
 
 def _flags(runs: Runs) -> Lines:

@@ -16,7 +16,7 @@ from leakbench.reports.terminal import plain_table, put_below
 MOST = 1000  # larger values of epsilon promise nothing, and are not told apart
 TRAINED = ["train", "test", "model", "protocol", "recipe"]  # columns in which compared trainings agree
 UTILITY_CAPTION = (
-    "accuracy: on the test images after the last epoch, mean over the seeds ± half of its 95 % interval\n"
+    "accuracy: on the test examples after the last epoch, mean over the seeds ± half of its 95 % interval\n"
     "change: compared with the undefended training of the same seed"
 )
 

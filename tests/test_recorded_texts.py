@@ -1,6 +1,7 @@
 """Saved gradients and recorded rounds of language models: whose words they give away, known or not."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.numeric
 
 TEXT = "we the people fleet army peace of in year and is strong was long no war this a new ##ly"
 WORDS = TEXT.split()
-PIECES = [*SPECIAL, *WORDS, *(f"other{number}" for number in range(300))]  # most pieces occur in no text
+PIECES = [*SPECIAL, *WORDS, *(f"other{number}" for number in range(3000))]  # most pieces occur in no text
 LINES = [
     "1\tthe army of the people is strong",
     "0\tthis was a long year of peace",
@@ -124,7 +125,8 @@ def test_what_has_to_be_told_labels_is_skipped_where_nobody_knows_them(here, cap
     assert leakbench.main(["attack", *model, "--data", MINE, "--index", "2", "--restarts", "1"]) == 0
     told = "it has to be told what is not known of a recorded update: labels"
     output = capsys.readouterr().out
-    assert f"dlg-text is skipped on {weighted('mlm')}: {told}\n" in output.replace('"', "")
+    for name in ("dlg-text", "tag"):
+        assert re.search(rf"note: {name} is skipped on bert.*: {told}\n", output)
     known = ["attack", *model, "--data", MINE, "--index", "2", "--attack", "dlg-text"]
     assert leakbench.main(known) == commands.USER_ERROR
     assert told in capsys.readouterr().err
@@ -133,9 +135,6 @@ def test_what_has_to_be_told_labels_is_skipped_where_nobody_knows_them(here, cap
 
 
 def test_of_a_known_text_labels_and_length_can_be_told(here):
-    assert attack("classification", "--data", MINE, "--index", "2", "--attack", "dlg-text(steps=2)") == 0
-    rows = pd.read_csv("runs/attack-classification/trials.csv").set_index("attack")
-    assert "dlg-text(steps=2)" not in rows.index  # it had leaked to the first
     known = ["--data", MINE, "--index", "2", "--attack", "dlg-text(steps=2)", "--exhaustive"]
     assert attack("classification", *known) == 0
     rows = pd.read_csv("runs/attack-classification/trials.csv").set_index("attack")

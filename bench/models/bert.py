@@ -106,6 +106,8 @@ class BertNetwork(nn.Module):
     Parameters have the names that they have in transformers, so that gradients saved of its networks fit.
     """
 
+    whole: Any  # the network of transformers
+
     def __init__(self, whole: Any, masked: bool):
         super().__init__()
         for name, part in whole.named_children():

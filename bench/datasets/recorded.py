@@ -25,7 +25,7 @@ UNKNOWN = "the {} behind a recorded update are unknown; `truth` and `truth_indic
 
 @dataclass(frozen=True)
 class Recorded(Dataset):
-    """What clients of a real federation sent: each update is a victim, whether its images are known or not.
+    """What clients of a real federation sent: each update is a victim, whether its examples are known or not.
 
     Its images are those behind the updates, one update after the other: as many of each as the `protocol`
     has, so that update number i begins at index i * images. Texts take the place of images where `shape` is

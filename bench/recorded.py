@@ -1,6 +1,6 @@
 """The recorded victim: a client of a real federation, and the gradient that its server received."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +34,7 @@ class Received:
 
 @dataclass(frozen=True)
 class RecordedVictim:
-    """What `Victim` is, of a client whose images may be unknown."""
+    """What `Victim` is, of a client whose images or texts may be unknown."""
 
     source: Source
     batch: Tensor | None  # (N, C, H, W) or tokens (N, L); None: unknown
@@ -73,10 +73,10 @@ def find_recorded(
     """The client whose update begins at an index, whatever its attacker.
 
     Raises:
-        UserError: see `receive`; or another number of images than there are behind its updates.
+        UserError: see `receive`; or another number of examples than there are behind its updates.
     """
     if len(own) != dataset.examples or own.start % dataset.examples:
-        text = f"expected {dataset.examples} images from a multiple of {dataset.examples} on"
+        text = f"expected {dataset.examples} {dataset.modality.name} from a multiple of {dataset.examples} on"
         raise UserError(f"{dataset}: {text}, got {len(own)} from {own.start} on")
     source = open_dataset(dataset, data_root)
     received = _received(dataset, own.start, model, model_seed, str(dataset.canonical_at(own.start)))
@@ -89,8 +89,7 @@ def find_recorded(
 
 @lru_cache(maxsize=4)  # trials that differ in defense, attack or start follow one another
 def _received(dataset: Recorded, index: int, model: Model, model_seed: int, _content: str) -> Received:
-    channels, height, width = dataset.shape
-    network = model.build((channels, height, width), dataset.classes, model_seed)
+    network = model.build(dataset.input_shape, dataset.classes, model_seed)
     return receive(dataset, dataset.upload_at(index), network)
 
 
@@ -111,7 +110,7 @@ def receive(dataset: Recorded, upload: Upload, network: nn.Module) -> Received:
         scale = dataset.lr * dataset.made_by.steps
         return _of_steps(Path(dataset.before), Path(dataset.after), scale, network)
     shared, others = _parameters(upload.path, read_tensors(upload.path), network, "gradient")
-    return Received(network, shared, tuple(others))
+    return Received(network, shared, _buffers(network, others))
 
 
 def _of_round(upload: Upload, number: int, network: nn.Module) -> Received:
@@ -121,7 +120,7 @@ def _of_round(upload: Upload, number: int, network: nn.Module) -> Received:
     network.load_state_dict(weights | others, strict=False)
     update = each.update(upload.client)
     buffers = each.clients[upload.client].buffers
-    return Received(network, {name: update[name] for name in weights}, tuple(buffers))
+    return Received(network, {name: update[name] for name in weights}, _buffers(network, buffers))
 
 
 def _of_steps(before: Path, after: Path, scale: float, network: nn.Module) -> Received:
@@ -134,7 +133,14 @@ def _of_steps(before: Path, after: Path, scale: float, network: nn.Module) -> Re
     if all(torch.equal(first[name], second[name]) for name in first):
         raise UserError(f"{after}: expected the weights after a step, found those of {before}")
     network.load_state_dict(first | others, strict=False)
-    return Received(network, {name: (first[name] - second[name]) / scale for name in first}, tuple(others))
+    gradient = {name: (first[name] - second[name]) / scale for name in first}
+    return Received(network, gradient, _buffers(network, others))
+
+
+def _buffers(network: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """Those that are no second name of a parameter, such as that of a decoder with an embedding's weights."""
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    return tuple(name for name in names if name not in parameters)
 
 
 def _parameters(path: Path, saved: Any, network: nn.Module, what: str) -> tuple[Gradients, dict[str, Tensor]]:

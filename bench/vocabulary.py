@@ -23,6 +23,7 @@ class Vocabulary:
     """Word pieces by id; a piece that continues a word begins with `##`."""
 
     pieces: tuple[str, ...]
+    path: str = ""  # of the file that they are from; empty: BERT's
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -109,7 +110,7 @@ def vocabulary_of(path: str = "") -> Vocabulary:
     if missing:
         text = f"{path}: expected a vocabulary with {', '.join(SPECIAL)}, found no {missing[0]}"
         raise SettingError([("vocabulary", text)])
-    return Vocabulary(pieces)
+    return Vocabulary(pieces, path)
 
 
 def _embedded() -> bytes:

@@ -1,4 +1,4 @@
-"""`leakbench attack`: the images behind a gradient from a training of the user's own."""
+"""`leakbench attack`: the images or texts behind a gradient from a training of the user's own."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ from leakbench.commands.recorded import (
     add_attackers,
     add_target,
     check_received,
-    images_of,
+    examples_of,
     recorded_of,
     run_recorded,
     truth_of,
@@ -27,7 +27,7 @@ RESTARTS = 4
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
-    attack = verbs.add_parser("attack", help="rebuild the images behind a gradient that was saved")
+    attack = verbs.add_parser("attack", help="rebuild the images or texts behind a gradient that was saved")
     attack.add_argument(
         "--gradient",
         type=Path,
@@ -39,7 +39,7 @@ def add(verbs: Verbs) -> None:
     )
     attack.add_argument("--after", type=Path, metavar="FILE", help="with --before: the weights after it")
     attack.add_argument("--lr", type=rate, metavar="R", help="with --before: the learning rate of the step")
-    add_target(attack, "index in --data of the true image, to compare with")
+    add_target(attack, "index in --data of the true image or text, to compare with")
     attack.add_argument(
         "--protocol", default="fedsgd", help="default: fedsgd; of two images: 'fedsgd(batch_size=2)'"
     )
@@ -82,12 +82,12 @@ def _recorded(options: argparse.Namespace, protocol: "Protocol") -> "Recorded":
         options.gradient is not None and any(value is not None for value in step.values())
     ):
         raise UserError("expected either --gradient FILE, or all of --before FILE, --after FILE and --lr R")
-    shape, classes, images = images_of(options)
+    about, source = examples_of(options)
     truth = truth_of(options)
-    if truth and images is not None:
-        problems = list(example_problems(images, truth["truth_indices"], protocol.images))
+    if truth and source is not None:
+        problems = list(example_problems(source, truth["truth_indices"], protocol.images))
         if problems:
             raise UserError(*(f"--index{problem.removeprefix('.indices')}" for problem in problems))
     files = {"path": str(options.gradient)} if options.gradient else {}
     files |= {name: str(path) for name, path in step.items() if isinstance(path, Path)}
-    return recorded_of(**files, lr=options.lr, shape=shape, classes=classes, protocol=str(protocol), **truth)
+    return recorded_of(**files, lr=options.lr, protocol=str(protocol), **about, **truth)

@@ -12,7 +12,7 @@ from leakbench.commands.recorded import (
     add_attackers,
     add_target,
     check_received,
-    images_of,
+    examples_of,
     recorded_of,
     run_recorded,
     truth_of,
@@ -33,10 +33,13 @@ def add(verbs: Verbs) -> None:
     audit.add_argument("--rounds", metavar="I-J", help="only these, such as 1-3 (default: all)")
     add_target(
         audit,
-        "indices in --data of the first true image of each update, such as 0-3, or only of the first update",
+        "indices in --data of the first true example of each update, such as 0-3, or only of the first one",
     )
     audit.add_argument(
-        "--examples", type=positive, metavar="N", help="images behind an update, if round.json does not say"
+        "--examples",
+        type=positive,
+        metavar="N",
+        help="images or texts behind an update, if round.json does not say",
     )
     audit.add_argument("--out", type=Path, metavar="DIR", help="default: runs/audit-NAME-OF-FOLDER")
     add_attackers(audit, RESTARTS)
@@ -55,10 +58,9 @@ def run_audit(options: argparse.Namespace, console: Console) -> int:
         chosen = parse_ranges(options.rounds) if options.rounds else None
     except ValueError as error:
         raise UserError(f"--rounds: {error}") from error
-    shape, classes, _ = images_of(options)
+    about, _ = examples_of(options)
     protocol = f"fedsgd(batch_size={options.examples or 1})"
-    about = {"shape": shape, "classes": classes, "protocol": protocol, **truth_of(options)}
-    everything = recorded_of(path=str(options.folder), **about)
+    everything = recorded_of(path=str(options.folder), protocol=protocol, **about, **truth_of(options))
     if not options.examples:
         _check_counts(everything.every_upload)
     parts = list(by_protocol(everything, chosen))
@@ -72,11 +74,13 @@ def run_audit(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check_counts(uploads: "Iterable[Upload]") -> None:
-    """Whether it is known how many images are behind each update."""
+    """Whether it is known how many examples are behind each update."""
     from leakbench.core.errors import UserError
 
     unknown = [each for each in uploads if each.examples is None]
     if unknown:
         where = f"{unknown[0].path / 'round.json'}: client {unknown[0].client}"
-        text = "expected `examples`, or local_batch and local_steps, which tell how many images are behind it"
+        text = (
+            "expected `examples`, or local_batch and local_steps, which tell how many examples are behind it"
+        )
         raise UserError(f"{where}: {text}, found neither; or pass --examples N")

@@ -1,6 +1,7 @@
 """`leakbench compare`: attack and train with new defenses and known ones, and compare."""
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,18 @@ from leakbench.commands.sweep import show_results
 from leakbench.commands.utility import show_accuracies
 
 PREFIX = "compare-"
-AGAINST = "gaussian,prune"  # Laplacian noise does the same as Gaussian noise of equal variance
+USUAL = {  # model and known defenses, for images and texts
+    # Laplacian noise does the same as Gaussian noise of equal variance
+    "images": ("lenet", "gaussian,prune"),
+    # one variance means something else for each tensor of a BERT, and most of an embedding's entries are 0;
+    # this BERT is small, and with weights like LeNet's it learns within a few epochs
+    "texts": (
+        "bert(weights=uniform, depth=1, hidden=64, heads=2)",
+        "gaussian(relative=1),gaussian(relative=10),"
+        "prune(ratio=0.9, count=nonzero),prune(ratio=0.99, count=nonzero)",
+    ),
+}
+BETWEEN = re.compile(r",(?![^()]*\))")  # commas that separate names, not settings
 DECISIVE = ("against", "budget", "model", "data")  # options that determine the sweep file
 
 
@@ -35,9 +47,8 @@ def add(verbs: Verbs) -> None:
     )
     compare.add_argument(
         "--against",
-        default=AGAINST,
         metavar="NAMES",
-        help=f"known defenses (default: {AGAINST})",
+        help="known defenses (default: gaussian,prune; of texts relative noise, pruning of what is not 0)",
     )
     compare.add_argument(
         "--budget",
@@ -45,9 +56,13 @@ def add(verbs: Verbs) -> None:
         default="quick",
         help="minutes, an hour, or a night on 2 cores (default: quick)",
     )
-    compare.add_argument("--model", default="lenet", help="a known one or file.py:Class (default: lenet)")
     compare.add_argument(
-        "--data", default="cifar10-sample", help="a known one or folder:PATH (default: cifar10-sample)"
+        "--model", help="a known one or file.py:Class (default: lenet; of texts a small bert)"
+    )
+    compare.add_argument(
+        "--data",
+        default="cifar10-sample",
+        help="a known one, folder:PATH or text:FILE (default: cifar10-sample)",
     )
     compare.add_argument("--out", type=Path, metavar="DIR", help="default: runs/compare-DEFENSE")
     add_workers(compare)
@@ -57,7 +72,7 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """`leakbench compare`: write the sweep file, run what earlier comparisons lack, and say who is ahead."""
-    from leakbench.bench.datasets import DATASETS, open_images
+    from leakbench.bench.datasets import DATASETS, open_dataset
     from leakbench.core.errors import UserError
     from leakbench.reports.comparison import RULE, standings
     from leakbench.reports.figures import write_figures
@@ -69,17 +84,20 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     from leakbench.sweeps.reuse import comparable
 
     new = [defense for name in options.defense for defense in defenses_in(name)]
+    with problems_of("--data"):
+        source = open_dataset(DATASETS.parse(options.data), options.data_root)
+    model, against = USUAL[source.modality.name]
+    options.model, options.against = options.model or model, options.against or against
     try:
-        known = [defense for name in options.against.split(",") for defense in defenses_in(name.strip())]
+        names = BETWEEN.split(options.against)
+        known = [defense for name in names for defense in defenses_in(name.strip())]
     except UserError as error:
         raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
     file = file_beside(folder)
-    with problems_of("--data"):
-        images = open_images(DATASETS.parse(options.data), options.data_root)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
-    write_sweep(comparison.sweep(images), file, ["compare", *options.defense, *typed])
+    write_sweep(comparison.sweep(source), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
     own = replace(run_options(options), out=folder, reuse=tuple(earlier))
     asked = load(file, own)

@@ -23,25 +23,34 @@ from leakbench.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from leakbench.bench.datasets import Images, Recorded
+    from leakbench.bench.datasets import Recorded, Source
     from leakbench.bench.datasets.uploads import Upload
 
 SUITE = "standard"
 
 
 def add_target(parser: argparse.ArgumentParser, index: str) -> None:
-    """The options that say of which network it is, and of what images; `index` is the help of that option."""
+    """The options that say of which network it is, and of what; `index` is the help of that option."""
     parser.add_argument(
         "--model", required=True, help="the network, such as 'net.py:Net(weights=checkpoint:weights.pt)'"
     )
     parser.add_argument(
-        "--data", metavar="NAME", help="the dataset that the images come from, such as folder:PATH"
+        "--data",
+        metavar="NAME",
+        help="the dataset that the images or texts come from, such as folder:PATH or text:FILE",
     )
     parser.add_argument("--index", metavar="I", help=index)
     parser.add_argument(
-        "--shape", metavar="CxHxW", help="without --data: shape of the images, such as 3x32x32"
+        "--shape",
+        metavar="CxHxW",
+        help="without --data: shape of the images, such as 3x32x32; of texts the tokens of the longest: 42",
     )
     parser.add_argument("--classes", type=positive, metavar="K", help="without --data: number of classes")
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="without --data: word pieces of texts, one a line (default: BERT's)",
+    )
 
 
 def add_attackers(parser: argparse.ArgumentParser, restarts: int) -> None:
@@ -71,28 +80,46 @@ def add_attackers(parser: argparse.ArgumentParser, restarts: int) -> None:
     add_data_root(parser)
 
 
-def images_of(options: argparse.Namespace) -> "tuple[tuple[int, int, int], int, Images | None]":
-    """Shape and number of classes of the images behind the updates; and the dataset that was named.
+def examples_of(options: argparse.Namespace) -> "tuple[dict[str, Any], Source | None]":
+    """The settings of `Recorded` that say what is behind the updates; and the dataset that was named.
 
     Raises:
         UserError: neither a dataset nor a shape and classes.
     """
-    from leakbench.bench.datasets import DATASETS, open_images
+    from leakbench.bench.datasets import DATASETS, open_dataset
     from leakbench.core.errors import UserError
 
     if options.data is not None:
         with problems_of("--data"):
-            images = open_images(DATASETS.parse(options.data), options.data_root)
-        return images.shape, images.classes, images
-    size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", options.shape or "")
-    if size is None or options.classes is None:
-        raise UserError("expected --data NAME, or --shape CxHxW (such as 3x32x32) and --classes K")
-    channels, height, width = map(int, size.groups())
-    return (channels, height, width), options.classes, None
+            source = open_dataset(DATASETS.parse(options.data), options.data_root)
+            return _like(source), source
+    if options.classes is None or not re.fullmatch(r"\d+(x\d+x\d+)?", options.shape or ""):
+        text = "expected --data NAME, or --shape CxHxW (such as 3x32x32) and --classes K"
+        raise UserError(f"{text}; of texts, --shape is the number of tokens of the longest")
+    shape = tuple(map(int, options.shape.split("x")))
+    return {"shape": shape, "classes": options.classes, "vocabulary": options.vocabulary or ""}, None
+
+
+def _like(source: "Source") -> dict[str, Any]:
+    """The settings of `Recorded` for examples like those of a dataset.
+
+    Raises:
+        SettingError: texts whose vocabulary is in no file.
+    """
+    from leakbench.bench.datasets import Texts
+    from leakbench.bench.vocabulary import vocabulary_of
+    from leakbench.core.configured import SettingError
+
+    if not isinstance(source, Texts):
+        return {"shape": source.shape, "classes": source.classes}
+    path = source.vocabulary.path
+    if vocabulary_of(path).pieces != source.vocabulary.pieces:
+        raise SettingError([("", "expected texts with a vocabulary from a file, see `vocabulary_of`")])
+    return {"shape": (source.longest,), "classes": source.classes, "vocabulary": path}
 
 
 def truth_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of `Recorded` that name the true images, as far as they were named.
+    """The settings of `Recorded` that name the true examples, as far as they were named.
 
     Raises:
         UserError: no whole numbers, or no dataset that they are of.

@@ -222,7 +222,7 @@ def _costs(todo: "Plan", workers: list[str], free: int | None, options: "RunOpti
 def show_results(run: "Run", console: Console, figures: bool) -> int:
     """Print the tables of a finished sweep and the paths of its files; returns the exit status."""
     from leakbench.reports.csv_file import write_csv
-    from leakbench.reports.recorded import sentences, updates_table, write_pictures
+    from leakbench.reports.recorded import found_words, sentences, updates_table, write_pictures
     from leakbench.reports.tables import terminal_tables
 
     folder = run.store.folder
@@ -230,6 +230,8 @@ def show_results(run: "Run", console: Console, figures: bool) -> int:
         console.print(table)
     if run.updates:
         console.print(updates_table(run.updates, run.scale))
+        for line in found_words(run.updates):
+            console.print(line)
     if len(run.indices):
         from leakbench.reports.index import correlations, index_and_leakage, index_tables
 
@@ -249,7 +251,7 @@ def show_results(run: "Run", console: Console, figures: bool) -> int:
             for figure in drawn:
                 console.print(f"figure   {figure.paths[0]}")
             for path in write_pictures(run.updates, folder / "figures"):
-                console.print(f"picture  {path}")
+                console.print(f"{'text' if path.suffix == '.txt' else 'picture':<8} {path}")
             console.print(f"page     {write_page(run, drawn)}")
     for text in sentences(run.updates, run.scale):
         console.print(text)

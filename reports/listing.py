@@ -46,19 +46,20 @@ def _blocks() -> Iterator[tuple[str, Registry[Any], list[str]]]:
     for registry in REGISTRIES:
         names = list(registry.known())
         if registry is DATASETS:
-            of = {name: _modality(name) for name in names}
             for modality in MODALITIES.values():
-                own = [name for name in names if of[name] is modality]
+                own = [name for name in names if _is_of(name, modality)]
                 yield f"datasets of {modality.name}", registry, own
         else:
             yield f"{registry.kind}s", registry, names
 
 
-def _modality(name: str) -> Modality:
+def _is_of(name: str, modality: Modality) -> bool:
+    """Whether a dataset is of such examples, or its settings decide."""
     try:
-        return DATASETS.find(name).modality
+        own = DATASETS.find(name).modality
     except SettingError:  # from another package, and it cannot be used
-        return IMAGES
+        own = IMAGES
+    return own is modality or isinstance(own, property)
 
 
 def _entry(registry: Registry[Any], name: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.table import Table
 
 from leakbench.bench.verdicts import Scale
+from leakbench.core.words import counted
 from leakbench.reports.flags import SMALL_MATCH
 from leakbench.reports.names import short_names
 from leakbench.reports.selection import VICTIM, strongest
@@ -35,16 +36,24 @@ class Update:
     attack: str  # that came closest; empty: none has a result
     reason: str  # why none has
     of_norm: float  # match loss over the squared norm of the gradient; NaN: the attack read no labels
-    labels: list[int]  # that it read, of each image
+    labels: list[int]  # that it read, of each image; of a masked text the hidden words
     ssim: float  # the mean over the images, of texts of ROUGE-L; NaN: the truth is unknown
     verdict: str  # from the SSIM; empty: unknown
     rebuilt: list[Example]
     originals: list[Example]  # likewise; empty: unknown
+    masked: bool = False  # whether the model was to guess hidden words
 
     @property
     def name(self) -> str:
         """`round 3, client a`."""
         return self.client if self.round is None else f"round {self.round}, client {self.client}"
+
+    @property
+    def labels_read(self) -> str:
+        """`3 7`; empty where none were read. Of hidden words, which are in the text, how many."""
+        if self.masked and self.labels:
+            return counted(len(self.labels), "hidden word")
+        return " ".join(map(str, self.labels))
 
     @property
     def matches(self) -> bool:
@@ -95,6 +104,7 @@ def updates_of(
             verdict="" if isnan(ssim) else scale.verdict(ssim).value,
             rebuilt=rebuilt,
             originals=[originals[each] for each in places if each in originals],
+            masked=row is not None and row["classes"] != json.loads(row["dataset_settings"])["classes"],
         )
 
 
@@ -159,7 +169,7 @@ def updates_table(updates: Sequence[Update], scale: Scale) -> Table:
     for each in updates:
         defense = [names[each.defense]] if several else []
         scores = [_number(each.ssim, ".3f"), each.verdict or "unknown"] if known else []
-        cells = [each.attack or "error", _number(each.of_norm, ".2g"), labels_of(each), *scores]
+        cells = [each.attack or "error", _number(each.of_norm, ".2g"), each.labels_read or "-", *scores]
         table.add_row(each.name, str(each.images), *defense, *cells)
     put_below(table, "\n".join(caption(known, scale)))
     return table
@@ -178,13 +188,18 @@ def caption(known: bool, scale: Scale) -> Iterator[str]:
         yield f"verdict: leak from {scale.title} {scale.leak:g} on, artifacts from {scale.artifacts:g} on"
 
 
-def labels_of(update: Update) -> str:
-    """`3 7`, or `-` where none were read."""
-    return " ".join(map(str, update.labels)) or "-"
-
-
 def _number(value: float, form: str) -> str:
     return "-" if isnan(value) else format(value, form)
+
+
+def found_words(updates: Sequence[Update]) -> Iterator[str]:
+    """`round 3, client a: the words`, a line for each text that was rebuilt; nothing of images."""
+    several = len({each.defense for each in updates}) > 1
+    for each in updates:
+        under = f", {each.defense}" if several else ""
+        for text in each.rebuilt:
+            if isinstance(text, str):
+                yield f"{each.name}{under}: {' '.join(words_of(text))}"
 
 
 def write_pictures(updates: Sequence[Update], folder: Path) -> list[Path]:

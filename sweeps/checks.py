@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.bench.attackable import model_problems
-from leakbench.bench.datasets import Dataset, Recorded, Source, open_dataset
+from leakbench.bench.datasets import Dataset, Recorded, Source, Texts, open_dataset
 from leakbench.bench.datasets.standard import Standard
 from leakbench.bench.metrics import SSIM_WINDOW
 from leakbench.bench.modalities import IMAGES
@@ -118,9 +118,11 @@ def check(sweep: Sweep, data_root: Path) -> list[str]:
 
 
 def _any(source: Source, own: range) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) of that shape, and labels, to try a model with where the true ones are unknown."""
-    shape = (len(own), *source.shape)
-    return torch.rand(shape, generator=generator_for("check")), torch.zeros(len(own), dtype=torch.long)
+    """Examples of that size, and labels, to try a model with where the true ones are unknown."""
+    labels = torch.zeros(len(own), dtype=torch.long)
+    if isinstance(source, Texts):
+        return torch.full((len(own), source.longest), source.vocabulary.unknown), labels
+    return torch.rand((len(own), *source.shape), generator=generator_for("check")), labels
 
 
 def _build_under(defense: Defense, model: Model, source: Source, seed: int) -> nn.Module:

@@ -7,37 +7,40 @@ from typing import Any
 
 import yaml
 
-from leakbench.bench.datasets import Images
+from leakbench.bench.datasets import Images, Source
+from leakbench.bench.modalities import TEXTS
 from leakbench.core.errors import UserError
 from leakbench.defenses import Defense
 
 FIRST_LINE = "# written by:"  # the start of it, in every sweep file that was not written by hand
-EMBEDDED = "mnist-5k"  # to train on if the attacked dataset has too few images
-FEWEST = 200  # images, for a model to be trained and tested on
+DIGITS, SENTENCES = "mnist-5k", "sotu-2k"  # to train on if the attacked dataset has too few examples
+FEWEST = {"images": 200, "texts": 1000}  # for a model to be trained and tested on
+LONGER = 2  # times as many epochs for texts: a BERT is at chance after 3
+LARGER = {"clients": 2, "batch_size": 10}  # as many texts a step of fewer clients: gradients are large
 MOST = 5000
-TESTED = 5  # every fifth image is for testing
+TESTED = 5  # every fifth example is for testing
 
 
 @dataclass(frozen=True)
 class Budget:
     """How much is run."""
 
-    images: int
+    examples: int
     restarts: int
-    epochs: int
+    epochs: int  # on images; on texts LONGER
     seeds: int
 
 
 BUDGETS = {
-    "quick": Budget(images=10, restarts=1, epochs=3, seeds=3),
-    "standard": Budget(images=12, restarts=3, epochs=10, seeds=3),
-    "full": Budget(images=20, restarts=3, epochs=30, seeds=5),
+    "quick": Budget(examples=10, restarts=1, epochs=3, seeds=3),
+    "standard": Budget(examples=12, restarts=3, epochs=10, seeds=3),
+    "full": Budget(examples=20, restarts=3, epochs=30, seeds=5),
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared with what, on which images and which model."""
+    """What is compared with what, on which examples and which model."""
 
     defenses: tuple[Defense, ...]
     against: tuple[Defense, ...]
@@ -45,29 +48,33 @@ class Comparison:
     data: str
     model: str
 
-    def sweep(self, images: Images) -> dict[str, Any]:
-        """The content of a sweep file; `images` are those of the dataset."""
-        budget = self.budget
+    def sweep(self, source: Source) -> dict[str, Any]:
+        """The content of a sweep file; `source` is the opened dataset."""
+        budget, epochs = self.budget, {"epochs": self.budget.epochs}
+        of_texts = {"epochs": budget.epochs * LONGER, **LARGER}
         return {
-            "datasets": [{"name": self.data, "indices": f"0-{min(budget.images, len(images)) - 1}"}],
+            "datasets": [{"name": self.data, "indices": f"0-{min(budget.examples, len(source)) - 1}"}],
             "models": [self.model],
             "defenses": ["none", *dict.fromkeys(map(str, (*self.against, *self.defenses)))],
             "suite": "standard",
             "restarts": budget.restarts,
             "training": {
-                **examples(self.data, images),
-                "epochs": budget.epochs,
+                **examples(self.data, source),
+                **(of_texts if source.modality is TEXTS else epochs),
                 "seeds": f"0-{budget.seeds - 1}",
             },
         }
 
 
-def examples(data: str, images: Images) -> dict[str, Any]:
-    """What to train and to test on: these images or, if they are too few, digits of their shape."""
-    count = len(images)
-    if count < FEWEST:
-        channels, size, _ = images.shape
-        digits = {"name": EMBEDDED, "size": size, "grey": channels == 1}
+def examples(data: str, source: Source) -> dict[str, Any]:
+    """What to train and to test on: these or, if they are too few, digits of their shape or sentences."""
+    count = len(source)
+    if count < FEWEST[source.modality.name]:
+        if not isinstance(source, Images):
+            texts = {"name": SENTENCES}
+            return {"train": {**texts, "indices": "0-1599"}, "test": {**texts, "indices": "1600-1999"}}
+        channels, size, _ = source.shape
+        digits = {"name": DIGITS, "size": size, "grey": channels == 1}
         return {"train": {**digits, "indices": "0-3999"}, "test": {**digits, "indices": "4000-4999"}}
     # folders hold one class after the other: take images at even distances, not the last ones
     chosen = [place * count // min(count, MOST) for place in range(min(count, MOST))]

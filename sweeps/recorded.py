@@ -79,7 +79,7 @@ def recorded_problems(dataset: Recorded, indices: tuple[int, ...], sweep: Sweep)
         expected = f"expected {dataset.made_by} among the protocols, as its `protocol` says"
         yield f": {expected}, got {', '.join(map(str, protocols))}"
     if between := [index for index in indices if index % dataset.examples]:
-        text = f"expected multiples of {dataset.examples}, the images behind each update"
+        text = f"expected multiples of {dataset.examples}, the {dataset.modality.name} behind each update"
         yield f".indices: {text}, got {between[0]}"
     for choice in sweep.defenses:
         try:
@@ -96,20 +96,22 @@ def received_problems(
     dataset: Recorded, uploads: Iterable[Upload], model: Model
 ) -> tuple[list[str], list[str]]:
     """What keeps recorded updates from being gradients of a model; and the buffers that came with them."""
-    channels, height, width = dataset.shape
+    name = dataset.modality.name
+    if model.modality not in (None, dataset.modality):
+        return [f"{model}: expected a model of {name}, got one of {model.modality.name}"], []
     problems: dict[str, None] = {}
     ignored: dict[str, None] = {}
     for upload in uploads:
         try:
             with foreign(UserError, SettingError, SystemExit):
-                network = model.build((channels, height, width), dataset.classes, 0)
+                network = model.build(dataset.input_shape, dataset.classes, 0)
             ignored |= dict.fromkeys(receive(dataset, upload, network).ignored)
         except (UserError, SettingError) as error:
             lines = error.problems if isinstance(error, UserError) else [str(error)]
             problems |= dict.fromkeys(lines)
         except ForeignError as error:
-            size = "x".join(map(str, dataset.shape))
-            return [f"{model}: expected a model that takes images of {size}, got {error.short}"], []
+            size = "x".join(map(str, dataset.input_shape))
+            return [f"{model}: expected a model that takes {name} of {size}, got {error.short}"], []
     return list(problems), list(ignored)
 
 
@@ -132,7 +134,7 @@ def recorded_in(sweep: Sweep) -> list[dict[str, Any]]:
 def _uneven(dataset: Recorded, setting: Setting) -> Iterator[str]:
     batch, count = setting.local_batch, dataset.examples
     if batch is not None and (setting.local_steps or 1) > 1 and batch < count and count % batch:
-        text = f"{count} images do not divide into batches of {batch}"
+        text = f"{count} {dataset.modality.name} do not divide into batches of {batch}"
         yield f"{text}; the attacks use all of them in every step"
 
 

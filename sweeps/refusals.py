@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from leakbench.bench.attacks import Attack, Case
-from leakbench.bench.datasets import Dataset, open_dataset
+from leakbench.bench.attacks import Attack, Case, Knows
+from leakbench.bench.datasets import Dataset, Recorded, open_dataset
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.models import Model
 from leakbench.bench.trial import spec_of
 from leakbench.bench.victim import with_layers
 from leakbench.core.foreign import ForeignError, foreign
@@ -42,7 +43,11 @@ def without_refused(
         for _, meeting, text in found
     )
     refused = {meeting: text for _, meeting, text in found}
-    return replace(sweep, refused=refused, notices=(*sweep.notices, *dict.fromkeys(notices))), []
+    rest = replace(sweep, refused=refused, notices=(*sweep.notices, *dict.fromkeys(notices)))
+    if found and not rest.size:
+        _, meeting, text = found[0]
+        return sweep, [f"suite: expected an attack that applies, found none: {meeting.attack}: {text}"]
+    return rest, []
 
 
 def _refusals(
@@ -59,10 +64,22 @@ def _refusals(
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
             spec = spec_of(images, protocol.value, model.value)
             for attack in sweep.attacks:
-                text = refusal(attack.value, Case(0, network, zeros, spec, protocol=protocol.value))
+                case = Case(0, network, zeros, spec, protocol=protocol.value)
+                text = untold(attack.value, data.value, model.value) or refusal(attack.value, case)
                 if text:
                     what = attack.value, data.value, model.value, protocol.value, defense.value
                     yield attack, Meeting.of(*what), text
+
+
+def untold(attack: Attack, dataset: Dataset, model: Model) -> str:
+    """What an attack has to be told of recorded updates and nobody knows; empty if there is nothing."""
+    if not isinstance(dataset, Recorded):
+        return ""
+    unknown = set() if dataset.truth else {Knows.LABELS, Knows.LENGTH}
+    if model.masked:
+        unknown.add(Knows.LABELS)  # nobody recorded which words were hidden
+    missing = " and ".join(sorted(attack.knows & unknown))
+    return f"it has to be told what is not known of a recorded update: {missing}" if missing else ""
 
 
 def refusal(attack: Attack, example: Case) -> str:

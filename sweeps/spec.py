@@ -179,7 +179,7 @@ class Sweep:
         crossed = len(self.shared) == len(self.datasets) * len(self.protocols)
         pairs = [(data, None) for data in self.datasets] if crossed else self.shared
         counts = {
-            "image": sum(len(data.indices) for data, _ in pairs),
+            self.scale.modality.one: sum(len(data.indices) for data, _ in pairs),
             "model": len(self.models),
             "draw of weights": len(self.model_seeds),
             "protocol": len(self.protocols) if crossed else 1,

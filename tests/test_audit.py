@@ -362,7 +362,7 @@ PLAIN = {"path": "rounds", "shape": [1, 28, 28], "classes": 10}
         ({"path": ""}, "path: expected either a path, or all of before, after and lr"),
         ({"before": "net.py"}, "path: expected either a path, or all of before, after and lr"),
         ({"path": "nowhere"}, "path: nowhere: no such file"),
-        ({"shape": [28, 28]}, "shape: expected [channels, height, width] of an image, got [28, 28]"),
+        ({"shape": [28, 28]}, "of an image, or [tokens] of the longest text, got [28, 28]"),
         ({"classes": 1}, "classes: expected a whole number >= 2, got 1"),
         ({"protocol": "fedsgd(batch_size=0)"}, "batch_size: expected a whole number >= 1, got 0"),
         ({"protocol": "fedsdg"}, "unknown protocol 'fedsdg'"),

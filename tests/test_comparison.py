@@ -13,6 +13,7 @@ from made_up import table
 import leakbench
 from leakbench import commands
 from leakbench.bench.attacks import SUITES
+from leakbench.bench.attacks.suites import OF_TEXTS
 from leakbench.bench.datasets import DATASETS, Images, open_dataset
 from leakbench.bench.verdicts import Scale
 from leakbench.core.errors import UserError
@@ -219,6 +220,18 @@ def test_few_images_are_attacked_and_the_embedded_digits_trained_on():
     }
 
 
+def test_few_texts_are_attacked_and_the_bundled_sentences_trained_on():
+    few = open_dataset(DATASETS.parse("sotu-sample"), Path())
+    assert examples("sotu-sample", few) == {
+        "train": {"name": "sotu-2k", "indices": "0-1599"},
+        "test": {"name": "sotu-2k", "indices": "1600-1999"},
+    }
+    many = open_dataset(DATASETS.parse("sotu-2k(label=party)"), Path())
+    found = examples("sotu-2k(label=party)", many)
+    assert {each["name"] for each in found.values()} == {"sotu-2k(label=party)"}
+    assert (len(found["train"]["indices"]), len(found["test"]["indices"])) == (1600, 400)
+
+
 NET = """
 from torch import nn
 
@@ -270,14 +283,14 @@ def here(tmp_path, monkeypatch, without_rehearsal):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "yours.py").write_text(MINE.replace("Mine", "Yours"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(BUDGETS, "quick", Budget(images=1, restarts=1, epochs=1, seeds=1))
+    monkeypatch.setitem(BUDGETS, "quick", Budget(examples=1, restarts=1, epochs=1, seeds=1))
     monkeypatch.setitem(SUITES, "standard", ("dlg(steps=2)",))
     monkeypatch.setattr("leakbench.reports.figures.write_figures", lambda _run: [])
     digits = {
         "train": {"name": "mnist-5k", "indices": "0-79"},
         "test": {"name": "mnist-5k", "indices": "80-99"},
     }
-    monkeypatch.setattr("leakbench.sweeps.comparison.examples", lambda data, images: digits)
+    monkeypatch.setattr("leakbench.sweeps.comparison.examples", lambda data, source: digits)
     return tmp_path
 
 
@@ -311,6 +324,30 @@ def test_a_comparison_attacks_trains_and_reports_and_another_takes_its_rows(here
     key = shared[0]
     np.testing.assert_array_equal(first.traces([key])[key].objective, second.traces([key])[key].objective)
     assert second.originals([("cifar10-sample", 0)])
+
+
+def test_a_comparison_on_texts_is_with_what_is_known_of_texts(here, capsys, monkeypatch):
+    sentences = {
+        "train": {"name": "sotu-2k", "indices": "0-39"},
+        "test": {"name": "sotu-2k", "indices": "40-59"},
+    }
+    monkeypatch.setattr("leakbench.sweeps.comparison.examples", lambda data, source: sentences)
+    monkeypatch.setitem(OF_TEXTS, "standard", ("rows", "bag"))
+    model = ["--model", "bert(depth=1, hidden=32, heads=2)"]
+    assert compare("mine.py", "--data", "sotu-sample", *model) == 0
+    output = capsys.readouterr().out
+    assert "mine.py:Mine: accuracy " in output
+    assert ", ROUGE-L 1.000" in output
+    sweep = yaml.safe_load((here / "runs/compare-mine.yaml").read_text())
+    assert sweep["defenses"][:5] == [
+        "none", "gaussian(relative=1.0)", "gaussian(relative=10.0)",
+        "prune(ratio=0.9, count=nonzero)", "prune(ratio=0.99, count=nonzero)",
+    ]  # fmt: skip
+    about = {key: sweep["training"][key] for key in ("epochs", "clients", "batch_size")}
+    assert about == {"epochs": 2, "clients": 2, "batch_size": 10}
+    page = (here / "runs/compare-mine/report.html").read_text()
+    assert "ROUGE-L" in page
+    assert "SSIM" not in page
 
 
 def change_column(folder, column, value):
@@ -347,6 +384,15 @@ def test_rows_of_other_versions_and_machines_are_not_taken(here, capsys, column,
             "--data: path: expected a folder of pictures, found none at 'none'",
         ),
         (["mine.py", "--model", "lnet"], "unknown model 'lnet'; did you mean 'lenet'?"),
+        (
+            ["mine.py", "--data", "sotu-sample", "--model", "lenet"],
+            "expected a model of texts, got one of im",
+        ),
+        (["mine.py", "--model", "bert"], "bert on cifar10-sample: expected a model of images, got one of"),
+        (
+            ["mine.py", "--against", "int8,prune(ratio=2, scope=global)"],
+            "--against: prune(ratio=2, scope=global): ratio: expected a number",
+        ),
     ],
 )
 def test_wrong_arguments_are_explained(here, capsys, arguments, text):

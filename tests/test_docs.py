@@ -69,7 +69,7 @@ def test_the_budgets_of_a_comparison_are_the_documented_ones():
     rows = re.findall(r"^\| `(\w+)` \|([\d |]+)$", (ROOT / "docs/DEFENSES.md").read_text(), re.MULTILINE)
     documented = {name: [int(cell) for cell in cells.split("|") if cell.strip()] for name, cells in rows}
     assert documented == {
-        name: [each.images, each.restarts, each.epochs, each.seeds] for name, each in BUDGETS.items()
+        name: [each.examples, each.restarts, each.epochs, each.seeds] for name, each in BUDGETS.items()
     }
 
 

@@ -164,7 +164,7 @@ def test_the_layers_are_found_by_what_passes_them(make_trial, tmp_path):
     assert [each.weight.split(".")[-2] for each in layers.linear[:3]] == ["query", "key", "value"]
     assert layers.decoder.weight == layers.words_name  # tied
     seen = []
-    query = case.model.bert.bert.encoder.layer[0].attention.self.query
+    query = case.model.bert.encoder.layer[0].attention.self.query
     query.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     case.model(victim.inputs)
     assert torch.equal(layers.inputs(victim.inputs, layers.linear[0].layer), seen[0])

@@ -90,7 +90,7 @@ class Bert(Model):
         """
         longest, pieces = shape
         network = BertNetwork(_bert(self, pieces, classes), self.masked)
-        config = network.bert.config
+        config = network.whole.config
         if longest > config.max_position_embeddings:
             text = f"expected texts of at most {config.max_position_embeddings} tokens, got {longest}"
             raise SettingError([("longest", f"{text}; the dataset's `longest` cuts them")])
@@ -101,20 +101,28 @@ class Bert(Model):
 
 
 class BertNetwork(nn.Module):
-    """Tokens (B, L) to class scores (B, classes), or to scores of pieces for each place (B, pieces, L)."""
+    """Tokens (B, L) to class scores (B, classes), or to scores of pieces for each place (B, pieces, L).
 
-    def __init__(self, bert: Any, masked: bool):
+    Parameters have the names that they have in transformers, so that gradients saved of its networks fit.
+    """
+
+    whole: Any  # the network of transformers
+
+    def __init__(self, whole: Any, masked: bool):
         super().__init__()
-        self.bert, self.masked = bert, masked
+        for name, part in whole.named_children():
+            self.add_module(name, part)
+        object.__setattr__(self, "whole", whole)  # not as a module, which would be a part of every name
+        self.masked = masked
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The scores; padding is not attended to."""
-        padding = tokens[:, None, None, :] == self.bert.config.pad_token_id
-        mask = torch.zeros_like(padding, dtype=self.bert.dtype)
-        mask = mask.masked_fill(padding, torch.finfo(self.bert.dtype).min)
+        padding = tokens[:, None, None, :] == self.whole.config.pad_token_id
+        mask = torch.zeros_like(padding, dtype=self.whole.dtype)
+        mask = mask.masked_fill(padding, torch.finfo(self.whole.dtype).min)
         # of all four dimensions, so that transformers does not look at its values, which torch.func forbids
         mask = mask.expand(-1, 1, tokens.shape[1], -1)
-        scores: Tensor = self.bert(input_ids=tokens, attention_mask=mask).logits
+        scores: Tensor = self.whole(input_ids=tokens, attention_mask=mask).logits
         return scores.transpose(1, 2) if self.masked else scores
 
 

@@ -22,7 +22,9 @@ from leakbench.sweeps.spec import Choice, Meeting, Sweep
 def without_refused(
     sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
 ) -> tuple[Sweep, list[str]]:
-    """The sweep without trials whose attack does not apply, if it has a suite; otherwise they are problems.
+    """The sweep without trials whose attack does not apply, each with a notice.
+
+    Where no suite chose the attacks, one that does not apply whatever the defense is a problem.
 
     Args:
         sweep: a sweep without other problems.
@@ -30,13 +32,13 @@ def without_refused(
         data_root: their folder.
     """
     found = list(_refusals(sweep, datasets, data_root))
-    if not sweep.suite:
-        lines = (
-            f"{attack.place}: {meeting.attack} on {meeting.model} and {meeting.dataset}: {text}"
-            for attack, meeting, text in found
-            if not meeting.defense
-        )
-        return sweep, list(dict.fromkeys(lines))
+    problems = [
+        f"{attack.place}: {meeting.attack} on {meeting.model} and {meeting.dataset}: {text}"
+        for attack, meeting, text in found
+        if not sweep.suite and not meeting.defense
+    ]
+    if problems:
+        return sweep, list(dict.fromkeys(problems))
     notices = (
         f"{meeting.attack} is skipped on {meeting.model}"
         f"{' with ' + meeting.defense if meeting.defense else ''}: {text}"

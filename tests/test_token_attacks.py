@@ -267,6 +267,20 @@ def test_what_does_not_fit_is_a_line(write, capsys, monkeypatch, tmp_path, conte
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_an_attack_that_a_defense_of_the_model_leaves_nothing_is_skipped(
+    write, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    content = f"datasets: [sotu-sample]\nmodels: ['{SMALL}']\nattacks: [rows, span]\n"
+    file = write("a.yaml", content + "defenses: [none, freeze_embeddings]\n")
+    assert leakbench.main(["sweep", str(file), "--executor", "inline", "--no-figures"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "rows is skipped on bert(hidden=128, heads=2) with freeze_embeddings: expected a trained word embedding"
+        in told
+    )
+
+
 def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     file = write(

@@ -275,10 +275,7 @@ def test_an_attack_that_a_defense_of_the_model_leaves_nothing_is_skipped(
     file = write("a.yaml", content + "defenses: [none, freeze_embeddings]\n")
     assert leakbench.main(["sweep", str(file), "--executor", "inline", "--no-figures"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert (
-        "rows is skipped on bert(hidden=128, heads=2) with freeze_embeddings: expected a trained word embedding"
-        in told
-    )
+    assert "rows is skipped on bert(hidden=128, heads=2) with freeze_embeddings: expected a trained" in told
 
 
 def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):

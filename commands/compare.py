@@ -24,11 +24,10 @@ PREFIX = "compare-"
 USUAL = {  # model and known defenses, for images and texts
     # Laplacian noise does the same as Gaussian noise of equal variance
     "images": ("lenet", "gaussian,prune"),
-    # one variance means something else for each tensor of a BERT, and most of an embedding's entries are 0;
-    # this BERT is small, and with weights like LeNet's it learns within a few epochs
+    # one variance means something else for each tensor of a BERT, and most of an embedding's entries are 0
     "texts": (
-        "bert(weights=uniform, depth=1, hidden=64, heads=2)",
-        "gaussian(relative=1),gaussian(relative=10),"
+        "bert(hidden=64, heads=2)",
+        "gaussian(relative=0.1),gaussian(relative=1),"
         "prune(ratio=0.9, count=nonzero),prune(ratio=0.99, count=nonzero)",
     ),
 }

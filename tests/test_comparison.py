@@ -340,11 +340,11 @@ def test_a_comparison_on_texts_is_with_what_is_known_of_texts(here, capsys, monk
     assert ", ROUGE-L 1.000" in output
     sweep = yaml.safe_load((here / "runs/compare-mine.yaml").read_text())
     assert sweep["defenses"][:5] == [
-        "none", "gaussian(relative=1.0)", "gaussian(relative=10.0)",
+        "none", "gaussian(relative=0.1)", "gaussian(relative=1.0)",
         "prune(ratio=0.9, count=nonzero)", "prune(ratio=0.99, count=nonzero)",
     ]  # fmt: skip
-    about = {key: sweep["training"][key] for key in ("epochs", "clients", "batch_size")}
-    assert about == {"epochs": 2, "clients": 2, "batch_size": 10}
+    about = {key: sweep["training"][key] for key in ("epochs", "clients", "batch_size", "optimizer", "lr")}
+    assert about == {"epochs": 1, "clients": 2, "batch_size": 10, "optimizer": "adam", "lr": 0.001}
     page = (here / "runs/compare-mine/report.html").read_text()
     assert "ROUGE-L" in page
     assert "SSIM" not in page

@@ -15,12 +15,16 @@ from torch import Tensor
 from leakbench.bench.attacks.bag import bag_of, why_not
 from leakbench.bench.attacks.base import Attack, Case, Found, Status
 from leakbench.bench.attacks.hidden_words import with_answers
+from leakbench.bench.attacks.placed_words import placed_words
+from leakbench.bench.attacks.span_several import Possible, separated
+from leakbench.bench.attacks.text_search import Guess, Search, mixer_of
 from leakbench.bench.attacks.token_layers import TokenLayers, token_layers, vocabulary_of
 from leakbench.bench.attacks.word_rows import outside, row_space, word_rows
 from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.core import citations
 
 AT_ONCE = 1024  # tokens that are tested together
+CLOSE = 0.03  # of a token's length: further outside, and no token of a batch is at that place
 FAR = 0.3  # of a token's length: further outside, and no token was at that place
 
 
@@ -40,8 +44,6 @@ class Span(Attack):
         problem = why_not(example, needs_words=False)
         if problem:
             return problem
-        if example.spec.count > 1:
-            return f"expected a gradient of one text, got {example.spec.count}"
         if not token_layers(example.model, example.spec).linear:
             return "expected trained linear layers that every token passes"
         return ""
@@ -49,10 +51,11 @@ class Span(Attack):
     def invert(self, case: Case) -> Found:
         """See `Attack.invert`."""
         layers = token_layers(case.model, case.spec)
+        if case.spec.count > 1:
+            return _several(case, layers)
         first = layers.linear[0]
         basis = row_space(case.shared[first.weight].double())
-        known = layers.words_name is not None
-        candidates = bag_of(word_rows(case, layers)) if known else torch.arange(case.spec.shape[1])
+        candidates = _candidates(case, layers)
         distances = _distances(layers, candidates, basis, case.spec.shape[0])
         least, best = distances.min(0)
         near = (least < FAR).long().cumprod(0)  # up to the first place without a token
@@ -63,6 +66,39 @@ class Span(Attack):
         reason = f"{length} places, rank {len(basis)}, at most {float(least[:length].max()):.2g} outside"
         status = Status.CONVERGED if near[0] else Status.BUDGET
         return Found(tokens, answers, status=status, reason=reason)
+
+
+def _candidates(case: Case, layers: TokenLayers) -> Tensor:
+    """The pieces (C,) that can occur."""
+    known = layers.words_name is not None
+    return bag_of(word_rows(case, layers)) if known else torch.arange(case.spec.shape[1])
+
+
+def _several(case: Case, layers: TokenLayers) -> Found:
+    """The texts of a batch."""
+    spec, width, vocabulary = case.spec, layers.linear[0].layer.in_features, vocabulary_of(case.spec)
+    longest = spec.shape[0]
+    most = spec.count * longest
+    basis = row_space(case.shared[layers.linear[0].weight].double(), most)
+    pieces = _candidates(case, layers)
+    near = _distances(layers, pieces, basis, longest) < CLOSE
+    occurring = near.any(1)
+    pieces, near = pieces[occurring], near[occurring]
+    mixer = mixer_of(case, layers, most)
+    found: list[Guess] = []
+    sure = 0
+    if mixer and len(pieces):
+        possible = Possible(pieces, placed_words(case, layers, pieces, near))
+        search = Search(mixer, pieces, case.generator("starts of texts"))
+        found, sure = separated(possible, spec.count, search, vocabulary)
+    lengths = [len(each.choice) for each in found]
+    tokens = torch.full((spec.count, max(lengths, default=1)), vocabulary.pad)
+    for row, each in zip(tokens, found, strict=False):
+        row[: len(each.choice)] = pieces[each.choice]
+    tokens, answers = with_answers(case, layers, tokens)
+    reason = f"{sure} of {spec.count} texts found, rank {len(basis)} of {width}"
+    status = Status.CONVERGED if sure == spec.count else Status.BUDGET
+    return Found(tokens, answers, status=status, reason=reason)
 
 
 def _distances(layers: TokenLayers, candidates: Tensor, basis: Tensor, length: int) -> Tensor:

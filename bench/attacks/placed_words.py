@@ -1,0 +1,77 @@
+"""Finds at which places the words of several texts stand, without telling the texts apart.
+
+The row of a word in the word embedding's gradient is the sum of what its occurrences get, and the row of a
+place in the position embedding's is the sum over the texts. What an occurrence gets is orthogonal to what
+its word and its place add up to, because a layer norm follows, whose output does not depend on the scale of
+its input. So a row of one occurrence tells its other end, and is then subtracted there, which leaves more
+rows of one occurrence: the peeling of sparse graph codes (Luby et al. 2001), on words and places.
+"""
+
+import torch
+from torch import Tensor
+
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.token_layers import TokenLayers
+from leakbench.bench.attacks.word_rows import undecoded_rows
+
+ORTHOGONAL = 1e-5  # cosine: rounding stays below, and one stranger in a thousand does
+EMPTY = 1e-4  # of a row: what is left when all its occurrences are subtracted
+
+
+def placed_words(case: Case, layers: TokenLayers, pieces: Tensor, near: Tensor) -> Tensor:
+    """Which pieces (C,) may stand at which places: a part of `near` (C, L), bool.
+
+    What the rows of the embeddings do not tell, such as under noise, stays as it is.
+    """
+    if layers.norm is None or layers.words_name is None or layers.positions_name is None:
+        return near
+    length = near.shape[1]
+    inputs = layers.inputs(pieces[:, None].expand(-1, length), layers.norm).double()
+    rows = undecoded_rows(case, layers, pieces)
+    return peeled(rows, case.shared[layers.positions_name][:length].double(), inputs, near)
+
+
+def peeled(words: Tensor, places: Tensor, inputs: Tensor, near: Tensor) -> Tensor:
+    """Which words may stand at which places (C, L), by what each of both gets in sum.
+
+    Args:
+        words: what words get (C, H).
+        places: what places get (L, H).
+        inputs: what a word at a place adds up to (C, L, H).
+        near: pairs that may occur (C, L).
+    """
+    inputs = torch.nn.functional.normalize(inputs - inputs.mean(-1, keepdim=True), dim=-1)
+    words, places, undecided, known = words.clone(), places.clone(), near.clone(), torch.zeros_like(near)
+    empty = EMPTY * words.norm(dim=1), EMPTY * places.norm(dim=1)
+    found = True
+    while found:
+        found = _settled(words, places, empty[0], inputs, undecided, known)
+        found |= _settled(places, words, empty[1], inputs.transpose(0, 1), undecided.T, known.T)
+    return known | undecided
+
+
+def _settled(
+    own: Tensor, others: Tensor, empty: Tensor, inputs: Tensor, undecided: Tensor, known: Tensor
+) -> bool:
+    """Whether there was a row (of A, H) of one occurrence; all of them are settled, in place.
+
+    Args:
+        own: what is left of the rows, on this side.
+        others: on the other side (B, H).
+        empty: norms (A,) below which nothing is left.
+        inputs: (A, B, H), of length 1.
+        undecided: pairs (A, B) that may occur.
+        known: pairs (A, B) that do.
+    """
+    size = own.norm(dim=1)
+    undecided[size <= empty] = False
+    alike = torch.einsum("ah,abh->ab", own, inputs).abs()
+    fits = undecided & (alike < ORTHOGONAL * size[:, None])
+    single = (fits.sum(1) == 1).nonzero()[:, 0].tolist()
+    for row in single:
+        other = int(fits[row].nonzero()[0, 0])
+        known[row, other] = True
+        others[other] -= own[row]
+        own[row] = 0
+        undecided[row] = False
+    return bool(single)

@@ -28,10 +28,11 @@ def placed_words(case: Case, layers: TokenLayers, pieces: Tensor, near: Tensor) 
     length = near.shape[1]
     inputs = layers.inputs(pieces[:, None].expand(-1, length), layers.norm).double()
     rows = undecoded_rows(case, layers, pieces)
-    return peeled(rows, case.shared[layers.positions_name][:length].double(), inputs, near)
+    places = case.shared[layers.positions_name][:length].double()
+    return peeled(rows, places, inputs, near, case.spec.count)
 
 
-def peeled(words: Tensor, places: Tensor, inputs: Tensor, near: Tensor) -> Tensor:
+def peeled(words: Tensor, places: Tensor, inputs: Tensor, near: Tensor, count: int) -> Tensor:
     """Which words may stand at which places (C, L), by what each of both gets in sum.
 
     Args:
@@ -39,6 +40,7 @@ def peeled(words: Tensor, places: Tensor, inputs: Tensor, near: Tensor) -> Tenso
         places: what places get (L, H).
         inputs: what a word at a place adds up to (C, L, H).
         near: pairs that may occur (C, L).
+        count: words that a place may have at most.
     """
     inputs = torch.nn.functional.normalize(inputs - inputs.mean(-1, keepdim=True), dim=-1)
     words, places, undecided, known = words.clone(), places.clone(), near.clone(), torch.zeros_like(near)
@@ -47,7 +49,7 @@ def peeled(words: Tensor, places: Tensor, inputs: Tensor, near: Tensor) -> Tenso
     while found:
         found = _settled(words, places, empty[0], inputs, undecided, known)
         found |= _settled(places, words, empty[1], inputs.transpose(0, 1), undecided.T, known.T)
-    return known | undecided
+    return known | undecided & (known.sum(0) < count)
 
 
 def _settled(

@@ -32,17 +32,20 @@ def separated(
 ) -> tuple[list[Guess], int]:
     """As many texts as there are, the sure ones first, and how many are sure; none if no text can be begun.
 
-    Each start is drawn from pieces that no text has yet, where there are some.
+    Each start is drawn from pieces that no text has yet, where there are some. Ends of texts are tried in
+    turn, because texts that do not end there take as long as others.
     """
     is_end = possible.pieces == vocabulary.end
     ends = possible.table[is_end].any(0).nonzero()[:, 0]
     tables = {end: possible.texts_until(end, vocabulary) for end in ends[ends > 0].tolist()}
     tables = {end: table for end, table in tables.items() if bool(table.any(0).all())}
+    tried = dict.fromkeys(tables, 0)
     sure: list[Guess] = []
     others: list[Guess] = []
     left = possible.table.clone()
-    while tables and len(sure) < count and search.passed < count * TEXTS_PASSED:
-        end = _drawn_end(tables, left[is_end].any(0), search.generator)
+    while tables and len(sure) < count and left.any() and search.passed < count * TEXTS_PASSED:
+        end = min(tried, key=lambda each: (tried[each], not left[is_end, each].any(), -each))
+        tried[end] += 1
         guess = search.improved(_start(tables[end], left, search.generator), tables[end])
         if any(torch.equal(guess.choice, each.choice) for each in sure):
             continue
@@ -52,12 +55,6 @@ def separated(
     others.sort(key=lambda guess: guess.distance)
     found = (sure + others)[:count]
     return found, len(sure)
-
-
-def _drawn_end(tables: dict[int, Tensor], left: Tensor, generator: torch.Generator) -> int:
-    """A place where texts may end, of those that no text has yet (L,), if there are some."""
-    ends = [end for end in tables if left[end]] or list(tables)
-    return ends[int(torch.randint(len(ends), (), generator=generator))]
 
 
 def _start(table: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:

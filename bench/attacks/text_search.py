@@ -24,7 +24,6 @@ MOST_SWAPS = 1024  # in one round: 100 MB of residuals of 40 places and 256 hidd
 ROUNDS = 20  # of one search, at most; ten were enough
 DAMPING = 1e-6  # of the least squares, relative to their mean
 SURE = 0.5  # of the distance of the nearest other text: a text that is right is further below
-ALONE = 0.3  # the distance to beat where each place has one piece
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,7 @@ class Search:
             texts[range(1, len(texts)), swapped[:, 1]] = swapped[:, 0]
             outside = self._outside(texts)
             distances = _distances(outside)
-            nearest = float(distances[1:].min()) if len(swapped) else ALONE
-            best = Guess(choice, float(distances[0]), nearest)
-            if not len(swapped):
-                break
+            best = Guess(choice, float(distances[0]), float(distances[1:].min()))
             proposed = torch.cat([_proposals(choice, swapped, outside), texts[1 + distances[1:].argmin()][None]])
             reached = _distances(self._outside(proposed))
             if reached.min() >= best.distance * (1 - SAME):
@@ -124,6 +120,9 @@ class Search:
         others = possible.clone()
         others[choice, range(len(choice))] = False
         swaps = others.nonzero()
+        if not len(swaps):  # what the text is compared with, where each place has one piece
+            swaps = torch.cartesian_prod(torch.arange(len(possible)), torch.arange(len(choice)))
+            swaps = swaps[swaps[:, 0] != choice[swaps[:, 1]]]
         return swaps[torch.randperm(len(swaps), generator=self.generator)[:MOST_SWAPS]]
 
     def _outside(self, choices: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.core import citations
 
 AT_ONCE = 1024  # tokens that are tested together
+FULL = 0.9  # of the hidden units: at a higher rank, most tokens lie in the space by chance
 CLOSE = 0.03  # of a token's length: further outside, and no token of a batch is at that place
 FAR = 0.3  # of a token's length: further outside, and no token was at that place
 
@@ -97,6 +98,8 @@ def _several(case: Case, layers: TokenLayers) -> Found:
         row[: len(each.choice)] = pieces[each.choice]
     tokens, answers = with_answers(case, layers, tokens)
     reason = f"{sure} of {spec.count} texts found, rank {len(basis)} of {width}"
+    if len(basis) > FULL * width:
+        reason += ": expected fewer tokens than hidden units"
     status = Status.CONVERGED if sure == spec.count else Status.BUDGET
     return Found(tokens, answers, status=status, reason=reason)
 

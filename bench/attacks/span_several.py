@@ -8,6 +8,7 @@ from torch import Tensor
 from leakbench.bench.attacks.text_search import Guess, Search
 from leakbench.bench.vocabulary import Vocabulary
 
+TRIES = 10  # starts for each place where texts may end, at most; most searches find a text at the first
 TEXTS_PASSED = 12_000  # through the first layers, for each text of a batch: about 10 s on one core
 
 
@@ -43,10 +44,13 @@ def separated(
     sure: list[Guess] = []
     others: list[Guess] = []
     left = possible.table.clone()
-    while tables and len(sure) < count and left.any() and search.passed < count * TEXTS_PASSED:
+    while len(sure) < count and left.any() and search.passed < count * TEXTS_PASSED:
+        if min(tried.values(), default=TRIES) == TRIES:
+            break
         end = min(tried, key=lambda each: (tried[each], not left[is_end, each].any(), -each))
         tried[end] += 1
-        guess = search.improved(_start(tables[end], left, search.generator), tables[end])
+        start = _start(tables[end], left, search.generator)
+        guess = search.improved(start, tables[end], [each.choice for each in sure])
         if any(torch.equal(guess.choice, each.choice) for each in sure):
             continue
         (sure if guess.is_sure else others).append(guess)

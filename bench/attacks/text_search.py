@@ -7,7 +7,7 @@ for linear in the choice of a piece at each place, as in a Gauss-Newton step: on
 each place says which pieces would bring that place's input into the space.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,12 +92,13 @@ class Search:
         self.mixer, self.pieces, self.generator = mixer, pieces, generator
         self.passed = 0
 
-    def improved(self, choice: Tensor, possible: Tensor) -> Guess:
+    def improved(self, choice: Tensor, possible: Tensor, known: Sequence[Tensor]) -> Guess:
         """The text that a choice (L,) among the pieces (C,) leads to.
 
         Args:
             choice: the start.
             possible: which pieces may stand at which places (C, L).
+            known: texts that are not looked for any more.
         """
         best = None
         for _ in range(ROUNDS):
@@ -107,8 +108,10 @@ class Search:
             outside = self._outside(texts)
             distances = _distances(outside)
             best = Guess(choice, float(distances[0]), float(distances[1:].min()))
-            proposed = torch.cat([_proposals(choice, swapped, outside), texts[1 + distances[1:].argmin()][None]])
+            nearby = texts[1 + distances[1:].argmin()]
+            proposed = torch.cat([_proposals(choice, swapped, outside), nearby[None]])
             reached = _distances(self._outside(proposed))
+            reached[[any(torch.equal(text, each) for each in known) for text in proposed]] = torch.inf
             if reached.min() >= best.distance * (1 - SAME):
                 break
             choice = proposed[reached.argmin()]

@@ -136,7 +136,7 @@ def _hidden(text: Tensor, vocabulary: Vocabulary, generator: torch.Generator) ->
     own = torch.tensor([token not in vocabulary.special for token in text.tolist()])
     count = int(own.sum())
     chances = torch.rand(max(count, 1), generator=generator)
-    chosen = chances < max(HIDDEN, float(chances.min()) + 1e-9)
+    chosen = (chances < HIDDEN) | (chances == chances.min())
     hidden = torch.zeros_like(own)
     hidden[own] = chosen[:count]
     return hidden

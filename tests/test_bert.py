@@ -53,6 +53,13 @@ def test_what_is_hidden_depends_on_the_text_alone(sotu):
     assert not torch.isin(batch[hidden], torch.tensor(list(sotu.vocabulary.special))).any()
 
 
+def test_a_piece_is_hidden_even_where_none_is_drawn(sotu):
+    model = MODELS.parse(GUESSING)
+    text, label = sotu.batch([0])
+    rows = [model.given(sotu, text, label, [("x", n)])[1] for n in range(200)]
+    assert min(int((row != NOT_ASKED).sum()) for row in rows) == 1
+
+
 def test_about_a_seventh_is_hidden(sotu):
     batch, labels = sotu.batch(range(100))
     _, answers = MODELS.parse(GUESSING).given(sotu, batch, labels, [("x", n) for n in range(100)])

@@ -15,8 +15,8 @@ from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.trial import prepare
 
 pytestmark = pytest.mark.numeric
-SMALL = "bert(depth=2, hidden=128, heads=2)"
-GUESSING = "bert(depth=2, hidden=128, heads=2, task=mlm)"
+SMALL = "bert"
+GUESSING = "bert(task=mlm)"
 ALIKE = (  # three with the same number of pieces, and words that several have at the same place
     "the fleet and the army sailed",
     "the people and the law won",
@@ -73,13 +73,19 @@ def test_frozen_embeddings_hide_nothing_from_it(row_of):
 def test_a_text_that_comes_twice_is_found_once(row_of):
     row = row_of(ALIKE[0], ALIKE[0])
     assert (row.exact, row.status) == (0.5, "budget")
-    assert row.reason == "1 of 2 texts found, rank 8 of 128"
+    assert row.reason == "1 of 2 texts found, rank 8 of 256"
 
 
 def test_more_tokens_than_hidden_units_are_a_line(row_of):
     row = row_of(count=4, model="bert(depth=2, hidden=32, heads=2)")
     assert (row.exact, row.status) == (0, "budget")
-    assert row.reason == "0 of 4 texts found, rank 32 of 32: expected fewer tokens than hidden units"
+    assert row.reason == "0 of 4 texts found, rank 25 of 32: expected fewer tokens than hidden units"
+
+
+def test_texts_that_do_not_explain_the_gradient_are_no_success(row_of):
+    row = row_of(count=4, index=4, model="bert(depth=2, hidden=128, heads=2)")  # 91 tokens
+    assert (row.exact, row.status) == (0, "budget")
+    assert row.reason == "4 of 4 texts found, rank 83 of 128, which do not explain the gradient"
 
 
 def test_noise_leaves_nothing(row_of):

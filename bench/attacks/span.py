@@ -11,20 +11,21 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from leakbench.bench.attacks.bag import bag_of, why_not
 from leakbench.bench.attacks.base import Attack, Case, Found, Status
 from leakbench.bench.attacks.hidden_words import with_answers
 from leakbench.bench.attacks.placed_words import placed_words
 from leakbench.bench.attacks.span_several import Possible, separated
-from leakbench.bench.attacks.text_search import Guess, Search, mixer_of
+from leakbench.bench.attacks.text_search import Search, mixer_of
 from leakbench.bench.attacks.token_layers import TokenLayers, token_layers, vocabulary_of
 from leakbench.bench.attacks.word_rows import outside, row_space, word_rows
 from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.core import citations
 
 AT_ONCE = 1024  # tokens that are tested together
-FULL = 0.9  # of the hidden units: at a higher rank, most tokens lie in the space by chance
+FULL = 0.7  # of the hidden units: at a higher rank, most tokens lie in the space by chance
 CLOSE = 0.03  # of a token's length: further outside, and no token of a batch is at that place
 FAR = 0.3  # of a token's length: further outside, and no token was at that place
 
@@ -33,7 +34,7 @@ FAR = 0.3  # of a token's length: further outside, and no token was at that plac
 class Span(Attack):
     """Tests which tokens lie in the row space of the first layer's gradient, place by place.
 
-    Tokens are those of `bag` where the word embedding is trained, else the whole vocabulary.
+    The texts of a batch are told apart by a layer that mixes places: see `text_search`. Tokens are those of `bag` where the word embedding is trained, else the whole vocabulary.
     """
 
     name: ClassVar[str] = "span"
@@ -77,30 +78,29 @@ def _candidates(case: Case, layers: TokenLayers) -> Tensor:
 
 def _several(case: Case, layers: TokenLayers) -> Found:
     """The texts of a batch."""
-    spec, width, vocabulary = case.spec, layers.linear[0].layer.in_features, vocabulary_of(case.spec)
-    longest = spec.shape[0]
-    most = spec.count * longest
-    basis = row_space(case.shared[layers.linear[0].weight].double(), most)
+    spec, first, vocabulary = case.spec, layers.linear[0], vocabulary_of(case.spec)
+    longest, width = spec.shape[0], first.layer.in_features
+    basis = row_space(case.shared[first.weight].double(), spec.count * longest)
     pieces = _candidates(case, layers)
     near = _distances(layers, pieces, basis, longest) < CLOSE
-    occurring = near.any(1)
-    pieces, near = pieces[occurring], near[occurring]
-    mixer = mixer_of(case, layers, most)
-    found: list[Guess] = []
-    sure = 0
-    if mixer and len(pieces):
+    pieces, near = pieces[near.any(1)], near[near.any(1)]
+    mixer = mixer_of(case, layers, spec.count * longest)
+    texts: list[Tensor] = []
+    sure, problem = 0, ""
+    if len(basis) > FULL * width:
+        problem = ": expected fewer tokens than hidden units"
+    elif mixer and len(pieces):
         possible = Possible(pieces, placed_words(case, layers, pieces, near))
         search = Search(mixer, pieces, case.generator("starts of texts"))
-        found, sure = separated(possible, spec.count, search, vocabulary)
-    lengths = [len(each.choice) for each in found]
-    tokens = torch.full((spec.count, max(lengths, default=1)), vocabulary.pad)
-    for row, each in zip(tokens, found, strict=False):
-        row[: len(each.choice)] = pieces[each.choice]
+        guesses, sure = separated(possible, spec.count, search, vocabulary)
+        texts = [pieces[guess.choice] for guess in guesses]
+        if sure == spec.count and not mixer.explains(case.shared[mixer.layer.weight].double(), texts):
+            problem = ", which do not explain the gradient"
+    status = Status.CONVERGED if sure == spec.count and not problem else Status.BUDGET
+    reason = f"{sure} of {spec.count} texts found, rank {len(basis)} of {width}{problem}"
+    texts += [torch.tensor([vocabulary.pad])] * (spec.count - len(texts))
+    tokens = pad_sequence(texts, batch_first=True, padding_value=vocabulary.pad)
     tokens, answers = with_answers(case, layers, tokens)
-    reason = f"{sure} of {spec.count} texts found, rank {len(basis)} of {width}"
-    if len(basis) > FULL * width:
-        reason += ": expected fewer tokens than hidden units"
-    status = Status.CONVERGED if sure == spec.count else Status.BUDGET
     return Found(tokens, answers, status=status, reason=reason)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from leakbench.bench.attacks.base import Case
 from leakbench.bench.attacks.token_layers import Linear, TokenLayers
-from leakbench.bench.attacks.word_rows import row_space
+from leakbench.bench.attacks.word_rows import outside, row_space
 
 LOOKED_AT = 3  # layers that mix places: of BERT what follows attention, the MLP's, and the second query
 SAME = 1e-6  # relative: a layer whose inputs at one place change less by another piece does not mix places
@@ -23,6 +23,7 @@ AT_ONCE = 64  # texts that pass the model together
 MOST_SWAPS = 1024  # in one round: 100 MB of residuals of 40 places and 256 hidden units
 ROUNDS = 20  # of one search, at most; ten were enough
 DAMPING = 1e-6  # of the least squares, relative to their mean
+EXPLAINED = 2.0  # times the least that any space leaves of a gradient; true texts leave 1.02 to 1.1 times
 SURE = 0.5  # of the distance of the nearest other text: a text that is right is further below
 
 
@@ -44,6 +45,16 @@ class Mixer:
                 yield inputs @ self.strange / inputs.norm(dim=-1, keepdim=True)
 
         return torch.cat(list(parts()))
+
+    def explains(self, gradient: Tensor, texts: Sequence[Tensor]) -> bool:
+        """Whether a gradient (R, H) of this layer is a sum over the inputs of texts, each (L,).
+
+        What it has outside their span is compared with what the best space of that dimension leaves.
+        """
+        inputs = [self.layers.inputs(text[None], self.layer.layer)[0].double() for text in texts]
+        span = torch.linalg.qr(torch.cat(inputs).T).Q.T  # (tokens, H)
+        least = torch.linalg.svdvals(gradient)[len(span) :].norm()
+        return bool(outside(gradient, span).norm() < EXPLAINED * least)
 
 
 def mixer_of(case: Case, layers: TokenLayers, most: int) -> Mixer | None:
@@ -105,11 +116,11 @@ class Search:
             swapped = self._swaps(choice, possible)
             texts = choice.repeat(len(swapped) + 1, 1)
             texts[range(1, len(texts)), swapped[:, 1]] = swapped[:, 0]
-            outside = self._outside(texts)
-            distances = _distances(outside)
+            parts = self._outside(texts)
+            distances = _distances(parts)
             best = Guess(choice, float(distances[0]), float(distances[1:].min()))
             nearby = texts[1 + distances[1:].argmin()]
-            proposed = torch.cat([_proposals(choice, swapped, outside), nearby[None]])
+            proposed = torch.cat([_proposals(choice, swapped, parts), nearby[None]])
             reached = _distances(self._outside(proposed))
             reached[[any(torch.equal(text, each) for each in known) for text in proposed]] = torch.inf
             if reached.min() >= best.distance * (1 - SAME):
@@ -133,26 +144,26 @@ class Search:
         return self.mixer.outside(self.pieces[choices])
 
 
-def _distances(outside: Tensor) -> Tensor:
-    """Of texts (K,), by what is outside the space (K, L, h)."""
-    return outside.square().sum(-1).mean(-1).sqrt()
+def _distances(parts: Tensor) -> Tensor:
+    """Of texts (K,), by the parts outside the space (K, L, h)."""
+    return parts.square().sum(-1).mean(-1).sqrt()
 
 
-def _proposals(choice: Tensor, swaps: Tensor, outside: Tensor) -> Tensor:
+def _proposals(choice: Tensor, swaps: Tensor, parts: Tensor) -> Tensor:
     """For each place the text (L, L) that would bring what that place gets into the space.
 
     Args:
         choice: the present text (L,).
         swaps: other pieces at single places (M, 2), by piece and place.
-        outside: what is outside the space (1 + M, L, h), of the present text and with each swap.
+        parts: what is outside the space (1 + M, L, h), of the present text and with each swap.
     """
     length, pieces, places = len(choice), swaps[:, 0], swaps[:, 1]
-    change = (outside[1:] - outside[0]).transpose(0, 1)  # (L, M, h)
+    change = (parts[1:] - parts[0]).transpose(0, 1)  # (L, M, h)
     change[places, range(len(swaps))] = 0  # a place keeps its own piece
     square = change.transpose(1, 2) @ change  # (L, h, h)
     scale = square.diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(torch.float64).tiny)
     square += DAMPING * scale[:, None, None] * torch.eye(square.shape[1], dtype=torch.float64)
-    weights = -(change @ torch.linalg.solve(square, outside[0, :, :, None]))[..., 0]  # (L, M)
+    weights = -(change @ torch.linalg.solve(square, parts[0, :, :, None]))[..., 0]  # (L, M)
     scores = torch.full((length, int(max(choice.max(), pieces.max())) + 1, length), -torch.inf).double()
     scores[:, pieces, places] = weights
     kept = 1 - torch.zeros(length, length).double().index_add(1, places, weights)

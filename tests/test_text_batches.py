@@ -57,7 +57,7 @@ def test_texts_that_share_words_are_told_apart(row_of, model, texts):
 
 
 def test_sentences_of_a_dataset_are_told_apart(row_of):
-    assert row_of(count=4, index=4).exact == 1
+    assert row_of(count=4).exact == 1
     row = row_of(count=2, index=2, model=GUESSING)
     assert row.exact == 1
     assert row.match_loss < 1e-9 * row.shared_norm**2  # the hidden words were found as well
@@ -80,12 +80,6 @@ def test_more_tokens_than_hidden_units_are_a_line(row_of):
     row = row_of(count=4, model="bert(depth=2, hidden=32, heads=2)")
     assert (row.exact, row.status) == (0, "budget")
     assert row.reason == "0 of 4 texts found, rank 25 of 32: expected fewer tokens than hidden units"
-
-
-def test_texts_that_do_not_explain_the_gradient_are_no_success(row_of):
-    row = row_of(count=4, index=4, model="bert(depth=2, hidden=128, heads=2)")  # 91 tokens
-    assert (row.exact, row.status) == (0, "budget")
-    assert row.reason == "4 of 4 texts found, rank 83 of 128, which do not explain the gradient"
 
 
 def test_noise_leaves_nothing(row_of):
@@ -135,9 +129,7 @@ def test_occurrences_in_a_circle_stay_undecided():
 
 def test_what_a_decoder_adds_is_taken_off(make_trial, tmp_path):
     """Compared with sum (p - y) h^T over the hidden words, by the true text."""
-    trial = make_trial(
-        dataset="sotu-sample", model=GUESSING, attack="span", protocol="fedsgd(batch_size=2)"
-    )
+    trial = make_trial(dataset="sotu-sample", model=GUESSING, attack="span", protocol="fedsgd(batch_size=2)")
     case, victim, _ = prepare(trial, 0, tmp_path)
     layers = token_layers(case.model, case.spec)
     hidden = victim.labels != -100
@@ -153,9 +145,7 @@ def test_what_a_decoder_adds_is_taken_off(make_trial, tmp_path):
 
 def test_the_search_finds_the_best_of_all_texts(make_trial, tmp_path, lines):
     texts = "war is old", "law was new"
-    trial = make_trial(
-        dataset=lines(*texts), model=SMALL, attack="span", protocol="fedsgd(batch_size=2)"
-    )
+    trial = make_trial(dataset=lines(*texts), model=SMALL, attack="span", protocol="fedsgd(batch_size=2)")
     case, victim, _ = prepare(trial, 0, tmp_path)
     pieces = victim.inputs.unique()
     index = {piece: number for number, piece in enumerate(pieces.tolist())}
@@ -167,15 +157,19 @@ def test_the_search_finds_the_best_of_all_texts(make_trial, tmp_path, lines):
     every = list(product(*[possible[:, place].nonzero()[:, 0].tolist() for place in range(5)]))
     apart = mixer.outside(pieces[torch.tensor(every)]).square().sum((1, 2))
     best = {every[number] for number in apart.argsort()[:2].tolist()}
+    gradient = case.shared[mixer.layer.weight].double()
+    assert mixer.explains(gradient, victim.inputs)
+    assert not mixer.explains(gradient, pieces[torch.tensor([truth[0], every[1]])])
     search = Search(mixer, pieces, torch.Generator().manual_seed(0))
-    found, sure = separated(Possible(pieces, possible), 2, search, case.spec.vocabulary)
-    assert sure == 2
+    found, _ = separated(Possible(pieces, possible), 2, search, case.spec.vocabulary, lambda _: True)
     assert {tuple(guess.choice.tolist()) for guess in found} == best == set(map(tuple, truth))
 
 
 def test_noise_is_not_judged_by_what_may_be_tokens():
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(64, 40, generator=generator).double() @ torch.randn(40, 64, generator=generator).double()
+    matrix = (
+        torch.randn(64, 40, generator=generator).double() @ torch.randn(40, 64, generator=generator).double()
+    )
     matrix += 1e-6 * torch.randn(64, 64, generator=generator)
     assert len(row_space(matrix, most=50)) == 40
     assert len(row_space(matrix)) < 40  # half of the values are taken for noise

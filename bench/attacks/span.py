@@ -86,17 +86,25 @@ def _several(case: Case, layers: TokenLayers) -> Found:
     pieces, near = pieces[near.any(1)], near[near.any(1)]
     mixer = mixer_of(case, layers, spec.count * longest)
     texts: list[Tensor] = []
-    sure, problem = 0, ""
+    sure, explained, problem = 0, False, ""
     if len(basis) > FULL * width:
         problem = ": expected fewer tokens than hidden units"
     elif mixer and len(pieces):
+        gradient = case.shared[mixer.layer.weight].double()
         possible = Possible(pieces, placed_words(case, layers, pieces, near))
         search = Search(mixer, pieces, case.generator("starts of texts"))
-        guesses, sure = separated(possible, spec.count, search, vocabulary)
+        guesses, explained = separated(
+            possible,
+            spec.count,
+            search,
+            vocabulary,
+            lambda them: mixer.explains(gradient, [pieces[each] for each in them]),
+        )
         texts = [pieces[guess.choice] for guess in guesses]
-        if sure == spec.count and not mixer.explains(case.shared[mixer.layer.weight].double(), texts):
+        sure = sum(guess.is_sure for guess in guesses)
+        if sure == spec.count and not explained:
             problem = ", which do not explain the gradient"
-    status = Status.CONVERGED if sure == spec.count and not problem else Status.BUDGET
+    status = Status.CONVERGED if explained else Status.BUDGET
     reason = f"{sure} of {spec.count} texts found, rank {len(basis)} of {width}{problem}"
     texts += [torch.tensor([vocabulary.pad])] * (spec.count - len(texts))
     tokens = pad_sequence(texts, batch_first=True, padding_value=vocabulary.pad)

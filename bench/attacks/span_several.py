@@ -1,5 +1,6 @@
 """The texts of a batch, one after the other, from the pieces that each place can have."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from leakbench.bench.vocabulary import Vocabulary
 
 TRIES = 10  # starts for each place where texts may end, at most; most searches find a text at the first
 TEXTS_PASSED = 12_000  # through the first layers, for each text of a batch: about 10 s on one core
+
+
+Explained = Callable[[Sequence[Tensor]], bool]  # whether texts, each (L,) among the pieces, are all there are
 
 
 @dataclass(frozen=True)
@@ -27,38 +31,46 @@ class Possible:
         table[:, end] = self.pieces == vocabulary.end
         return table
 
+    def without(self, texts: Sequence[Guess]) -> Tensor:
+        """What is left of the table (C, L) without the pieces of texts."""
+        left = self.table.clone()
+        for text in texts:
+            left[text.choice, range(len(text.choice))] = False
+        return left
+
 
 def separated(
-    possible: Possible, count: int, search: Search, vocabulary: Vocabulary
-) -> tuple[list[Guess], int]:
-    """As many texts as there are, the sure ones first, and how many are sure; none if no text can be begun.
+    possible: Possible, count: int, search: Search, vocabulary: Vocabulary, explained: Explained
+) -> tuple[list[Guess], bool]:
+    """As many texts as could be found, the best ones first, and whether they explain the gradient.
 
     Each start is drawn from pieces that no text has yet, where there are some. Ends of texts are tried in
-    turn, because texts that do not end there take as long as others.
+    turn, because texts that do not end there take as long as others. If all texts together do not explain
+    the gradient, the least sure one is given up, and the search goes on.
     """
     is_end = possible.pieces == vocabulary.end
     ends = possible.table[is_end].any(0).nonzero()[:, 0]
     tables = {end: possible.texts_until(end, vocabulary) for end in ends[ends > 0].tolist()}
-    tables = {end: table for end, table in tables.items() if bool(table.any(0).all())}
-    tried = dict.fromkeys(tables, 0)
+    tried = {end: 0 for end, table in tables.items() if bool(table.any(0).all())}
     sure: list[Guess] = []
     others: list[Guess] = []
-    left = possible.table.clone()
-    while len(sure) < count and left.any() and search.passed < count * TEXTS_PASSED:
-        if min(tried.values(), default=TRIES) == TRIES:
+    while min(tried.values(), default=TRIES) < TRIES and search.passed < count * TEXTS_PASSED:
+        left = possible.without(sure)
+        if not left.any():
             break
         end = min(tried, key=lambda each: (tried[each], not left[is_end, each].any(), -each))
         tried[end] += 1
-        start = _start(tables[end], left, search.generator)
-        guess = search.improved(start, tables[end], [each.choice for each in sure])
-        if any(torch.equal(guess.choice, each.choice) for each in sure):
+        known = [guess.choice for guess in (*sure, *(each for each in others if each.is_sure))]
+        guess = search.improved(_start(tables[end], left, search.generator), tables[end], known)
+        if any(torch.equal(guess.choice, each) for each in known):
             continue
         (sure if guess.is_sure else others).append(guess)
-        if guess.is_sure:
-            left[guess.choice, range(len(guess.choice))] = False
-    others.sort(key=lambda guess: guess.distance)
-    found = (sure + others)[:count]
-    return found, len(sure)
+        if len(sure) == count:
+            if explained([each.choice for each in sure]):
+                return sure, True
+            others.append(sure.pop(max(range(count), key=lambda place: sure[place].doubt)))
+    others.sort(key=lambda guess: guess.doubt)
+    return (sure + others)[:count], False
 
 
 def _start(table: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ MOST_SWAPS = 1024  # in one round: 100 MB of residuals of 40 places and 256 hidd
 ROUNDS = 20  # of one search, at most; ten were enough
 DAMPING = 1e-6  # of the least squares, relative to their mean
 EXPLAINED = 2.0  # times the least that any space leaves of a gradient; true texts leave 1.02 to 1.1 times
-SURE = 0.5  # of the distance of the nearest other text: a text that is right is further below
+SURE = 0.3  # of the distance of the best text that differs in one place: right ones have up to 0.15
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,14 @@ class Guess:
     nearest: float  # of the best text that differs in one place
 
     @property
+    def doubt(self) -> float:
+        """Its distance compared with that of the best text that differs in one place."""
+        return self.distance / max(self.nearest, torch.finfo(torch.float64).tiny)
+
+    @property
     def is_sure(self) -> bool:
         """Whether no text near it is nearly as good."""
-        return self.distance < SURE * self.nearest
+        return self.doubt < SURE
 
 
 class Search:

@@ -34,7 +34,8 @@ FAR = 0.3  # of a token's length: further outside, and no token was at that plac
 class Span(Attack):
     """Tests which tokens lie in the row space of the first layer's gradient, place by place.
 
-    The texts of a batch are told apart by a layer that mixes places: see `text_search`. Tokens are those of `bag` where the word embedding is trained, else the whole vocabulary.
+    Tokens are those of `bag` where the word embedding is trained, else the whole vocabulary. The texts of a
+    batch are told apart by a layer that mixes places: see `text_search`.
     """
 
     name: ClassVar[str] = "span"

@@ -22,6 +22,7 @@ SAME = 1e-6  # relative: a layer whose inputs at one place change less by anothe
 AT_ONCE = 64  # texts that pass the model together
 MOST_SWAPS = 1024  # in one round: 100 MB of residuals of 40 places and 256 hidden units
 ROUNDS = 20  # of one search, at most; ten were enough
+GAIN = 0.01  # of the distance: a round that gains less ends a search
 DAMPING = 1e-6  # of the least squares, relative to their mean
 EXPLAINED = 2.0  # times the least that any space leaves of a gradient; true texts leave 1.02 to 1.1 times
 SURE = 0.3  # of the distance of the best text that differs in one place: right ones have up to 0.15
@@ -128,7 +129,7 @@ class Search:
             proposed = torch.cat([_proposals(choice, swapped, parts), nearby[None]])
             reached = _distances(self._outside(proposed))
             reached[[any(torch.equal(text, each) for each in known) for text in proposed]] = torch.inf
-            if reached.min() >= best.distance * (1 - SAME):
+            if reached.min() > best.distance * (1 - GAIN):
                 break
             choice = proposed[reached.argmin()]
         assert best is not None
@@ -151,7 +152,8 @@ class Search:
 
 def _distances(parts: Tensor) -> Tensor:
     """Of texts (K,), by the parts outside the space (K, L, h)."""
-    return parts.square().sum(-1).mean(-1).sqrt()
+    distances: Tensor = parts.square().sum(-1).mean(-1).sqrt()
+    return distances
 
 
 def _proposals(choice: Tensor, swaps: Tensor, parts: Tensor) -> Tensor:

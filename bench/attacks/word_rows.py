@@ -102,4 +102,5 @@ def undecoded_rows(case: Case, layers: TokenLayers, pieces: Tensor) -> Tensor:
     terms = torch.cat([torch.ones_like(place[:, :1]), place, place[:, one] * place[:, other]], 1)
     terms = terms * bias[both, None].double()
     added = torch.linalg.lstsq(terms[: len(usual)], gradient[usual].double() @ basis.T).solution
-    return rows - terms[len(usual) :] @ added @ basis
+    rows -= terms[len(usual) :] @ added @ basis
+    return rows

@@ -63,6 +63,11 @@ def test_sentences_of_a_dataset_are_told_apart(row_of):
     assert row.match_loss < 1e-9 * row.shared_norm**2  # the hidden words were found as well
 
 
+def test_texts_that_differ_in_one_word_are_both_found(row_of):
+    row = row_of("the law was new", "the war was new")
+    assert (row.exact, row.status) == (1, "converged"), row.reason
+
+
 def test_frozen_embeddings_hide_nothing_from_it(row_of):
     assert row_of(*ALIKE[2:], defense="freeze_embeddings").exact == 1
 

@@ -102,7 +102,7 @@ def _several(case: Case, layers: TokenLayers) -> Found:
             lambda them: mixer.explains(gradient, [pieces[each] for each in them]),
         )
         texts = [pieces[guess.choice] for guess in guesses]
-        sure = sum(guess.is_sure for guess in guesses)
+        sure = spec.count if explained else sum(guess.is_sure for guess in guesses)
         if sure == spec.count and not explained:
             problem = ", which do not explain the gradient"
     status = Status.CONVERGED if explained else Status.BUDGET

@@ -1,10 +1,10 @@
 """Puts texts together from the pieces of each place, by the space of a layer that mixes places.
 
 What such a layer gets at a place depends on the whole text, and lies in the row space of its gradient if the
-text is right: the second check of DAGER (Petrov et al. 2024, section 4). A text of a bidirectional model
-cannot be checked before it is whole, so DAGER tries all of them. Here, the part outside the space is taken
-for linear in the choice of a piece at each place, as in a Gauss-Newton step: one least squares problem for
-each place says which pieces would bring that place's input into the space.
+text is right: the second check of DAGER (Petrov et al. 2024). A text of a bidirectional model cannot be
+checked before it is whole, and there are too many whole ones to try. So here, the part outside the space
+is taken for linear in the choice of a piece at each place, as in a Gauss-Newton step: one least squares
+problem for each place says which pieces would bring that place's input into the space.
 """
 
 from collections.abc import Iterator, Sequence
@@ -173,8 +173,10 @@ def _proposals(choice: Tensor, swaps: Tensor, parts: Tensor) -> Tensor:
     weights = -(change @ torch.linalg.solve(square, parts[0, :, :, None]))[..., 0]  # (L, M)
     scores = torch.full((length, int(max(choice.max(), pieces.max())) + 1, length), -torch.inf).double()
     scores[:, pieces, places] = weights
+    # what is not exchanged is kept: the weights of a place add up to 1
     kept = 1 - torch.zeros(length, length).double().index_add(1, places, weights)
     scores[:, choice, range(length)] = kept
     scores[range(length), :, range(length)] = -torch.inf
     scores[range(length), choice, range(length)] = 0
-    return scores.argmax(1).unique(dim=0)
+    proposals: Tensor = scores.argmax(1).unique(dim=0)
+    return proposals

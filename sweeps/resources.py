@@ -9,7 +9,9 @@ import torch
 
 from leakbench.bench.attacks import Attack, Case, Knows, Resources
 from leakbench.bench.attacks.batched import GRAIN, OUT_OF_MEMORY, is_out_of_memory
+from leakbench.bench.attacks.memory import text_bytes
 from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.modalities import TEXTS
 from leakbench.bench.trial import Trial, spec_of, victim_of
 from leakbench.core.errors import UserError
 from leakbench.sweeps.plan import Plan
@@ -24,7 +26,7 @@ GIB = 2**30
 class Memory:
     """What the batches will take, and what there is."""
 
-    needed: int  # bytes of each worker's batch; 0 where no attack is batched
+    needed: int  # bytes of each worker's batch, or of its text trial; 0 where neither is known
     free: int | None  # bytes that are free for it; None where this machine does not tell
 
     def __str__(self) -> str:
@@ -65,7 +67,17 @@ def choose(
     attacks = todo.sweep.attacks
     evaluations = sum(len(todo.sweep) // len(attacks) * _in_a_batch(choice.value) for choice in attacks)
     compiled = kind == "cpu" and evaluations >= WORTH_COMPILING
-    return Resources(devices[0], slots, compiled), Memory(slots * each, free)
+    alone = max((one_by_one_bytes(kind.example, data_root) for kind in todo.kinds), default=0)
+    return Resources(devices[0], slots, compiled), Memory(max(slots * each, alone), free)
+
+
+def one_by_one_bytes(trial: Trial, data_root: Path) -> int:
+    """What trials like this one take if they are on texts, which are attacked one by one; 0 on images."""
+    if trial.attack.modality is not TEXTS:
+        return 0
+    victim = victim_of(trial, data_root)
+    network = victim.network_under(trial.defense)
+    return text_bytes(network, spec_of(victim.source, trial.protocol, trial.model))
 
 
 def _in_a_batch(attack: Attack) -> int:

@@ -180,3 +180,46 @@ def test_the_prediction_holds_on_a_gpu(make_trial):
     for _ in range(20):
         batch.step(lambda *_: None)
     assert predicted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.2)
+
+
+TEXTS = """
+import sys
+from pathlib import Path
+import torch
+from leakbench.bench.execution import Conditions, run_trials
+from leakbench.bench.trial import Trial
+from leakbench.sweeps.resources import one_by_one_bytes
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+def trial(model, attack="bag", count=1, index=0):
+    return Trial.from_names(dict(dataset="sotu-sample", index=index, model=model, model_seed=0, attack=attack,
+                                 defense="none", start=0, protocol=f"fedsgd(batch_size={count})"))
+
+torch.set_num_threads(1)
+predicted = one_by_one_bytes(trial(sys.argv[1], count=int(sys.argv[3])), Path("data"))
+list(run_trials([trial("bert(depth=1, hidden=8, heads=1)")], Conditions()))  # what is loaded once
+Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+before = status("VmRSS")
+several = [trial(*sys.argv[1:3], int(sys.argv[3]), index) for index in range(int(sys.argv[4]))]
+assert not [each.row.reason for each in run_trials(several, Conditions()) if each.row.status == "error"]
+print(predicted, status("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "attack", "count", "trials"),
+    [
+        ("bert", "bag", 1, 7),  # the gradients of all would be more
+        pytest.param("bert", "span", 4, 7, marks=pytest.mark.long),
+        pytest.param("bert(task=mlm)", "rows", 1, 7, marks=pytest.mark.long),
+        pytest.param("bert(task=mlm)", "dlg-text(steps=2)", 4, 7, marks=pytest.mark.long),
+    ],
+)
+def test_what_trials_on_texts_take_is_predicted_within_a_factor_of_two(model, attack, count, trials):
+    command = [sys.executable, "-c", TEXTS, model, attack, str(count), str(trials)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    predicted, measured = map(int, found.splitlines()[-1].split())
+    assert measured <= predicted <= 2 * measured

@@ -18,20 +18,18 @@ CLOSE = 0.4  # of the smallest entry of the bias: a word that was hidden twice c
 
 
 def with_answers(case: Case, layers: TokenLayers, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A text (1, L) with its hidden words filled in, and what the model was to answer.
+    """Texts (N, L) with their hidden words filled in, and what the model was to answer.
 
-    Of several texts the answers are not looked for.
+    The classes of several texts are not looked for.
     """
-    if len(tokens) > 1:
-        return tokens, None
     if not case.spec.masked:
-        return tokens, _class_of(case)
-    places = (tokens[0] == vocabulary_of(case.spec).mask).nonzero()[:, 0]
+        return tokens, _class_of(case) if len(tokens) == 1 else None
+    hidden = tokens == vocabulary_of(case.spec).mask
     answers = torch.full_like(tokens, NOT_ASKED)
-    words = hidden_words(case, len(places))
-    if words is None or layers.decoder is None or not len(places):
+    words = hidden_words(case, int(hidden.sum()))
+    if words is None or layers.decoder is None or not len(words):
         return tokens, None
-    answers[0, places] = _in_order(case, layers, tokens, places, words)
+    answers[hidden] = _in_order(case, layers, tokens, hidden, words)
     return torch.where(answers == NOT_ASKED, tokens, answers), answers
 
 
@@ -57,10 +55,10 @@ def different_hidden_words(case: Case) -> Tensor:
     return (bias < CLOSE * bias.min()).nonzero()[:, 0]
 
 
-def _in_order(case: Case, layers: TokenLayers, tokens: Tensor, places: Tensor, words: Tensor) -> Tensor:
+def _in_order(case: Case, layers: TokenLayers, tokens: Tensor, hidden: Tensor, words: Tensor) -> Tensor:
     """The words, each at its place: their rows of the decoder's gradient point away from its input there."""
     assert layers.decoder is not None
-    inputs = layers.inputs(tokens, layers.decoder.layer)[0, places].double()
+    inputs = layers.inputs(tokens, layers.decoder.layer)[hidden].double()
     rows = -case.shared[layers.decoder.weight].double()[words]
     alike = torch.nn.functional.cosine_similarity(inputs[:, None], rows[None], dim=-1)
     _, order = linear_sum_assignment(-alike.nan_to_num().numpy())

@@ -37,9 +37,10 @@ class TokenLayers:
     positions_name: str | None  # likewise of the embedding of places (places, hidden), or there is none
     linear: tuple[Linear, ...]  # those that are trained, from the first on
     decoder: Linear | None  # the one whose outputs are scores of all pieces
+    norm: nn.LayerNorm | None = None  # what the embeddings add up to passes it first, or it is not normalised
 
-    def inputs(self, tokens: Tensor, layer: nn.Linear) -> Tensor:
-        """What a linear layer gets (N, L, hidden) of tokens (N, L); what comes after it is not run."""
+    def inputs(self, tokens: Tensor, layer: nn.Module) -> Tensor:
+        """What a layer gets (N, L, hidden) of tokens (N, L); what comes after it is not run."""
         seen: list[Tensor] = []
 
         def keep(_layer: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -66,7 +67,7 @@ def token_layers(model: nn.Module, spec: Spec) -> TokenLayers:
     own = deepcopy(model)  # a model may store its inputs
     length, pieces = min(3, spec.shape[0]), spec.shape[1]
     tokens = torch.randint(pieces, (1, length), generator=generator_for("token layers"))
-    looked_up, linears = _passed(own, tokens)
+    looked_up, linears, norm = _passed(own, tokens)
     names: dict[Tensor, str] = {parameter: name for name, parameter in trained_parameters(own)}
     words = _looked_up(looked_up, tokens[0])
     if words is None or words.num_embeddings != pieces:
@@ -84,26 +85,32 @@ def token_layers(model: nn.Module, spec: Spec) -> TokenLayers:
         names.get(positions.weight) if positions else None,
         tuple(each for each in trained if each.layer.out_features != pieces),
         next((each for each in trained if each.layer.out_features == pieces), None),
+        norm,
     )
 
 
-def _passed(model: nn.Module, tokens: Tensor) -> tuple[list[LookedUp], list[tuple[nn.Linear, Tensor]]]:
-    """Embeddings and linear layers, each with what it was given."""
+def _passed(
+    model: nn.Module, tokens: Tensor
+) -> tuple[list[LookedUp], list[tuple[nn.Linear, Tensor]], nn.LayerNorm | None]:
+    """Embeddings and linear layers, each with what it was given; the norm before the first linear layer."""
     looked_up: list[LookedUp] = []
     linears: list[tuple[nn.Linear, Tensor]] = []
+    norms: list[nn.LayerNorm] = []
 
     def keep(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
         if isinstance(layer, nn.Embedding):
             looked_up.append((layer, given[0]))
         elif isinstance(layer, nn.Linear):
             linears.append((layer, given[0]))
+        elif isinstance(layer, nn.LayerNorm) and not linears:
+            norms.append(layer)
 
     hooks = [each.register_forward_pre_hook(keep) for each in model.modules()]
     with torch.no_grad():
         model(tokens)
     for hook in hooks:
         hook.remove()
-    return looked_up, linears
+    return looked_up, linears, norms[0] if norms else None
 
 
 def _looked_up(looked_up: list[LookedUp], wanted: Tensor) -> nn.Embedding | None:

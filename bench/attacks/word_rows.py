@@ -5,6 +5,8 @@ weights, it adds (p - y) h^T for each hidden word to every row, and all of that 
 h. Under noise, rows of pieces that occur stand out from the others.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ ROUNDING = 1e-5  # of the largest row
 PRECISION = 5e-7  # of the largest singular value, in float32
 USUAL = 0.9  # the share of rows, the smallest ones, that no piece of a text is among
 OPTIMAL = 2.858  # times the median singular value of noise (Gavish and Donoho 2014)
+FITTED = 8192  # rows to which what a decoder adds is fitted: ten for each coefficient of 40 hidden words
 
 
 def standing_out(rows: Tensor) -> Tensor:
@@ -28,14 +31,21 @@ def standing_out(rows: Tensor) -> Tensor:
     return found
 
 
-def row_space(matrix: Tensor) -> Tensor:
-    """An orthonormal basis (r, H) of the rows (R, H) of a matrix of low rank, under noise or rounding."""
+def row_space(matrix: Tensor, most: int = 0) -> Tensor:
+    """An orthonormal basis (r, H) of the rows (R, H) of a matrix of low rank, under noise or rounding.
+
+    Args:
+        matrix: the rows.
+        most: how large the rank may be, if it may be more than half of H: as many of the largest singular
+            values are not taken for noise.
+    """
     if len(matrix) > matrix.shape[1]:  # of a smaller matrix with the same space
         squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
         values, rows = squares.clamp(min=0).sqrt(), vectors.T
     else:
         _, values, rows = torch.linalg.svd(matrix, full_matrices=False)
-    least = max(OPTIMAL * float(values.median()), PRECISION * float(values.max()))
+    noise = values.sort().values[: max(len(values) - most, len(values) // 4, 1)].median()
+    least = max(OPTIMAL * float(noise), PRECISION * float(values.max()))
     basis: Tensor = rows[values > least]
     return basis
 
@@ -66,3 +76,31 @@ def decoded(rows: Tensor) -> Tensor:
     """A basis (r, H) of what a decoder with the same weights adds to all rows (V, H)."""
     square = rows.square().sum(1)
     return row_space(rows[square <= square.quantile(USUAL)])
+
+
+def undecoded_rows(case: Case, layers: TokenLayers, pieces: Tensor) -> Tensor:
+    """The rows (C, H) of pieces (C,), float64, without what a decoder adds to them, to rounding.
+
+    It adds sum p h^T over the hidden words, and sum p to the decoder's bias, which is shared, too. Their
+    ratio is a mean of the h weighted by p, a smooth function of the word's embedding in the space of the h.
+    A quadratic one is fitted to the rows of pieces that do not occur.
+    """
+    assert layers.words_name is not None
+    gradient = case.shared[layers.words_name]
+    bias = next((each for each in case.shared.values() if each.shape == gradient.shape[:1]), None)
+    rows = gradient[pieces].double()
+    if not is_tied(layers) or bias is None:
+        return rows
+    basis = decoded(gradient.double())
+    square = gradient.square().sum(1)
+    usual = ((square <= square.double().quantile(USUAL)) & (bias > 0)).nonzero()[:, 0]
+    usual = usual[:: math.ceil(len(usual) / FITTED)]
+    both = torch.cat([usual, pieces])
+    place = layers.words.weight.detach()[both].double() @ basis.T  # (U + C, r)
+    place = (place - place.mean(0)) / place.std(0)
+    one, other = torch.triu_indices(len(basis), len(basis))
+    terms = torch.cat([torch.ones_like(place[:, :1]), place, place[:, one] * place[:, other]], 1)
+    terms = terms * bias[both, None].double()
+    added = torch.linalg.lstsq(terms[: len(usual)], gradient[usual].double() @ basis.T).solution
+    rows -= terms[len(usual) :] @ added @ basis
+    return rows

@@ -120,7 +120,7 @@ class _LockStep:
 
     def state(self, slot: int) -> Weights:
         """A model's weights, as `torch.nn.Module.load_state_dict` takes them."""
-        return {**{name: weight[slot] for name, weight in self.weights.items()}, **self.constants}
+        return {**self.own[slot], **self.constants}
 
     def accuracy(self, slot: int) -> float:
         """The share of test examples, or of their hidden words, whose highest score is that of the answer."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from leakbench.bench.attacks.base import Case, NotApplicableError
 from leakbench.bench.attacks.labels import readings
 from leakbench.bench.attacks.layers import output_layer
-from leakbench.bench.attacks.token_layers import TokenLayers, vocabulary_of
+from leakbench.bench.attacks.token_layers import TokenLayers, decoder_bias, vocabulary_of
 from leakbench.bench.modalities.texts import NOT_ASKED
 
 CLOSE = 0.4  # of the smallest entry of the bias: a word that was hidden twice counts twice
@@ -35,8 +35,7 @@ def with_answers(case: Case, layers: TokenLayers, tokens: Tensor) -> tuple[Tenso
 
 def hidden_words(case: Case, count: int) -> Tensor | None:
     """The hidden words (count,), in any order, by the decoder's bias; None if there is none."""
-    pieces = case.spec.shape[1]
-    bias = next((each for each in case.shared.values() if each.shape == (pieces,)), None)
+    bias = decoder_bias(case)
     if bias is None:
         return None
     left, found = bias.double().clone(), []
@@ -48,8 +47,7 @@ def hidden_words(case: Case, count: int) -> Tensor | None:
 
 def different_hidden_words(case: Case) -> Tensor:
     """The hidden words (k,), each once, where their number is not known."""
-    pieces = case.spec.shape[1]
-    bias = next((each for each in case.shared.values() if each.shape == (pieces,)), None)
+    bias = decoder_bias(case)
     if bias is None or bias.min() >= 0:
         return torch.zeros(0, dtype=torch.int64)
     return (bias < CLOSE * bias.min()).nonzero()[:, 0]

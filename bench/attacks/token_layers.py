@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from leakbench.bench.attacks.base import NotApplicableError
+from leakbench.bench.attacks.base import Case, NotApplicableError
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import Spec
 from leakbench.bench.vocabulary import Vocabulary
@@ -124,6 +124,7 @@ def vocabulary_of(spec: Spec) -> Vocabulary:
     return spec.vocabulary
 
 
-def gradient_of(shared: dict[str, Tensor], name: str) -> Tensor:
-    """One of the shared tensors, in float64."""
-    return shared[name].double()
+def decoder_bias(case: Case) -> Tensor | None:
+    """What was shared of a decoder's bias (V,); None if there is none."""
+    pieces = case.spec.shape[1]
+    return next((each for each in case.shared.values() if each.shape == (pieces,)), None)

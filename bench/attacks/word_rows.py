@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from leakbench.bench.attacks.base import Case, NotApplicableError
-from leakbench.bench.attacks.token_layers import TokenLayers
+from leakbench.bench.attacks.token_layers import TokenLayers, decoder_bias
 
 DEVIATIONS = 5  # from the median row: of 30,000 rows of noise one gets there in a hundred trials
 SPREAD = 1.4826  # of a normal distribution, in units of the median absolute deviation
@@ -87,7 +87,7 @@ def undecoded_rows(case: Case, layers: TokenLayers, pieces: Tensor) -> Tensor:
     """
     assert layers.words_name is not None
     gradient = case.shared[layers.words_name]
-    bias = next((each for each in case.shared.values() if each.shape == gradient.shape[:1]), None)
+    bias = decoder_bias(case)
     rows = gradient[pieces].double()
     if not is_tied(layers) or bias is None:
         return rows

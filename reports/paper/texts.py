@@ -99,12 +99,8 @@ def _matched(line: Any) -> list[str]:
 
 
 def _defended(line: Any) -> list[str]:
-    cost = ["-", "-"]
-    if line["accuracy"] == line["accuracy"]:
-        cost = [
-            percent(line["accuracy"], line["accuracy_low"]),
-            percent(line["change"], line["change_low"], "+"),
-        ]
+    accuracy = percent(line["accuracy"], line["accuracy_low"])
+    cost = [accuracy, percent(line["change"], line["change_low"], "+")]
     if not line["images"]:
         return [line["defense"], "-", "-", "-", "0/0", "-", "-", "-", *cost]
     scores = [with_interval(line, name, ".3f") for name in ("rouge_l", "token_accuracy", "bag_recall")]

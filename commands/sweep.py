@@ -174,12 +174,15 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
     from leakbench.core.words import counted
     from leakbench.sweeps.forecast import workers_of
     from leakbench.sweeps.grid import trials
+    from leakbench.sweeps.indices import index_problem, probes_of
     from leakbench.sweeps.plan import matching, plan_of
     from leakbench.sweeps.store import Store
 
     with closing(attacker_for(sweep, options)) as executor:
         store = Store.open_for(options.folder(sweep.file), sweep, options.fresh, create=False)
         announce(sweep, console)
+        for problem in dict.fromkeys(filter(None, map(index_problem, probes_of(sweep)))):
+            console.print(f"note: no index of {problem}")
         workers = executor.devices
         if machine:
             workers = workers[:1] * workers_of(machine, workers[0])

@@ -17,6 +17,7 @@ import pandas as pd
 from leakbench.bench.attacks import NotApplicableError
 from leakbench.bench.datasets import Dataset, Recorded
 from leakbench.bench.index import LayerIndex, ModelIndex, index_of
+from leakbench.bench.modalities import IMAGES
 from leakbench.bench.models import Model
 from leakbench.bench.trial import described, key_of
 from leakbench.bench.victim import Exposed, Victim, find_victim
@@ -133,8 +134,17 @@ class Indices:
         return True
 
 
-def index_problem(defense: Defense) -> str:
-    """Why there is no index under a defense; empty where there is one."""
+def index_problem(probe: Probe) -> str:
+    """Why there is no index, as far as that is known before anything is measured; empty if nothing is."""
+    if probe.dataset.modality is not IMAGES:
+        return f"{probe.dataset}: expected images, found {probe.dataset.modality.name}"
+    if isinstance(probe.dataset, Recorded):
+        return f"{probe.dataset}: expected images that are known, found a recorded update"
+    problem = _problem_of_defense(probe.defense)
+    return problem and f"{probe.defense}: {problem}"
+
+
+def _problem_of_defense(defense: Defense) -> str:
     if Point.BATCH in defense.points():
         return "expected a defense that leaves the images as they are: of changed ones there is no index"
     if defense.points() & {Point.GRADIENT, Point.EXAMPLES} and type(defense).account is Defense.account:
@@ -144,12 +154,10 @@ def index_problem(defense: Defense) -> str:
 
 
 def _share(probe: Probe, data_root: Path) -> tuple[Victim, Exposed]:
-    problem = index_problem(probe.defense)
+    problem = index_problem(probe)
     if problem:
-        raise NotApplicableError(f"{probe.defense}: {problem}")
+        raise NotApplicableError(problem)
     own = range(probe.index, probe.index + 1)
-    if isinstance(probe.dataset, Recorded):
-        raise NotApplicableError(f"{probe.dataset}: expected images that are known, found a recorded update")
     victim = find_victim(probe.dataset, own, probe.model, probe.model_seed, data_root)
     return victim, victim.share(probe.defense)
 

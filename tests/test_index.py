@@ -523,3 +523,34 @@ def test_the_condition_counts_where_nothing_is_missing():
 
 def test_nothing_correlates_where_no_network_was_both_attacked_and_measured():
     assert list(correlations(index_and_leakage(pd.DataFrame(), []))) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (
+            ("--dataset", "sotu-sample", "--model", "bert", "--attack", "bag"),
+            "sotu-sample: expected images, found texts",
+        ),
+        (
+            (
+                "--dataset",
+                "lfw-subset",
+                "--model",
+                SMALL,
+                "--attack",
+                "dlg(steps=1)",
+                "--defense",
+                "mine.py:Mute",
+            ),
+            "mine.py:Mute: expected a defense that says what it leaves of a gradient, by `account`, found"
+            " none; docs/DEFENSES.md tells how",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("without_rehearsal")
+def test_a_dry_run_says_where_there_is_none(write, tmp_path, capsys, options, note):
+    write("mine.py", SOURCE)
+    index = ("--set", "probes=[index]", "--indices", "0", "--dry-run", "--executor", "inline")
+    assert inside(tmp_path, "sweep", *options, *index) == 0
+    assert f"note: no index of {note}\n" in capsys.readouterr().out

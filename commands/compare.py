@@ -1,7 +1,6 @@
 """`leakbench compare`: attack and train with new defenses and known ones, and compare."""
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +22,19 @@ from leakbench.commands.utility import show_accuracies
 PREFIX = "compare-"
 USUAL = {  # model and known defenses, for images and texts
     # Laplacian noise does the same as Gaussian noise of equal variance
-    "images": ("lenet", "gaussian,prune"),
+    "images": ("lenet", ["gaussian", "prune"]),
     # one variance means something else for each tensor of a BERT, and most of an embedding's entries are 0
     "texts": (
         "bert(hidden=64, heads=2)",
-        "gaussian(relative=0.1),gaussian(relative=1),"
-        "prune(ratio=0.9, count=nonzero),prune(ratio=0.99, count=nonzero)",
+        [
+            "gaussian(relative=0.1)",
+            "gaussian(relative=1)",
+            "prune(ratio=0.9, count=nonzero)",
+            "prune(ratio=0.99, count=nonzero)",
+        ],
     ),
 }
-BETWEEN = re.compile(r",(?![^()]*\))")  # commas that separate names, not settings
-DECISIVE = ("against", "budget", "model", "data")  # options that determine the sweep file
+DECISIVE = ("budget", "model", "data")  # options that, with --against, determine the sweep file
 
 
 def add(verbs: Verbs) -> None:
@@ -46,8 +48,10 @@ def add(verbs: Verbs) -> None:
     )
     compare.add_argument(
         "--against",
-        metavar="NAMES",
-        help="known defenses (default: gaussian,prune; of texts relative noise, pruning of what is not 0)",
+        action="append",
+        metavar="DEFENSE",
+        help="a known defense; may be given several times (default: gaussian and prune; for texts relative"
+        " noise, and pruning of what is not 0)",
     )
     compare.add_argument(
         "--budget",
@@ -88,14 +92,14 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     model, against = USUAL[source.modality.name]
     options.model, options.against = options.model or model, options.against or against
     try:
-        names = BETWEEN.split(options.against)
-        known = [defense for name in names for defense in defenses_in(name.strip())]
+        known = [defense for name in options.against for defense in defenses_in(name)]
     except UserError as error:
         raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
     folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
     file = file_beside(folder)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
+    typed += [each for name in options.against for each in ("--against", name)]
     write_sweep(comparison.sweep(source), file, ["compare", *options.defense, *typed])
     earlier = comparable(sorted(path for path in folder.parent.glob(f"{PREFIX}*") if path != folder))
     own = replace(run_options(options), out=folder, reuse=tuple(earlier))

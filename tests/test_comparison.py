@@ -306,7 +306,7 @@ def test_a_comparison_attacks_trains_and_reports_and_another_takes_its_rows(here
         assert f"  {name}: no image leaks without a defense, so there is nothing to compare\n" in output
     first = Store.existing(here / "runs/compare-mine")
     text = (here / "runs/compare-mine.yaml").read_text()
-    command = "leakbench compare mine.py --against prune --budget quick --model lenet --data cifar10-sample"
+    command = "leakbench compare mine.py --budget quick --model lenet --data cifar10-sample --against prune"
     assert text.startswith(f"# written by: {command}\n")
     sweep = yaml.safe_load(text)
     assert sweep["defenses"][0] == "none"
@@ -390,7 +390,7 @@ def test_rows_of_other_versions_and_machines_are_not_taken(here, capsys, column,
         ),
         (["mine.py", "--model", "bert"], "bert on cifar10-sample: expected a model of images, got one of"),
         (
-            ["mine.py", "--against", "int8,prune(ratio=2, scope=global)"],
+            ["mine.py", "--against", "int8", "--against", "prune(ratio=2, scope=global)"],
             "--against: prune(ratio=2, scope=global): ratio: expected a number",
         ),
     ],

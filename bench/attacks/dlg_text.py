@@ -136,17 +136,18 @@ class _Run:
         return self.rest.masked_scatter(self.free[..., None], self.variable)
 
     def loss(self, embeddings: Tensor) -> Tensor:
-        """The objective, if words are looked up as these (N, L, hidden)."""
+        """The objective, if words are looked up as these (N, L, hidden); with its graph if they have one."""
         with self._looked_up_as(embeddings):
             scores = self.layers.model(self.known)
         loss = functional.cross_entropy(scores, self.labels)
-        gradients = torch.autograd.grad(loss, list(self.parameters.values()), create_graph=True)
+        own = list(self.parameters.values())
+        gradients = torch.autograd.grad(loss, own, create_graph=embeddings.requires_grad)
         dummy = self._parts(dict(zip(self.parameters, gradients, strict=True)))
         return self.attack.distance({name: dummy[name] for name in self.shared}, self.shared)
 
     def is_solved(self) -> bool:
         """Whether the nearest words give the shared gradient themselves."""
-        return float(self.loss(self.table[self.tokens()]).detach()) < EXACT
+        return float(self.loss(self.table[self.tokens()])) < EXACT
 
     @contextmanager
     def _looked_up_as(self, embeddings: Tensor) -> Iterator[None]:
@@ -199,13 +200,13 @@ class _Run:
 
     def _descend(self, observe: Observer, history: list[float]) -> tuple[Status, str]:
         """Every step, each with its objective added to the history; and how they ended."""
-        history.append(float(self.loss(self.embeddings()).detach()))
+        history.append(float(self.loss(self.embeddings().detach())))
         self._show(observe, 0)
         optimizer, stuck = self._optimizer(), False
         for step in range(1, self.attack.steps + 1):
             before = self.variable.detach().clone()
             optimizer.step(self._gradient)
-            history.append(float(self.loss(self.embeddings()).detach()))
+            history.append(float(self.loss(self.embeddings().detach())))
             if not math.isfinite(history[-1]):
                 self.variable.data.copy_(before)
                 return Status.DIVERGED, f"the objective became {history[-1]}"

@@ -11,6 +11,18 @@ setup(
     packages=["leakbench", *(f"leakbench.{package}" for package in packages)],
     package_dir={f"leakbench.{folder}": folder for folder in FOLDERS},
     package_data={
-        "": ["*.css", "*.gz", "*.html", "*.js", "*.json", "*.md", "*.npz", "*.yaml", "*.pyi", "py.typed"]
+        "": [
+            "*.css",
+            "*.gz",
+            "*.html",
+            "*.js",
+            "*.json",
+            "*.md",
+            "*.npz",
+            "*.pt",
+            "*.yaml",
+            "*.pyi",
+            "py.typed",
+        ]
     },
 )

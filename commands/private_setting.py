@@ -115,13 +115,12 @@ def _weighted(
     model: "Model", train: "Examples", test: "Examples", options: argparse.Namespace, console: Console
 ) -> "Model":
     """The model with its weights from a file: the one that was given, or that of a training."""
-    from leakbench.bench.models.base import CHECKPOINT
     from leakbench.bench.private.checkpoint import RECIPE, checkpoint_of, with_checkpoint
 
     if options.weights:
         with problems_of("--weights"):
             return with_checkpoint(model, options.weights)
-    if model.weights.startswith(CHECKPOINT):
+    if model.checkpoint:
         return model
     with console.status(f"training {model}: {RECIPE} on {train}"):
         path = checkpoint_of(model, train, test, options.data_root, options.out / "weights")

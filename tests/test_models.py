@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from leakbench.bench.datasets import DATASETS, open_images
 from leakbench.bench.models import MODELS
 from leakbench.core.configured import SettingError
 
@@ -125,6 +126,9 @@ def test_a_checkpoint_that_cannot_be_used(tmp_path):
         MODELS.build("lenet", {"weights": "checkpoint:" + 300 * "a"})
     with pytest.raises(SettingError, match="weights: expected uniform, default or checkpoint:PATH"):
         MODELS.build("lenet", {"weights": "xavier"})
+    expected = "weights: expected embedded: and one of lenet_mnist, got 'embedded:resnet'"
+    with pytest.raises(SettingError, match=expected):
+        MODELS.build("lenet", {"weights": "embedded:resnet"})
     other = tmp_path / "mlp.pt"
     torch.save(MODELS.parse("mlp").build(CIFAR, 10, 0).state_dict(), other)
     with pytest.raises(SettingError, match="expected a state dict of lenet"):
@@ -244,3 +248,12 @@ def test_squares_of_a_pool_fill_the_image():
         MODELS.parse("resnet20(pool=5)").build(CIFAR, 10, 0)
     with pytest.raises(SettingError, match=r"expected a whole number >= 0, got -1"):
         MODELS.parse("resnet20(pool=-1)")
+
+
+def test_the_embedded_weights_are_trained():
+    digits = open_images(DATASETS.parse("mnist-5k"), Path("unused"))
+    images, labels = digits.batch(range(4000, 5000))
+    network = MODELS.parse("lenet(weights=embedded:lenet_mnist)").build(digits.shape, digits.classes, 0)
+    with torch.no_grad():
+        right = int((network(images).argmax(1) == labels).sum())
+    assert 890 <= right <= 910  # the licences' file says 90.0 %

@@ -20,7 +20,8 @@ from leakbench.core.randomness import generator_for, seed_for
 from leakbench.core.user_files import file_digest
 
 Purpose = tuple[str | int, ...]  # of random draws
-CHECKPOINT = "checkpoint:"
+CHECKPOINT, EMBEDDED = "checkpoint:", "embedded:"
+WEIGHTS = Path(__file__).parents[1] / "embedded"  # that come with the project
 HIDDEN = 0.15  # the share of pieces to be guessed
 ActivationName = Literal["sigmoid", "tanh", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -31,7 +32,8 @@ class Model(Configured, ABC):
     """A network under attack, used in evaluation mode.
 
     `weights` is `uniform` (every weight and bias ~ U(-0.5, 0.5), untrained, as in the DLG authors'
-    code), `default` (PyTorch's initialisation) or `checkpoint:PATH` (a state dict saved by `torch.save`).
+    code), `default` (PyTorch's initialisation), `checkpoint:PATH` (a state dict saved by `torch.save`) or
+    `embedded:NAME` (one that comes with the project, such as `embedded:lenet_mnist`).
     """
 
     modality: ClassVar[Modality | None] = IMAGES  # of what it takes; None: whatever fits
@@ -71,22 +73,27 @@ class Model(Configured, ABC):
         return examples.masked_fill(hidden, source.vocabulary.mask), answers
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """`weights` must be one of the three; a checkpoint must exist."""
+        """`weights` must be one of the four; a checkpoint must exist."""
         if self.weights in ("uniform", "default"):
             return
-        if not self.weights.startswith(CHECKPOINT):
+        if self.checkpoint is None:
             yield "weights", f"expected uniform, default or {CHECKPOINT}PATH, got {self.weights!r}"
+        elif self.weights.startswith(EMBEDDED) and not os.path.isfile(self.checkpoint):
+            known = sorted(path.stem for path in WEIGHTS.glob("*.pt"))
+            yield "weights", f"expected {EMBEDDED} and one of {', '.join(known)}, got {self.weights!r}"
         elif not os.path.isfile(self.checkpoint):  # pathlib would raise if the name is too long
             yield "weights", f"expected a file at {str(self.checkpoint)!r}, found none"
 
     @property
-    def checkpoint(self) -> Path:
-        """The PATH of `checkpoint:PATH`."""
-        return Path(self.weights.removeprefix(CHECKPOINT))
+    def checkpoint(self) -> Path | None:
+        """The file that the weights are read from; None if they are drawn."""
+        if self.weights.startswith(EMBEDDED):
+            return WEIGHTS / f"{self.weights.removeprefix(EMBEDDED)}.pt"
+        return Path(self.weights.removeprefix(CHECKPOINT)) if self.weights.startswith(CHECKPOINT) else None
 
     def canonical(self) -> dict[str, Any]:
         """See `Configured.canonical`; a checkpoint is included by its content."""
-        checkpoint = file_digest(self.checkpoint) if self.weights.startswith(CHECKPOINT) else ""
+        checkpoint = file_digest(self.checkpoint) if self.checkpoint else ""
         return {**super().canonical(), "checkpoint": checkpoint}
 
     @abstractmethod
@@ -117,17 +124,17 @@ class Model(Configured, ABC):
             generator = generator_for("uniform weights", self.own_name, seed)
             for parameter in network.parameters():
                 nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
-        elif self.weights.startswith(CHECKPOINT):
-            self._load(network)
+        elif self.checkpoint:
+            self._load(network, self.checkpoint)
         return network
 
-    def _load(self, network: nn.Module) -> None:
+    def _load(self, network: nn.Module, path: Path) -> None:
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict(state)
         except (RuntimeError, TypeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:300]
-            text = f"{self.checkpoint}: expected a state dict of {self.name}: {reason}"
+            text = f"{path}: expected a state dict of {self.name}: {reason}"
             raise SettingError([("weights", text)]) from error
 
 

@@ -150,7 +150,7 @@ def train(
     """At a worker: the records of trainings, as many side by side as there is room for.
 
     Args:
-        trainings: of one group after one another.
+        trainings: of one group.
         device: of this worker.
         watcher: told what happens on the way.
         data_root: where datasets lie that do not come with the project.

@@ -274,6 +274,19 @@ def trained(tmp_path_factory):
     return folder, command("utility", "mine.yaml", "--out", "out", cwd=folder)
 
 
+def test_trainings_in_this_process_are_those_of_workers(trained, tmp_path):
+    (tmp_path / "mine.yaml").write_text(FILE)
+    assert inside(tmp_path, "utility", "mine.yaml", "--out", "here", "--executor", "inline") == 0
+    ours, theirs = (
+        pd.read_parquet(folder / "trainings.parquet")
+        .drop(columns="seconds")
+        .sort_values("key", ignore_index=True)
+        for folder in (tmp_path / "here", trained[0] / "out")
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert ours.groupby("seed")["accuracy"].sum().nunique() == 2
+
+
 def test_the_command_trains_every_defense_with_every_seed(trained):
     folder, done = trained
     assert done.returncode == 0, done.stderr

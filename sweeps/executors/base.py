@@ -1,6 +1,7 @@
 """What an executor is, and the simplest one: all jobs in this process."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import groupby
 from typing import Any, Protocol
 
 from leakbench.bench.execution import Watcher
@@ -65,7 +66,8 @@ class Inline:
     def run(self, work: Work, jobs: Iterable[Job], bundle: int, moved: Moved) -> Generator[Record | None]:
         """See `Executor.run`."""
         prepare_worker()
-        yield from work(iter(jobs), self.devices[0], Watcher(moved=moved))
+        for _, group in groupby(jobs, key=lambda job: job.group):
+            yield from work(group, self.devices[0], Watcher(moved=moved))
 
     def close(self) -> None:
         """See `Executor.close`: it holds nothing."""

@@ -72,6 +72,8 @@ def test_a_bag_of_several_texts_is_that_of_all(rows_of):
 def test_frozen_embeddings_hide_nothing_from_the_span(rows_of):
     for row in rows_of(2, attack="span", defense="freeze_embeddings"):
         assert row.exact == 1
+    (row,) = rows_of(attack="span", defense="freeze_embeddings", model=GUESSING, index=3)  # six hidden
+    assert (row.exact, row.label_recall) == (1, 1)
     for attack in ("rows", "bag"):
         (row,) = rows_of(attack=attack, defense="freeze_embeddings")
         assert (row.status, row.score) == ("error", None)

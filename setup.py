@@ -2,7 +2,7 @@
 
 from setuptools import find_namespace_packages, setup
 
-FOLDERS = ["bench", "commands", "core", "defenses", "federation", "reports", "sweeps"]
+FOLDERS = ["bench", "board", "commands", "core", "defenses", "federation", "reports", "sweeps"]
 
 packages = find_namespace_packages(
     include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)], exclude=["*.__pycache__"]

@@ -28,8 +28,10 @@ from leakbench.commands import (
     private_inference,
     rows,
     runs,
+    submit,
     sweep,
     utility,
+    verify,
 )
 
 
@@ -94,6 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
         runs,
         rows,
         diff,
+        submit,
+        verify,
         about,
         completion,
     ):

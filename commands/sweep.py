@@ -201,13 +201,13 @@ def show_forecast(sweep: "Sweep", options: "RunOptions", machine: str | None, co
         if options.reuse:
             console.print("note: rows that --reuse would take are not deducted")
         if todo:
-            console.print(_costs(todo, workers, executor.free(), options))
+            console.print(costs_of(todo, workers, executor.free(), options))
     bound = "at most " if sweep.spares else ""
     console.print(f"{bound}{counted(len(todo), 'trial')} would run; nothing was written")
     return 0
 
 
-def _costs(todo: "Plan", workers: list[str], free: int | None, options: "RunOptions") -> str:
+def costs_of(todo: "Plan", workers: list[str], free: int | None, options: "RunOptions") -> str:
     """What the trials would take, or why that is not known; nothing is downloaded to find out."""
     from leakbench.sweeps.checks import to_download
     from leakbench.sweeps.forecast import forecast

@@ -89,7 +89,7 @@ def headings(page):
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-FLOORS = ["core", "defenses", "federation", "bench", "sweeps", "reports", "commands"]
+FLOORS = ["core", "defenses", "federation", "bench", "sweeps", "reports", "board", "commands"]
 
 
 def imported(file):

@@ -1,0 +1,126 @@
+"""The lines of the leaderboard: one per defense, worked out from the rows of all entries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from leakbench.bench.modalities import IMAGES, MODALITIES
+from leakbench.bench.verdicts import Scale
+from leakbench.board.benchmark import BASELINE, Benchmark
+from leakbench.board.entry import Entry
+from leakbench.reports.leaderboard import UTILITY
+from leakbench.reports.selection import counted, with_result
+from leakbench.reports.setting import Setting
+from leakbench.reports.statistics import ends, wilson
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A defense with all entries on it: whoever attacks it better submits another one, and both count."""
+
+    defense: str  # with its settings
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """Its rows and those of the undefended attack, of all parts."""
+        rows = pd.concat([each.trials for each in self.entries], ignore_index=True)
+        return rows[rows["defense"].isin((self.defense, BASELINE))].drop_duplicates(["part", "key"])
+
+    @cached_property
+    def trainings(self) -> pd.DataFrame:
+        """Its trainings and the undefended ones."""
+        rows = pd.concat([each.trainings for each in self.entries], ignore_index=True)
+        return rows[rows["defense"].isin((self.defense, BASELINE))].drop_duplicates("key")
+
+    def part(self, name: str) -> Setting | None:
+        """The tables of a part; None where no trial of it has a result."""
+        rows = self.trials[self.trials["part"] == name]
+        measured = with_result(rows)
+        if measured.empty or self.defense not in set(measured["defense"]):
+            return None
+        return Setting(rows, scale_of(rows), self.trainings, lambda _keys: {})
+
+
+def scale_of(rows: pd.DataFrame) -> Scale:
+    """The thresholds for the examples that these rows are about."""
+    modality = MODALITIES[rows["modality"].dropna().iloc[0]]
+    return Scale(modality.leak, modality.artifacts, modality.name)
+
+
+def contenders(entries: Sequence[Entry]) -> list[Contender]:
+    """Each defense setting that has an entry; two files of the same name are two defenses."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        for defense in entry.about.defenses:
+            digest = entry.about.files.get(defense.partition(":")[0], "")
+            found.setdefault((defense, digest), []).append(entry)
+    return [Contender(defense, tuple(own)) for (defense, _), own in found.items()]
+
+
+def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
+    """One line per defense setting and part of the protocol, in their order.
+
+    Columns, besides those of `reports.leaderboard` (accuracy, change, sent, defense_seconds, by, ...):
+        defense, part: with its settings; the name of the part.
+        entry: the name of the defense's first entry.
+        modality: images or texts.
+        victims, leaked: those that leak without a defense, and those of them that leak with it. A batch or a
+            sum is one victim.
+        observations: how many different examples the victims are of: several draws of weights do not count.
+        rate, low, high: the share that leaked, and its interval.
+        score: the median of SSIM, or of ROUGE-L. All of these are NaN where no trial has a result.
+    """
+    lines = []
+    for each in contenders(entries):
+        about = {"defense": each.defense, "entry": each.entries[0].about.name}
+        for part in benchmark.parts:
+            setting = each.part(part)
+            line = _line(setting, each.defense) if setting else {"victims": 0, "leaked": 0, "observations": 0}
+            lines.append({**about, "part": part, "modality": benchmark.modality(part).name, **line})
+    return pd.DataFrame(lines)
+
+
+def _line(setting: Setting, defense: str) -> dict[str, Any]:
+    line = setting.board[setting.board["defense"] == defense].to_dict("records")[0]
+    best = counted(setting.best)
+    observations = best.loc[best["defense"] == defense, "index"].nunique()
+    return {
+        **{str(name): value for name, value in line.items()},
+        "victims": line["images"],
+        "observations": observations,
+        **ends("", wilson(line["rate"], observations)),
+        "score": line[setting.scale.column],
+    }
+
+
+def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
+    """One line per defense setting, those that leak least first; from the output of `part_lines`.
+
+    Columns:
+        defense, entry: as there.
+        victims, leaked, rate, low, high: of all parts with images together.
+        score: the mean over these parts of the median SSIM.
+        missing: how many of these parts have no result. Such a line is below all others: it cannot be
+            compared with them.
+        accuracy, accuracy_low, accuracy_high, change, change_low, change_high, epsilon: see
+            `summarize_utility`.
+        sent, defense_seconds: the means over these parts.
+    """
+    of_images = parts[parts["modality"] == IMAGES.name]
+    grouped = of_images.groupby(["defense", "entry"], sort=False)
+    lines = grouped[["victims", "leaked", "observations"]].sum()
+    lines["rate"] = lines["leaked"] / lines["victims"]
+    intervals = [
+        wilson(rate, n) for rate, n in zip(lines["rate"].fillna(0), lines["observations"], strict=True)
+    ]
+    lines["low"], lines["high"] = zip(*intervals, strict=True)
+    lines["score"] = grouped["score"].mean()
+    lines["missing"] = grouped["score"].agg(lambda scores: int(scores.isna().sum()))
+    lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].mean())
+    lines = lines.assign(complete=lines["missing"] == 0).reset_index()
+    lines = lines.sort_values(["complete", "rate", "score"], ascending=[False, True, True], kind="stable")
+    return lines.drop(columns=["complete", "observations"]).reset_index(drop=True)

@@ -1,0 +1,133 @@
+"""`leakbench verify`: check an entry of the leaderboard."""
+
+import argparse
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from leakbench.commands import TRIALS_FAILED
+from leakbench.commands.common import Verbs, add_data_root, positive, run_options
+from leakbench.commands.running import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from leakbench.board.benchmark import Benchmark
+    from leakbench.board.entry import Entry
+    from leakbench.sweeps.options import RunOptions
+    from leakbench.sweeps.spec import Sweep
+
+MOST_SHOWN = 20  # problems
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    verify = verbs.add_parser(
+        "verify", help="check an entry of the leaderboard; exit status 1 if it is wrong"
+    )
+    verify.add_argument("entry", type=Path, metavar="ENTRY", help="the folder of an entry")
+    verify.add_argument(
+        "--cells", type=positive, default=5, metavar="K", help="trials that are run again (default: 5)"
+    )
+    verify.add_argument(
+        "--seed", type=int, metavar="N", help="of the choice of these trials (default: another one each time)"
+    )
+    add_data_root(verify)
+    verify.set_defaults(command=run_verify)
+
+
+def run_verify(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench verify`."""
+    from leakbench.board.benchmark import read_benchmark
+    from leakbench.board.entry import Entry
+    from leakbench.board.verification import file_problems
+
+    entry = Entry.read(options.entry.absolute())
+    benchmark = read_benchmark(entry.about.protocol)
+    own = replace(run_options(options), data_root=options.data_root.absolute())
+    console.print(f"{options.entry}: {', '.join(entry.about.defenses)}; protocol {benchmark.name}")
+    problems = list(file_problems(entry, benchmark))
+    if not problems:
+        with chdir(entry.folder):  # as `leakbench submit` did
+            problems = list(_problems(entry, benchmark, own, options, console))
+    for problem in problems[:MOST_SHOWN]:
+        console.print(f"wrong: {problem}", style="red")
+    if problems[MOST_SHOWN:]:
+        console.print(f"... and {len(problems) - MOST_SHOWN} more", style="red")
+    console.print("not verified" if problems else "verified")
+    return TRIALS_FAILED if problems else 0
+
+
+def _problems(
+    entry: "Entry",
+    benchmark: "Benchmark",
+    own: "RunOptions",
+    options: argparse.Namespace,
+    console: Console,
+) -> "Iterator[str]":
+    """What is wrong with the rows of an entry; the first kind of problem makes the others meaningless."""
+    from leakbench.board.benchmark import write_parts
+    from leakbench.board.verification import row_problems, score_problems
+
+    about = entry.about
+    with TemporaryDirectory() as draft:
+        files = write_parts(benchmark, about.defenses, about.attacks, Path(draft))
+        sweeps = {part: load(file, own) for part, file in files.items()}
+    found = list(row_problems(entry, sweeps))
+    if not found:
+        console.print(f"complete: {len(entry.trials)} trials and {len(entry.trainings)} trainings")
+        found = list(score_problems(entry, sweeps, own.data_root))
+        if not found:
+            console.print(f"scores: those of what {len(entry.pictures)} strongest attacks found")
+    yield from found
+    if not found:
+        yield from _run_again(entry, sweeps, own, options, console)
+
+
+def _run_again(
+    entry: "Entry",
+    sweeps: "dict[str, Sweep]",
+    own: "RunOptions",
+    options: argparse.Namespace,
+    console: Console,
+) -> "Iterator[str]":
+    """Run some trials once more, and compare."""
+    from secrets import randbelow
+
+    from leakbench.board.benchmark import ACCURACY
+    from leakbench.board.verification import (
+        chosen_cells,
+        chosen_training,
+        compared,
+        computed_again,
+        records,
+        trained_again,
+    )
+
+    seed = randbelow(2**32) if options.seed is None else options.seed
+    cells = chosen_cells(entry, options.cells, seed)
+    trainings = chosen_training(entry, seed)
+    console.print(
+        f"running {len(cells)} trials and {len(trainings)} training again, chosen with --seed {seed}"
+    )
+    for row in records(cells):
+        sweep = sweeps[row["part"]]
+        where = f"{row['part']}, {row['defense']}, {row['attack']}, index {row['index']}"
+        yield from _said(
+            where, compared(row, computed_again(entry, row, sweep, own.data_root), sweep.scale), console
+        )
+    for row in records(trainings):
+        where = f"{ACCURACY}, {row['defense']}, seed {row['seed']}"
+        again = trained_again(row, sweeps[ACCURACY], own.data_root)
+        yield from _said(where, compared(row, again, None), console)
+
+
+def _said(where: str, problem: str, console: Console) -> "Iterator[str]":
+    """Print whether a row came out again; its problem, if there is one."""
+    console.print(f"  {where}: {'differs' if problem else 'confirmed'}")
+    if problem:
+        yield f"{where}: {problem}"

@@ -26,6 +26,20 @@ training:
   test: {name: mnist-5k, indices: 4000-4099}
   epochs: 1
 """
+PROTOCOL = """
+version: 9
+parts:
+  two digits:
+    datasets: [{name: mnist-sample, indices: 0-1}]
+    models: ['mlp(hidden=[16])']
+    attacks: [linear]
+accuracy:
+  models: ['mlp(hidden=[16])']
+  training:
+    train: {name: mnist-5k, indices: 0-79}
+    test: {name: mnist-5k, indices: 4000-4099}
+    epochs: 1
+"""
 VENV = Path(sys.prefix)
 SMALL_COMPARISON = "--against float16 --data mnist-sample --model 'mlp(hidden=[16])' --jobs 1"
 TARGETS = {  # of the Makefile, in an order in which they can be run
@@ -64,6 +78,8 @@ VERBS = {  # of the README, likewise
     "new-attack": "new-attack my_attack",
     "check": "check my_defense.py",
     "completion": "completion bash",
+    "submit": "submit float16 --protocol v9 --jobs 1",
+    "verify": "verify entries/float16 --cells 2",
 }
 GRADIENT = """
 import torch
@@ -93,6 +109,7 @@ def checkout(tmp_path_factory):
     """A copy of the project, in which runs may be written and files changed."""
     folder = copy_of_the_project(tmp_path_factory.mktemp("copy") / "leakbench")
     (folder / "small.yaml").write_text(SWEEP)
+    (folder / "sweeps/protocols/v9.yaml").write_text(PROTOCOL)
     (folder / "paper").mkdir()
     for name, text in FILES.items():
         (folder / "paper" / f"{name}.yaml").write_text(text + ("" if name in TRAINED else VERDICTS))

@@ -137,7 +137,7 @@ def index_problem(defense: Defense) -> str:
     """Why there is no index under a defense; empty where there is one."""
     if Point.BATCH in defense.points():
         return "expected a defense that leaves the images as they are: of changed ones there is no index"
-    if defense.points() & {Point.GRADIENT, Point.EXAMPLES} and type(defense).account is Defense.account:
+    if defense.points() - {Point.MODEL} and type(defense).account is Defense.account:
         text = "expected a defense that says what it leaves of a gradient, by `account`, found none"
         return f"{text}; docs/DEFENSES.md tells how"
     return ""

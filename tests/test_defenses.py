@@ -35,6 +35,14 @@ ALL = [
         "prune(ratio=0.3, count=nonzero)",
         "int8",
         "freeze_embeddings",
+        "top_k(ratio=0.1)",
+        "dual_prune",
+        "sign",
+        "sign(scale=none)",
+        "qsgd(levels=4)",
+        "terngrad",
+        "terngrad(clip=0)",
+        "random_sparsify(ratio=0.1)",
     )
 ]
 NEUTRAL = [

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from leakbench.bench.attacks import NotApplicableError
 from leakbench.core.randomness import generator_for
-from leakbench.defenses import Account, Defense, Gradients
+from leakbench.defenses import Account, Client, Defense, Gradients
 
 SLACK = 1e-5  # relative to an entry: float32 rounds, too
 KURTOSIS = 6.0  # of Laplacian noise, which has the heaviest tails: limits how well a variance can be measured
@@ -26,16 +26,18 @@ class Entries:
     variance: float  # of the noise in the error
 
 
-def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients]]]) -> str | None:
-    """What is false in a defense's account, tried on gradients, each with a name for people.
+def account_problem(
+    defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients, Client | None]]]
+) -> str | None:
+    """What is false in a defense's account, tried on gradients, each with a name for people and its client.
 
     Raises:
         ContractError: it is no account at all.
         NotApplicableError: the defense gives none.
     """
     kept: list[Entries] = []
-    for number, (what, gradient) in enumerate(gradients()):
-        shared = defense.share(gradient, generator_for("check", number)).gradients
+    for number, (what, gradient, client) in enumerate(gradients()):
+        shared = defense.share(gradient, generator_for("check", number), client=client).gradients
         account = defense.checked_account(shared)
         if account is None:
             raise NotApplicableError("none is given, so attacks that know defenses learn nothing about it")

@@ -81,6 +81,7 @@ class _LockStep:
         self.images, self.labels = (each.to(device) for each in first.train.read(first.model, data_root))
         self.tests, self.answers = (each.to(device) for each in first.test.read(first.model, data_root))
         source = open_dataset(first.train.dataset, data_root)
+        self.classes = source.classes
         own = first.model.build(source.shape, source.classes, first.seed)
         self.network = with_layers(first.defense, own, first.model.address, first.seed).to(device)
         self.layers = [layer for layer in self.network.modules() if layer.training]  # of the defense
@@ -166,7 +167,7 @@ class _LockStep:
         """What a defense of batches, which trains alone, makes of those of the clients."""
         defense, draws = self.trainings[0].defense, self.draws[0]
         each = [
-            defense.checked_batch(own.cpu(), answers.cpu(), draws)
+            defense.checked_batch(own.cpu(), answers.cpu(), draws, self.classes)
             for own, answers in zip(images, labels, strict=True)
         ]
         changed, answers = (torch.stack(part).to(self.device) for part in zip(*each, strict=True))

@@ -105,7 +105,7 @@ class Victim:
             shared = defense.share(gradient, generator, memory)
         else:
             began = time.perf_counter()
-            batch = defense.checked_batch(*self._batch(protocol, client), generator)
+            batch = defense.checked_batch(*self._batch(protocol, client), generator, self.source.classes)
             seconds = time.perf_counter() - began
             network, seed = self.network_under(defense), seed_for("layers", *purpose)
             known = Client(network, *batch)

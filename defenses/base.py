@@ -164,7 +164,8 @@ class Defense(Configured):
 
         Args:
             images: (N, C, H, W) in [0, 1], on the CPU. Must not be changed in place.
-            labels: the classes (N,). Probabilities (N, K) may be returned instead.
+            labels: the classes (N,). Probabilities (N, K) may be returned instead; columns of classes that
+                are missing at the end are taken for zeros.
             generator: as for `apply`.
         """
         return images, labels
@@ -326,9 +327,9 @@ class Defense(Configured):
         return replace(account, variance=account.variance / fewer)
 
     def checked_batch(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, classes: int
     ) -> tuple[Tensor, Tensor]:
-        """`change_batch`, with its contract checked.
+        """`change_batch`, with its contract checked, and probabilities of all `classes`.
 
         Raises:
             ContractError: it changed its input, or returned images that are not finite or have another
@@ -338,7 +339,10 @@ class Defense(Configured):
         changed = self.change_batch(*given, generator)
         for problem in _broken_batch((images, labels), given, changed):
             raise ContractError(f"defense {self}: {problem}")
-        return changed
+        pixels, answers = changed
+        if answers.ndim == 2 and answers.is_floating_point():
+            answers = nn.functional.pad(answers, (0, classes - answers.shape[1]))
+        return pixels, answers
 
     def checked_model(self, network: nn.Module, seed: int) -> nn.Module:
         """`change_model`, with its contract checked; the seed determines its random draws.

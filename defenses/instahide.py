@@ -1,0 +1,62 @@
+"""InstaHide: Huang et al. 2020. Images are mixed, and the signs of their pixels drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.core.citations import INSTAHIDE
+from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.batches import mixed, only_images
+
+MOST = 0.65  # the largest coefficient, as in the authors' code
+
+
+@dataclass(frozen=True)
+class InstaHide(Defense):
+    """Each image becomes a mean of k of its batch, weighted at random, and each pixel's sign is drawn.
+
+    "Inside" InstaHide: without public images. Weights are |N(0, 1)| divided by their sum, drawn again while
+    one of several is above 0.65. Signs are those of pixels mapped from [0, 1] to [-1, 1], so one in two
+    pixels p becomes 1 - p. The labels are mixed, too. Of a batch of one, only the signs change. Models are
+    tested on plain images.
+    """
+
+    citation: ClassVar[str] = INSTAHIDE
+    name: ClassVar[str] = "instahide"
+    grid: ClassVar[dict[str, list[Any]]] = {"k": [2, 4]}
+
+    k: int = 4
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """At least the image itself."""
+        if self.k < 1:
+            yield "k", f"expected a whole number >= 1, got {self.k}"
+
+    @property
+    def strength(self) -> float:
+        """How many images are mixed."""
+        return self.k
+
+    def change_batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See `Defense.change_batch`."""
+        weights = torch.stack([self._weights(generator) for _ in images]).to(images.dtype)
+        hidden, answers = mixed(only_images(self, images), labels, weights, generator)
+        flipped = torch.randint(2, images.shape, generator=generator).bool()
+        return torch.where(flipped, 1 - hidden, hidden), answers
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: the gradient of the changed batch is shared as it is."""
+        return Account()
+
+    def _weights(self, generator: torch.Generator) -> Tensor:
+        """The coefficients (k,) of one image and of those mixed with it."""
+        while True:
+            sizes = torch.randn(self.k, generator=generator, dtype=torch.float64).abs()
+            weights = sizes / sizes.sum()
+            if self.k == 1 or float(weights.max()) <= MOST:
+                return weights

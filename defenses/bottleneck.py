@@ -36,6 +36,12 @@ class Divergence(torch.autograd.Function):
         return slopes[0] + share * means, slopes[1] + share * (deviations - 1 / deviations), None
 
 
+def with_divergence(means: Tensor, deviations: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """See `Divergence`."""
+    given: tuple[Tensor, Tensor] = Divergence.apply(means, deviations, weight)  # type: ignore[no-untyped-call]
+    return given
+
+
 class Bottleneck(nn.Module):
     """Encodes features as codes drawn from N(mean, deviation^2), in evaluation as the mean, and decodes."""
 
@@ -48,7 +54,7 @@ class Bottleneck(nn.Module):
         """Features (N, F) for features (N, F)."""
         means, rest = self.encode(features).chunk(2, dim=-1)
         if self.training:
-            means, deviations = Divergence.apply(means, functional.softplus(rest), self.beta)
+            means, deviations = with_divergence(means, functional.softplus(rest), self.beta)
             means = means + deviations * torch.randn_like(means)
         decoded: Tensor = self.decode(means)
         return decoded

@@ -35,4 +35,5 @@ def _slopes(features: Tensor, pixels: Tensor, chosen: Tensor) -> Tensor:
     ways = nn.functional.one_hot(chosen, features.shape[1]).to(features.dtype)  # (chosen, F)
     each = ways[:, None].expand(-1, len(features), -1)
     (slopes,) = torch.autograd.grad(features, pixels, each, retain_graph=True, is_grads_batched=True)
-    return slopes.flatten(2).norm(dim=2)
+    sizes: Tensor = slopes.flatten(2).norm(dim=2)
+    return sizes

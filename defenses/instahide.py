@@ -37,8 +37,8 @@ class InstaHide(Defense):
 
     @property
     def strength(self) -> float:
-        """How many images are mixed."""
-        return self.k
+        """The mean weight of the others."""
+        return 1 - 1 / self.k
 
     def change_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator

@@ -32,6 +32,11 @@ class Mixup(Defense):
         if self.alpha <= 0:
             yield "alpha", f"expected a number > 0, got {self.alpha:g}"
 
+    @property
+    def strength(self) -> float:
+        """The parameter: the larger, the closer l is to a half."""
+        return self.alpha
+
     def change_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:

@@ -62,4 +62,5 @@ class QSGD(Defense):
             return gradient.clone()
         level = gradient.abs().double() / step
         up = torch.rand(gradient.shape, dtype=torch.float64, generator=generator) < level.frac()
-        return (gradient.sign() * step * (level.floor() + up)).to(gradient.dtype)
+        rounded: Tensor = gradient.sign() * step * (level.floor() + up)
+        return rounded.to(gradient.dtype)

@@ -39,6 +39,8 @@ class Account:
     # of the independent, zero-mean noise on every kept entry; by name where tensors differ in it
     variance: float | dict[str, float] = 0.0
     rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
+    # by name, an estimate of the mean square of these errors; None: they are spread evenly within the bounds
+    mean_squares: dict[str, float] | None = None
     scaled: bool = False  # whether the gradient was multiplied by an unknown positive factor
 
     def variance_in(self, name: str) -> float:
@@ -303,7 +305,8 @@ class Defense(Configured):
         """`account_of_rounds` of a mean over rounds and clients, with its contract checked.
 
         Of several clients it is a lower bound of the error: an entry that only some of them pruned counts as
-        kept, and bounds of rounding follow from the mean and not from each client's gradient.
+        kept, and bounds of rounding follow from the mean and not from each client's gradient; of mean squares
+        nothing is said.
 
         Args:
             shared: see `account`.
@@ -321,6 +324,8 @@ class Defense(Configured):
             return None
         for problem in _bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
+        if clients > 1:
+            account = replace(account, mean_squares=None)
         fewer = rounds * clients * (examples**2 if Point.EXAMPLES in self.points() else 1)
         if isinstance(account.variance, dict):
             return replace(account, variance={name: each / fewer for name, each in account.variance.items()})
@@ -385,6 +390,13 @@ def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
         return
     if type(account.scaled) is not bool:
         yield f"expected scaled to be true or false, got {account.scaled!r}"
+    if account.mean_squares is not None and list(account.mean_squares) != list(shared):
+        yield f"mean_squares: expected numbers named {list(shared)}, got {account.mean_squares!r}"
+        return
+    for square in (account.mean_squares or {}).values():
+        if type(square) not in (int, float) or not 0 <= square < math.inf:
+            yield f"expected mean squares >= 0, got {square!r}"
+            break
     for variance in (account.variance_in(name) for name in shared):
         if type(variance) not in (int, float) or not 0 <= variance < math.inf:
             yield f"expected a variance >= 0, got {variance!r}"

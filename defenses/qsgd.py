@@ -9,6 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import QSGD as PAPER
 from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.rounding import mean_square
 from leakbench.defenses.traffic import elias_bytes
 
 
@@ -48,9 +49,12 @@ class QSGD(Defense):
 
         Nothing is known of a tensor that was rounded to zeros.
         """
-        least = {name: min(each.abs()[each != 0].tolist(), default=0.0) for name, each in shared.items()}
-        steps = {name: torch.full_like(each, rounds * least[name]) for name, each in shared.items()}
-        return Account(kept={name: each > 0 for name, each in steps.items()}, rounding=steps)
+        steps = {
+            name: rounds * min(each.abs()[each != 0].tolist(), default=0.0) for name, each in shared.items()
+        }
+        bounds = {name: torch.full_like(each, steps[name]) for name, each in shared.items()}
+        squares = {name: mean_square(each, steps[name], rounds) for name, each in shared.items()}
+        return Account({name: each > 0 for name, each in bounds.items()}, 0.0, bounds, mean_squares=squares)
 
     def sent_bytes(self, shared: Gradients) -> int:
         """The paper's encoding; see `elias_bytes`."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import RANDOM_SPARSIFY
 from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.rounding import mean_square
 from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
 
 CLOSE = 1e-5  # relative: entries of this size are those that share their magnitude
@@ -58,7 +59,9 @@ class RandomSparsify(Sparse):
         most = rounds * min(sizes[sizes > 0].tolist(), default=0.0)
         bound = most * (sizes <= most * (1 + CLOSE)).to(sizes.dtype)
         kept = torch.full_like(sizes, most > 0, dtype=torch.bool)
-        return Account(kept=pieces_of(kept, shared), rounding=pieces_of(bound, shared))
+        rounded = pieces_of(sizes * (bound > 0), shared)
+        squares = {name: mean_square(each, most, rounds) for name, each in rounded.items()}
+        return Account(pieces_of(kept, shared), 0.0, pieces_of(bound, shared), mean_squares=squares)
 
 
 def probabilities(sizes: Tensor, ratio: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import pi
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -38,14 +39,17 @@ class Sign(Defense):
         return {name: each.sign() * self._scale(each) for name, each in gradients.items()}
 
     def account(self, shared: Gradients) -> Account | None:
-        """See `Defense.account`: magnitudes have a known sum, n times their mean, so none is above that.
+        """See `Defense.account`: magnitudes have a known sum, n times their mean m, so none is above that.
 
+        Their mean square is not known: m^2 pi / 2 of normally distributed entries, of which m^2 remains.
         Signs alone do not bound a magnitude.
         """
         if self.scale == "none":
             return None
+        most = {name: each.abs().max() + 0 * each for name, each in shared.items()}
         return Account(
-            rounding={name: (each.numel() - 1) * each.abs().max() + 0 * each for name, each in shared.items()}
+            rounding={name: (each.numel() - 1) * each for name, each in most.items()},
+            mean_squares={name: (pi / 2 - 1) * float(each.max()) ** 2 for name, each in most.items()},
         )
 
     def sent_bytes(self, shared: Gradients) -> int:

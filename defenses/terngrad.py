@@ -9,6 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import TERNGRAD
 from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.rounding import mean_square
 from leakbench.defenses.traffic import bitmap_bytes
 
 
@@ -37,13 +38,16 @@ class TernGrad(Defense):
         return {name: self._ternary(gradient, generator) for name, gradient in gradients.items()}
 
     def account(self, shared: Gradients) -> Account | None:
-        """See `Defense.account`: s, which the largest entry always has, is the most that an entry moved.
+        """See `Defense.account`."""
+        return self.account_of_rounds(shared, 1)
 
-        Nothing bounds what clipping cut off.
-        """
+    def account_of_rounds(self, shared: Gradients, rounds: int) -> Account | None:
+        """An entry moves by at most s, which the largest always has. Nothing bounds what clipping cut off."""
         if self.clip:
             return None
-        return Account(rounding={name: each.abs().max() + 0 * each for name, each in shared.items()})
+        most = {name: each.abs().max() + 0 * each for name, each in shared.items()}
+        squares = {name: mean_square(each, float(each.abs().max()), rounds) for name, each in shared.items()}
+        return Account(rounding=most, mean_squares=squares)
 
     def sent_bytes(self, shared: Gradients) -> int:
         """Two bits per entry, as the paper counts, and one float32 per tensor for s."""

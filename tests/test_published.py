@@ -165,6 +165,32 @@ def test_accounts_of_several_rounds_are_true(defense, rounds):
         assert kept.any() or name == "b"  # of which nothing may have been sent
 
 
+@pytest.mark.parametrize(
+    "defense", ["qsgd(levels=1)", "qsgd(levels=64)", "terngrad(clip=0)", "random_sparsify(ratio=0.1)", "sign"]
+)
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_mean_squares_are_about_those_of_the_errors(defense, rounds):
+    """Of normally distributed entries, and never much too small."""
+    parsed, draws = DEFENSES.parse(defense), torch.Generator().manual_seed(0)
+    gradient = {"g": torch.randn(20_000, generator=draws)}
+    mean = {"g": torch.stack([parsed(gradient, draws)["g"] for _ in range(rounds)]).mean(0)}
+    told = parsed.checked_account(mean, rounds).mean_squares["g"]
+    measured = float((mean["g"] - gradient["g"]).double().square().mean())
+    assert 0.9 * measured < told < 2 * measured
+    assert parsed.checked_account(mean, rounds, clients=2).mean_squares is None
+
+
+def test_mean_squares_by_hand():
+    """s = 4: 4 x the mean size 2 is above 4^2 / 4; 4 x 0.8 is below. A scaled sign of mean size 2."""
+    terngrad = DEFENSES.parse("terngrad(clip=0)")
+    assert terngrad.account({"g": torch.tensor([4.0, -4.0, 0.0, 0.0])}).mean_squares == {"g": 4.0}
+    few = {"g": torch.tensor([4.0, 0.0, 0.0, 0.0, 0.0])}
+    assert terngrad.account(few).mean_squares == {"g": pytest.approx(3.2)}
+    assert terngrad.account_of_rounds(few, 2).mean_squares == {"g": pytest.approx(1.6)}
+    signs = DEFENSES.parse("sign").account({"g": torch.tensor([2.0, -2.0])})
+    assert signs.mean_squares == {"g": pytest.approx(2 * math.pi - 4)}
+
+
 def test_a_tensor_that_was_rounded_to_zeros_says_nothing():
     shared = {"a": torch.zeros(5), "b": torch.tensor([0.0, -0.5])}
     account = DEFENSES.parse("qsgd(levels=4)").account(shared)

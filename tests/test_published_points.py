@@ -192,6 +192,8 @@ class TestInstaHide:
         hidden, _ = DEFENSES.parse("instahide").change_batch(image, torch.tensor([0]), drawn())
         assert set(hidden.unique().tolist()) == {0.0, 1.0}
         assert float(hidden.mean()) == pytest.approx(0.5, abs=6 * 0.5 / 100)  # standard deviations of 10,000
+        dark, _ = DEFENSES.parse("instahide(center=0.25)").change_batch(image + 1, torch.tensor([0]), drawn())
+        assert set(dark.unique().tolist()) == {1.0, -0.5}
 
 
 def both_ways(image):
@@ -251,6 +253,7 @@ def test_texts_are_refused_in_a_line(defense):
         ("precode(beta=-1)", "beta: expected a number >= 0, got -1"),
         ("mixup(alpha=0)", "alpha: expected a number > 0, got 0"),
         ("instahide(k=0)", "k: expected a whole number >= 1, got 0"),
+        ("instahide(center=2)", r"center: expected a number in \[0, 1\], got 2"),
         ("augment(policy=9)", "policy: expected one of 3-1-7, 43-18-18, hybrid, got 9"),
     ],
 )

@@ -118,3 +118,20 @@ def test_a_defense_without_memory_refuses_feedback_in_a_line():
     with pytest.raises(UserError, match="without error feedback: .*; set error_feedback=false"):
         memoryless_defense("top_k")
     assert memoryless_defense("top_k(error_feedback=false)").ratio == 0.01
+
+
+def test_a_defense_of_a_users_may_have_feedback_as_a_setting(write):
+    """Although a setting may not hide any other member of a defense."""
+    text = (
+        "from dataclasses import dataclass\nfrom leakbench import Defense\n@dataclass(frozen=True)\n"
+        "class Mine(Defense):\n    error_feedback: bool = True\n"
+        "    def apply(self, gradients, generator):\n"
+        "        return {n: g / 2 for n, g in gradients.items()}\n"
+    )
+    file, gradient = write("mine.py", text), {"g": torch.tensor([8.0])}
+    found = {}
+    for setting in ("true", "false"):
+        mine, memory = DEFENSES.parse(f"{file}:Mine(error_feedback={setting})"), Memory()
+        each = [mine.share(gradient, torch.Generator(), memory).gradients["g"].item() for _ in range(3)]
+        found[setting] = each
+    assert found == {"true": [4, 6, 7], "false": [4, 4, 4]}

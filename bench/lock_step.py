@@ -6,6 +6,7 @@ and the server moves along the mean of the updates (McMahan et al. 2017).
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from leakbench.bench.training_row import Ending, Trained, Weights, training_row
 from leakbench.bench.victim import with_layers
 from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.randomness import generator_for, seed_for
-from leakbench.defenses import Defense, Gradients, Point
+from leakbench.defenses import Client, Gradients, Memory, Point
 
 EVALUATED = 500  # test examples at once
 EVALUATED_WORDS = 16  # texts at once, of which each place has a score for each piece of the vocabulary
@@ -42,9 +43,8 @@ def train_together(
 ) -> list[Trained]:
     """Train up to WIDTH models in lock step: one model, data, recipe and seed, several defenses.
 
-    All see the same examples in the same order, from the same weights; so a defense that changes
-    the model, the batch or each example's gradient trains alone. A defense that raises ends its own
-    training, as an error, and no other.
+    All see the same examples in the same order, from the same weights; so a defense with anything but
+    `apply` trains alone. A defense that raises ends its own training, as an error, and no other.
 
     Args:
         trainings: that differ in nothing but their defense.
@@ -81,6 +81,7 @@ class _LockStep:
         self.images, self.labels = (each.to(device) for each in first.train.read(first.model, data_root))
         self.tests, self.answers = (each.to(device) for each in first.test.read(first.model, data_root))
         source = open_dataset(first.train.dataset, data_root)
+        self.classes = source.classes
         own = first.model.build(source.shape, source.classes, first.seed)
         self.network = with_layers(first.defense, own, first.model.address, first.seed).to(device)
         self.layers = [layer for layer in self.network.modules() if layer.training]  # of the defense
@@ -95,6 +96,7 @@ class _LockStep:
         self.draws = [
             generator_for("defense in training", each.defense.own_name, first.seed) for each in trainings
         ]
+        self.memories = [[Memory() for _ in range(self.recipe.clients)] for _ in trainings]
         self.endings: dict[int, Ending] = {}  # {slot: how and why it ended early}
         self.steps = [0] * len(trainings)
         self.protocol = first.protocol
@@ -149,12 +151,13 @@ class _LockStep:
                 self.endings[0] = Status.ERROR, str(error)
                 return
         gradients = self._each_example(images, labels) if self.by_example else self._gradients(images, labels)
-        for slot, training in enumerate(self.trainings):
+        clients = self._clients(images, labels)
+        for slot in range(len(self.trainings)):
             if slot not in self.endings:
                 own = {name: gradient[slot].cpu() for name, gradient in gradients.items()}
                 try:
                     with foreign():
-                        shared = self._shared(training.defense, own, self.draws[slot])
+                        shared = self._shared(slot, own, clients)
                 except ForeignError as error:
                     self.endings[slot] = _ending(own, error)
                 else:
@@ -164,7 +167,7 @@ class _LockStep:
         """What a defense of batches, which trains alone, makes of those of the clients."""
         defense, draws = self.trainings[0].defense, self.draws[0]
         each = [
-            defense.checked_batch(own.cpu(), answers.cpu(), draws)
+            defense.checked_batch(own.cpu(), answers.cpu(), draws, self.classes)
             for own, answers in zip(images, labels, strict=True)
         ]
         changed, answers = (torch.stack(part).to(self.device) for part in zip(*each, strict=True))
@@ -190,17 +193,28 @@ class _LockStep:
         self.network.eval()
         return gradients
 
-    def _shared(self, defense: Defense, gradients: Gradients, draws: torch.Generator) -> Gradients:
+    def _clients(self, images: Tensor, labels: Tensor) -> list[Client | None]:
+        """What a defense that sees the model and the batch, and so trains alone, gets of each client."""
+        if Point.KNOWING not in self.trainings[0].defense.points():
+            return [None] * self.recipe.clients
+        network = deepcopy(self.network).cpu()
+        parameters = dict(network.named_parameters())
+        for name, weight in self.own[0].items():
+            parameters[name].data.copy_(weight)
+        return [Client(network, *own) for own in zip(images.cpu(), labels.cpu(), strict=True)]
+
+    def _shared(self, slot: int, gradients: Gradients, clients: Sequence[Client | None]) -> Gradients:
         """The mean of what the clients of a model share, from gradients {name: (clients, *shape)}.
 
         With `by_example`, {name: (clients, N, *shape)}.
         """
+        defense, draws = self.trainings[slot].defense, self.draws[slot]
         share = defense.share_each if self.by_example else defense.share
         views = []
         for _ in range(self.protocol.rounds):
             each = [
-                share({name: gradient[client] for name, gradient in gradients.items()}, draws).gradients
-                for client in range(self.recipe.clients)
+                share({name: own[number] for name, own in gradients.items()}, draws, memory, client).gradients
+                for number, (memory, client) in enumerate(zip(self.memories[slot], clients, strict=True))
             ]
             views.append(self.protocol.view(each, 0, draws).update)
         return mean_of(views)

@@ -1,7 +1,6 @@
 """How likely examples are, given the shared gradient: one measure for all attacks, without the true ones."""
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,6 +41,8 @@ def variance_of(account: Account | None, kept: Gradients) -> float:
         noise = sum(counts[name] * noise[name] for name in kept) / total
     if account.rounding is None:
         return noise
+    if account.mean_squares is not None:
+        return noise + sum(counts[name] * account.mean_squares[name] for name in kept) / total
     squares = (float((account.rounding[name].double().square() * each).sum()) for name, each in kept.items())
     return noise + sum(squares) / total / 3  # rounding errors are uniform within their bounds
 
@@ -53,11 +54,14 @@ def weights_of(account: Account | None, shared: Gradients) -> Gradients:
     the standard deviation of its noise; one without noise counts like the least noisy.
     """
     kept = kept_of(account, shared)
-    if account is None or not isinstance(account.variance, dict):
+    if account is None or not (isinstance(account.variance, dict) or account.mean_squares):
         return kept
-    least = min((each for each in account.variance.values() if each > 0), default=1.0)
-    mean = variance_of(replace(account, rounding=None), kept) or least
-    return {name: (mean / max(account.variance_in(name), least)) ** 0.5 * each for name, each in kept.items()}
+    squares = account.mean_squares or dict.fromkeys(shared, 0.0)
+    noise = {name: account.variance_in(name) + squares[name] for name in shared}
+    least = min((each for each in noise.values() if each > 0), default=1.0)
+    counts = {name: float(each.sum()) for name, each in kept.items()}
+    mean = sum(counts[name] * noise[name] for name in kept) / max(sum(counts.values()), 1.0) or least
+    return {name: (mean / max(noise[name], least)) ** 0.5 * each for name, each in kept.items()}
 
 
 def square_of(shared: Gradients, kept: Gradients) -> float:

@@ -125,7 +125,7 @@ class Training(Job):
 
     @property
     def room(self) -> int:
-        """How many trainings a group has room for: one that changes more than a client's update is alone."""
+        """How many trainings a group has room for: see `train_together`."""
         return 1 if self.defense.points() - {Point.GRADIENT} else WIDTH
 
     @property

@@ -16,7 +16,7 @@ from leakbench.bench.models import Model
 from leakbench.bench.protocols import FedSGD, Protocol
 from leakbench.bench.protocols.base import mean_of
 from leakbench.core.randomness import generator_for, seed_for
-from leakbench.defenses import Account, Defense, Gradients, Point
+from leakbench.defenses import Account, Client, Defense, Gradients, Memory, Point
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Exposed:
     gradient: Gradients  # before `Defense.apply`; of several clients their mean
     account: Account | None  # what the defense says of `shared`
     sent_bytes: int
-    seconds: float  # in `Defense.change_batch` and `Defense.apply`
+    seconds: float  # in `Defense.change_batch` and the methods that change gradients
     rounding: float = 0.0  # see `View.rounding`
 
 
@@ -68,19 +68,24 @@ class Victim:
             ContractError: the defense breaks its contract.
         """
         protocol = protocol or FedSGD(len(self.batch))
-        first = self._share(defense, protocol, ())
+        memories = [Memory() for _ in range(protocol.seen)]  # of the clients, from round to round
+        first = self._share(defense, protocol, (), memories)
         total = dict(first.shared)
         for number in range(1, protocol.rounds):
-            again = self._share(defense, protocol, (number,))
+            again = self._share(defense, protocol, (number,), memories)
             total = {name: each + again.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
         examples = protocol.batch_size if protocol.separable else 1
         account = defense.checked_account(shared, protocol.rounds, examples, protocol.seen, first.rounding)
         return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
 
-    def _share(self, defense: Defense, protocol: Protocol, number: tuple[int, ...]) -> Exposed:
+    def _share(
+        self, defense: Defense, protocol: Protocol, number: tuple[int, ...], memories: list[Memory]
+    ) -> Exposed:
         """In one round; the first has no number."""
-        sent = [self._send(defense, protocol, number, client) for client in range(protocol.seen)]
+        sent = [
+            self._send(defense, protocol, number, client, memory) for client, memory in enumerate(memories)
+        ]
         purpose = ("protocol", *self._purpose(protocol.own_name, number))
         generator = generator_for(*purpose)
         view = protocol.view([each.shared for each in sent], sent[0].sent_bytes, generator)
@@ -88,26 +93,29 @@ class Victim:
         seconds = sum(each.seconds for each in sent) / len(sent)
         return Exposed(sent[0].network, view.update, mean, None, view.sent_bytes, seconds, view.rounding)
 
-    def _send(self, defense: Defense, protocol: Protocol, number: tuple[int, ...], client: int) -> Exposed:
+    def _send(
+        self, defense: Defense, protocol: Protocol, number: tuple[int, ...], client: int, memory: Memory
+    ) -> Exposed:
         """What one client sends in one round."""
         purpose = self._purpose(defense.own_name, number, client)
         generator = generator_for("defense", *purpose)
         network, seconds = self.network, 0.0
         if defense.points() <= {Point.GRADIENT}:
             gradient = self._update(protocol, client)
-            shared = defense.share(gradient, generator)
+            shared = defense.share(gradient, generator, memory)
         else:
             began = time.perf_counter()
-            batch = defense.checked_batch(*self._batch(protocol, client), generator)
+            batch = defense.checked_batch(*self._batch(protocol, client), generator, self.source.classes)
             seconds = time.perf_counter() - began
             network, seed = self.network_under(defense), seed_for("layers", *purpose)
+            known = Client(network, *batch)
             if Point.EXAMPLES in defense.points():
                 each = example_updates(network, protocol, *batch, seed)
                 gradient = {name: own.mean(0) for name, own in each.items()}
-                shared = defense.share_each(each, generator)
+                shared = defense.share_each(each, generator, memory, known)
             else:
                 gradient = client_update(network, protocol, *batch, seed)
-                shared = defense.share(gradient, generator)
+                shared = defense.share(gradient, generator, memory, known)
             network.eval()
         seconds += shared.seconds
         return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds)

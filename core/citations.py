@@ -120,3 +120,119 @@ TAG = """@inproceedings{deng2021tag,
   eprint = {2103.06819},
   archiveprefix = {arXiv},
 }"""
+
+TOP_K = """@inproceedings{stich2018sparsified,
+  title = {Sparsified {SGD} with Memory},
+  author = {Stich, Sebastian U. and Cordonnier, Jean-Baptiste and Jaggi, Martin},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {31},
+  year = {2018},
+  eprint = {1809.07599},
+  archiveprefix = {arXiv},
+}"""
+
+SIGN_SGD = """@inproceedings{bernstein2018signsgd,
+  title = {{signSGD}: Compressed Optimisation for Non-Convex Problems},
+  author = {Bernstein, Jeremy and Wang, Yu-Xiang and Azizzadenesheli, Kamyar and Anandkumar, Animashree},
+  booktitle = {International Conference on Machine Learning},
+  year = {2018},
+  eprint = {1802.04434},
+  archiveprefix = {arXiv},
+}"""
+
+EF_SIGN = """@inproceedings{karimireddy2019error,
+  title = {Error Feedback Fixes {SignSGD} and other Gradient Compression Schemes},
+  author = {Karimireddy, Sai Praneeth and Rebjock, Quentin and Stich, Sebastian U. and Jaggi, Martin},
+  booktitle = {International Conference on Machine Learning},
+  year = {2019},
+  eprint = {1901.09847},
+  archiveprefix = {arXiv},
+}"""
+
+QSGD = """@inproceedings{alistarh2017qsgd,
+  title = {{QSGD}: Communication-Efficient {SGD} via Gradient Quantization and Encoding},
+  author = {Alistarh, Dan and Grubic, Demjan and Li, Jerry and Tomioka, Ryota and Vojnovic, Milan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {30},
+  year = {2017},
+  eprint = {1610.02132},
+  archiveprefix = {arXiv},
+}"""
+
+TERNGRAD = """@inproceedings{wen2017terngrad,
+  title = {{TernGrad}: Ternary Gradients to Reduce Communication in Distributed Deep Learning},
+  author = {Wen, Wei and Xu, Cong and Yan, Feng and Wu, Chunpeng and Wang, Yandan and Chen, Yiran and
+    Li, Hai},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {30},
+  year = {2017},
+  eprint = {1705.07878},
+  archiveprefix = {arXiv},
+}"""
+
+RANDOM_SPARSIFY = """@inproceedings{wangni2018gradient,
+  title = {Gradient Sparsification for Communication-Efficient Distributed Optimization},
+  author = {Wangni, Jianqiao and Wang, Jialei and Liu, Ji and Zhang, Tong},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {31},
+  year = {2018},
+  eprint = {1710.09854},
+  archiveprefix = {arXiv},
+}"""
+
+DUAL_PRUNE = """@inproceedings{xue2024revisiting,
+  title = {Revisiting Gradient Pruning: A Dual Realization for Defending against Gradient Attacks},
+  author = {Xue, Lulu and Hu, Shengshan and Zhao, Ruizhi and Zhang, Leo Yu and Hu, Shengqing and
+    Sun, Lichao and Yao, Dezhong},
+  booktitle = {AAAI Conference on Artificial Intelligence},
+  volume = {38},
+  year = {2024},
+  eprint = {2401.16687},
+  archiveprefix = {arXiv},
+}"""
+
+SOTERIA = """@inproceedings{sun2021soteria,
+  title = {Soteria: Provable Defense against Privacy Leakage in Federated Learning from Representation
+    Perspective},
+  author = {Sun, Jingwei and Li, Ang and Wang, Binghui and Yang, Huanrui and Li, Hai and Chen, Yiran},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2021},
+  eprint = {2012.06043},
+  archiveprefix = {arXiv},
+}"""
+
+PRECODE = """@inproceedings{scheliga2022precode,
+  title = {{PRECODE} - A Generic Model Extension to Prevent Deep Gradient Leakage},
+  author = {Scheliga, Daniel and M{\\"a}der, Patrick and Seeland, Marco},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision},
+  year = {2022},
+  eprint = {2108.04725},
+  archiveprefix = {arXiv},
+}"""
+
+MIXUP = """@inproceedings{zhang2018mixup,
+  title = {mixup: Beyond Empirical Risk Minimization},
+  author = {Zhang, Hongyi and Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+  eprint = {1710.09412},
+  archiveprefix = {arXiv},
+}"""
+
+INSTAHIDE = """@inproceedings{huang2020instahide,
+  title = {{InstaHide}: Instance-hiding Schemes for Private Distributed Learning},
+  author = {Huang, Yangsibo and Song, Zhao and Li, Kai and Arora, Sanjeev},
+  booktitle = {International Conference on Machine Learning},
+  year = {2020},
+  eprint = {2010.02772},
+  archiveprefix = {arXiv},
+}"""
+
+ATS = """@inproceedings{gao2021privacy,
+  title = {Privacy-preserving Collaborative Learning with Automatic Transformation Search},
+  author = {Gao, Wei and Guo, Shangwei and Zhang, Tianwei and Qiu, Han and Wen, Yonggang and Liu, Yang},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2021},
+  eprint = {2011.12505},
+  archiveprefix = {arXiv},
+}"""

@@ -136,7 +136,7 @@ def _is_taken(base: type, setting: str) -> bool:
     """Whether a setting of that name would hide a member of the base class that is not a setting."""
     member = getattr(base, setting, None)
     own = setting in ("name", "origin") or callable(member) or isinstance(member, property)
-    return own and setting != "strength"
+    return own and setting not in ("strength", "error_feedback")
 
 
 def _nature(cls: type) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.configured import Configured
+from leakbench.defenses.memory import Memory
 
 Gradients = dict[str, Tensor]  # {parameter name: gradient of that parameter's shape}
 
@@ -25,6 +27,7 @@ class Point(StrEnum):
     MODEL = "change_model"
     BATCH = "change_batch"
     EXAMPLES = "apply_each"
+    KNOWING = "apply_knowing"
     GRADIENT = "apply"
 
 
@@ -36,6 +39,8 @@ class Account:
     # of the independent, zero-mean noise on every kept entry; by name where tensors differ in it
     variance: float | dict[str, float] = 0.0
     rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
+    # by name, an estimate of the mean square of these errors; None: they are spread evenly within the bounds
+    mean_squares: dict[str, float] | None = None
     scaled: bool = False  # whether the gradient was multiplied by an unknown positive factor
 
     def variance_in(self, name: str) -> float:
@@ -43,12 +48,20 @@ class Account:
         return self.variance[name] if isinstance(self.variance, dict) else self.variance
 
 
+class Client(NamedTuple):
+    """What `apply_knowing` gets besides the client's update."""
+
+    network: nn.Module  # with the weights that the server sent, in evaluation mode, on the CPU
+    images: Tensor  # (N, C, H, W), after `change_batch`
+    labels: Tensor  # classes (N,) or probabilities (N, K), likewise
+
+
 class Shared(NamedTuple):
     """The gradient that a client sends, and its cost."""
 
     gradients: Gradients
     sent_bytes: int
-    seconds: float  # in `apply`
+    seconds: float  # in the methods that change gradients
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,11 @@ class Defense(Configured):
         return None
 
     @property
+    def error_feedback(self) -> bool:
+        """Whether a client adds what its earlier updates left out to the next one: see `Memory`."""
+        return False
+
+    @property
     def own_family(self) -> str:
         """The family in rows and figures."""
         return self.family or self.name
@@ -101,6 +119,27 @@ class Defense(Configured):
         """
         return {name: gradient.mean(0) for name, gradient in gradients.items()}
 
+    def apply_knowing(
+        self,
+        gradients: Gradients,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> Gradients:
+        """The gradients to share, by one who sees the model and the batch that they come from.
+
+        `apply` then gets the result.
+
+        Args:
+            gradients: as for `apply`.
+            network: a copy of the client's model, in evaluation mode, which may be changed.
+            images: see `Client`. Must not be changed in place.
+            labels: likewise.
+            generator: as for `apply`.
+        """
+        return {name: gradient.clone() for name, gradient in gradients.items()}
+
     def account(self, shared: Gradients) -> Account | None:
         """What can be inferred from the shared gradient of one round; None if the defense does not say.
 
@@ -113,6 +152,13 @@ class Defense(Configured):
         """
         return None
 
+    def account_of_rounds(self, shared: Gradients, rounds: int) -> Account | None:
+        """`account` of the mean over several rounds, with the variance of one.
+
+        With error feedback, `account` is true of the first round alone, so of several nothing is said.
+        """
+        return None if self.error_feedback and rounds > 1 else self.account(shared)
+
     def change_batch(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -120,7 +166,8 @@ class Defense(Configured):
 
         Args:
             images: (N, C, H, W) in [0, 1], on the CPU. Must not be changed in place.
-            labels: the classes (N,). Probabilities (N, K) may be returned instead.
+            labels: the classes (N,). Probabilities (N, K) may be returned instead; columns of classes that
+                are missing at the end are taken for zeros.
             generator: as for `apply`.
         """
         return images, labels
@@ -150,30 +197,85 @@ class Defense(Configured):
         """See `share`."""
         return self.share(gradients, generator).gradients
 
-    def share(self, gradients: Gradients, generator: torch.Generator) -> Shared:
+    def share(
+        self,
+        gradients: Gradients,
+        generator: torch.Generator,
+        memory: Memory | None = None,
+        client: Client | None = None,
+    ) -> Shared:
         """`apply`, with its contract checked; for `apply_each`, the gradients are those of one example.
+
+        Args:
+            gradients: the client's update.
+            generator: see `apply`.
+            memory: the client's, of earlier rounds, for `error_feedback`; None: this is the only round.
+            client: for `apply_knowing`.
 
         Raises:
             ContractError: a gradient is not finite, `apply` changed its input or returned other names,
-                shapes or dtypes or values that are not finite, or `sent_bytes` is not a size.
+                shapes or dtypes or values that are not finite, `sent_bytes` is not a size, or a defense
+                with `apply_knowing` has no client.
         """
         if Point.EXAMPLES in self.points():
-            return self.share_each({name: each[None] for name, each in gradients.items()}, generator)
-        return self._checked(self.apply, gradients, gradients, generator)
+            each = {name: gradient[None] for name, gradient in gradients.items()}
+            return self.share_each(each, generator, memory, client)
+        return self._share_update(gradients, generator, memory, client)
 
-    def share_each(self, gradients: Gradients, generator: torch.Generator) -> Shared:
-        """`apply_each` and then `apply`, of gradients {name: (N, *shape)}, with the contract checked.
+    def share_each(
+        self,
+        gradients: Gradients,
+        generator: torch.Generator,
+        memory: Memory | None = None,
+        client: Client | None = None,
+    ) -> Shared:
+        """`apply_each` and then the rest, of gradients {name: (N, *shape)}, with the contract checked.
 
         Raises:
             ContractError: as for `share`.
         """
-        first = self._checked(
-            self.apply_each, gradients, {name: each[0] for name, each in gradients.items()}, generator
-        )
+        like = {name: each[0] for name, each in gradients.items()}
+        first = self._checked(self.apply_each, gradients, like, generator)
+        if not self.points() & {Point.KNOWING, Point.GRADIENT}:
+            return first
+        second = self._share_update(first.gradients, generator, memory, client)
+        return second._replace(seconds=first.seconds + second.seconds)
+
+    def _share_update(
+        self, gradients: Gradients, generator: torch.Generator, memory: Memory | None, client: Client | None
+    ) -> Shared:
+        """`apply_knowing` and `apply`, of the update and what the memory adds to it."""
+        if not self.error_feedback or memory is None:
+            return self._apply_all(gradients, generator, client)
+        corrected = memory.corrected(gradients)
+        shared = self._apply_all(corrected, generator, client)
+        memory.keep(corrected, shared.gradients)
+        return shared
+
+    def _apply_all(self, gradients: Gradients, generator: torch.Generator, client: Client | None) -> Shared:
+        if Point.KNOWING not in self.points():
+            return self._checked(self.apply, gradients, gradients, generator)
+        first = self._checked(self._knowing(client), gradients, gradients, generator)
         if Point.GRADIENT not in self.points():
             return first
         second = self._checked(self.apply, first.gradients, first.gradients, generator)
         return second._replace(seconds=first.seconds + second.seconds)
+
+    def _knowing(self, client: Client | None) -> Callable[[Gradients, torch.Generator], Gradients]:
+        """`apply_knowing` with copies of what the client has."""
+        if client is None:
+            text = "expected the client's model and batch, which are not known here"
+            raise ContractError(f"defense {self}: apply_knowing: {text}")
+        network, images, labels = client
+
+        def apply(gradients: Gradients, generator: torch.Generator) -> Gradients:
+            given = images.clone(), labels.clone()
+            shared = self.apply_knowing(gradients, deepcopy(network).eval(), *given, generator)
+            if not (torch.equal(given[0], images) and torch.equal(given[1], labels)):
+                raise ContractError(f"defense {self}: changed its batch in place; work on copies")
+            return shared
+
+        return apply
 
     def _checked(
         self,
@@ -200,10 +302,11 @@ class Defense(Configured):
     def checked_account(
         self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
     ) -> Account | None:
-        """`account` of a mean over rounds and clients, with its contract checked.
+        """`account_of_rounds` of a mean over rounds and clients, with its contract checked.
 
         Of several clients it is a lower bound of the error: an entry that only some of them pruned counts as
-        kept, and bounds of rounding follow from the mean and not from each client's gradient.
+        kept, and bounds of rounding follow from the mean and not from each client's gradient; of mean squares
+        nothing is said.
 
         Args:
             shared: see `account`.
@@ -216,20 +319,22 @@ class Defense(Configured):
             ContractError: it is not an account, its tensors have other names, shapes or types, or its
                 variance is not a finite number >= 0.
         """
-        account = self.account(shared)
+        account = self.account_of_rounds(shared, rounds)
         if account is None:
             return None
         for problem in _bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
+        if clients > 1:
+            account = replace(account, mean_squares=None)
         fewer = rounds * clients * (examples**2 if Point.EXAMPLES in self.points() else 1)
         if isinstance(account.variance, dict):
             return replace(account, variance={name: each / fewer for name, each in account.variance.items()})
         return replace(account, variance=account.variance / fewer)
 
     def checked_batch(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, classes: int
     ) -> tuple[Tensor, Tensor]:
-        """`change_batch`, with its contract checked.
+        """`change_batch`, with its contract checked, and probabilities of all `classes`.
 
         Raises:
             ContractError: it changed its input, or returned images that are not finite or have another
@@ -239,7 +344,10 @@ class Defense(Configured):
         changed = self.change_batch(*given, generator)
         for problem in _broken_batch((images, labels), given, changed):
             raise ContractError(f"defense {self}: {problem}")
-        return changed
+        pixels, answers = changed
+        if answers.ndim == 2 and answers.is_floating_point():
+            answers = nn.functional.pad(answers, (0, classes - answers.shape[1]))
+        return pixels, answers
 
     def checked_model(self, network: nn.Module, seed: int) -> nn.Module:
         """`change_model`, with its contract checked; the seed determines its random draws.
@@ -282,6 +390,13 @@ def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
         return
     if type(account.scaled) is not bool:
         yield f"expected scaled to be true or false, got {account.scaled!r}"
+    if account.mean_squares is not None and list(account.mean_squares) != list(shared):
+        yield f"mean_squares: expected numbers named {list(shared)}, got {account.mean_squares!r}"
+        return
+    for square in (account.mean_squares or {}).values():
+        if type(square) not in (int, float) or not 0 <= square < math.inf:
+            yield f"expected mean squares >= 0, got {square!r}"
+            break
     for variance in (account.variance_in(name) for name in shared):
         if type(variance) not in (int, float) or not 0 <= variance < math.inf:
             yield f"expected a variance >= 0, got {variance!r}"

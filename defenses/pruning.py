@@ -9,6 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import DLG
 from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.sparse import as_vector, pieces_of
 from leakbench.defenses.traffic import sparse_bytes
 
 
@@ -42,12 +43,7 @@ class Prune(Defense):
         """The gradients with their smallest entries set to zero, per tensor or over all tensors."""
         if self.scope == "tensor":
             return {name: self._prune(gradient) for name, gradient in gradients.items()}
-        pruned = self._prune(torch.cat([gradient.flatten() for gradient in gradients.values()]))
-        pieces = pruned.split([gradient.numel() for gradient in gradients.values()])
-        return {
-            name: piece.view_as(gradient)
-            for (name, gradient), piece in zip(gradients.items(), pieces, strict=True)
-        }
+        return pieces_of(self._prune(as_vector(gradients)), gradients)
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: the zeros are the entries that were pruned.
@@ -58,13 +54,7 @@ class Prune(Defense):
         """
         if self.scope == "tensor":
             return Account(kept={name: self._kept(each) for name, each in shared.items()})
-        kept = self._kept(torch.cat([each.flatten() for each in shared.values()]))
-        pieces = kept.split([each.numel() for each in shared.values()])
-        return Account(
-            kept={
-                name: piece.view_as(each) for (name, each), piece in zip(shared.items(), pieces, strict=True)
-            }
-        )
+        return Account(kept=pieces_of(self._kept(as_vector(shared)), shared))
 
     def _kept(self, shared: Tensor) -> Tensor:
         zero = shared == 0

@@ -14,7 +14,7 @@ def gradient_defense(defense: Defense | str) -> Defense:
     """A defense that acts on gradients, by its text if it is not one yet.
 
     Raises:
-        UserError: an unknown one, or one that acts on the batch or the model.
+        UserError: an unknown one, or one that needs more than gradients.
     """
     try:
         known = DEFENSES.parse(defense) if isinstance(defense, str) else defense
@@ -23,6 +23,19 @@ def gradient_defense(defense: Defense | str) -> Defense:
     if elsewhere := known.points() - {Point.GRADIENT, Point.EXAMPLES}:
         text = "expected a defense that changes gradients alone: what a client sends comes after its training"
         raise UserError(f"defense {known}: {text}, got one with {', '.join(sorted(elsewhere))}")
+    return known
+
+
+def memoryless_defense(defense: Defense | str) -> Defense:
+    """A defense of gradients that needs nothing of a client's earlier rounds.
+
+    Raises:
+        UserError: as for `gradient_defense`, or one with error feedback.
+    """
+    known = gradient_defense(defense)
+    if known.error_feedback:
+        text = "expected one without error feedback: nothing of a client is kept between its rounds"
+        raise UserError(f"defense {known}: {text}; set error_feedback=false")
     return known
 
 

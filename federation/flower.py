@@ -12,7 +12,7 @@ from typing import Any
 from leakbench.core.errors import UserError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Defense
-from leakbench.federation.defended import defend_update, gradient_defense
+from leakbench.federation.defended import defend_update, memoryless_defense
 from leakbench.federation.rounds import Returned, new_folder, write_round
 from leakbench.federation.setting import setting_of
 from leakbench.federation.states import StateDict, differences, guess_buffers, several
@@ -53,11 +53,11 @@ def defend(
             `secrets.randbits(63)` and keep it secret.
 
     Raises:
-        UserError: an unknown defense, or one that does not act on gradients, or numbers out of range; in
-            training a message that names no round, or that has not one ArrayRecord of the same names and
-            shapes each way.
+        UserError: an unknown defense, one that needs more than gradients or has error feedback, or numbers
+            out of range; in training a message that names no round, or that has not one ArrayRecord of the
+            same names and shapes each way.
     """
-    known = gradient_defense(defense)
+    known = memoryless_defense(defense)
     if isinstance(lr, dict):
         raise UserError(f"defend: lr: expected a number > 0, got {lr}")
     setting_of("defend", {"optimizer": "sgd", "lr": lr, "local_steps": local_steps})

@@ -37,6 +37,17 @@ FAMILIES = {
     "prune": Look("#AA4499", "^"),
     "int8": Look("#B8860B", "P"),
     "dp_gaussian": Look("#332288", "<", is_log=True),
+    "top_k": Look("#56B4E9", "v"),
+    "sign": Look("#882255", "X"),
+    "qsgd": Look("#117733", "h", is_log=True),
+    "terngrad": Look("#661100", ">"),
+    "random_sparsify": Look("#56B4E9", "p"),
+    "dual_prune": Look("#882255", "8"),
+    "soteria": Look("#117733", "p"),
+    "precode": Look("#661100", "8"),
+    "mixup": Look("#AA4499", "p"),
+    "instahide": Look("#B8860B", "8"),
+    "augment": Look("#009E73", "p"),
 }
 OTHERS = [
     Look("#56B4E9", "v"),

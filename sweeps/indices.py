@@ -147,7 +147,7 @@ def index_problem(probe: Probe) -> str:
 def _problem_of_defense(defense: Defense) -> str:
     if Point.BATCH in defense.points():
         return "expected a defense that leaves the images as they are: of changed ones there is no index"
-    if defense.points() & {Point.GRADIENT, Point.EXAMPLES} and type(defense).account is Defense.account:
+    if defense.points() - {Point.MODEL} and type(defense).account is Defense.account:
         text = "expected a defense that says what it leaves of a gradient, by `account`, found none"
         return f"{text}; docs/DEFENSES.md tells how"
     return ""

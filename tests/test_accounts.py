@@ -16,6 +16,7 @@ HEAD = (
     "from dataclasses import dataclass, replace\nimport torch\nfrom leakbench import Account, Defense\n"
     "from leakbench.defenses.clipping import Clip\n"
     "from leakbench.defenses.noise import Gaussian\nfrom leakbench.defenses.pruning import Prune\n"
+    "from leakbench.defenses.qsgd import QSGD\n"
     "@dataclass(frozen=True)\n"
 )
 
@@ -141,6 +142,16 @@ LIES = {
     "        return Gaussian(relative=1).apply(gradients, generator)\n"
     "    def account(self, shared): return Gaussian(relative=0.9).account(shared)\n":
         "expected errors of the variance that its account says, ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(rounding=shared, mean_squares={})\n":
+        "account: mean_squares: expected numbers named ['0.weight', ",
+    "class Mine(Prune):\n    def account(self, shared):\n"
+    "        return Account(rounding=shared, mean_squares=dict.fromkeys(shared, -1.0))\n":
+        "account: expected mean squares >= 0, got -1.0",
+    "class Mine(QSGD):\n    grid = {'levels': [8]}\n    def account_of_rounds(self, shared, rounds):\n"
+    "        told = super().account_of_rounds(shared, rounds)\n"
+    "        return replace(told, mean_squares={n: s / 100 for n, s in told.mean_squares.items()})\n":
+        "expected rounding errors of about the mean squares that its account says, got ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept={})\n":
         "account: kept: expected tensors named ['0.weight', ",
     "class Mine(Prune):\n    def account(self, shared): return Account(kept=shared)\n":

@@ -114,7 +114,8 @@ def test_a_wrong_one_is_explained_in_a_line(package):
         "function": "function of halving: expected a class at halving:function, got a function",
         "other": "other: expected a complete subclass of leakbench.Defense, got a object",
         "halv": "unknown defense 'halv'; did you mean 'halve'? known: none, gaussian, laplacian, float16,"
-        " bfloat16, prune, int8, clip, dp_gaussian, freeze_embeddings, halve, other,"
+        " bfloat16, prune, int8, clip, dp_gaussian, freeze_embeddings, top_k, sign, qsgd, terngrad,"
+        " random_sparsify, dual_prune, soteria, precode, mixup, instahide, augment, halve, other,"
         " function, broken, absent",
         "absent": "absent of halving: could not be imported: AttributeError: ",
     }

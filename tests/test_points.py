@@ -69,7 +69,8 @@ def test_one_that_acts_nowhere_is_refused(define):
     with pytest.raises(SettingError) as caught:
         DEFENSES.parse(name := define())
     assert str(caught.value) == (
-        f"{name}: expected one of change_model, change_batch, apply_each, apply to be overridden, found none"
+        f"{name}: expected one of change_model, change_batch, apply_each, apply_knowing, apply to be "
+        "overridden, found none"
     )
 
 

@@ -141,6 +141,23 @@ def test_each_tensor_is_weighed_by_its_own_noise():
     assert signal_to_noise(shared, Account(variance=dict.fromkeys(shared, 0.0))) is None
 
 
+def test_mean_squares_of_rounding_errors_count_as_a_variance():
+    """And not as that of errors spread evenly within their bounds, a third of the bounds' square."""
+    shared = {name: torch.full((4,), 3.0) for name in "abc"}
+    dummy, bounds = ({name: value + 0 * each for name, each in shared.items()} for value in (2.0, 9.0))
+    squares = {"a": 0.01, "b": 4.0, "c": 0.0}
+    values = [
+        neg_log_posterior(dummy, shared, account, 0.0)
+        for account in (
+            Account(variance=squares),
+            Account(rounding=bounds, mean_squares=squares),
+            Account(rounding=bounds),
+        )
+    ]
+    assert values[0] == pytest.approx(values[1])
+    assert values[2] == pytest.approx(12 / (2 * 81 / 3))
+
+
 def test_equal_variances_by_name_are_one_variance(make_trial, tmp_path):
     case, victim, exposed = prepared(make_trial, tmp_path, defense="gaussian(variance=0.01)")
     by_name = Account(variance=dict.fromkeys(case.shared, 0.01))

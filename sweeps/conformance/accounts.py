@@ -8,11 +8,12 @@ from torch import Tensor
 
 from leakbench.bench.attacks import NotApplicableError
 from leakbench.core.randomness import generator_for
-from leakbench.defenses import Account, Defense, Gradients
+from leakbench.defenses import Account, Client, Defense, Gradients
 
 SLACK = 1e-5  # relative to an entry: float32 rounds, too
 KURTOSIS = 6.0  # of Laplacian noise, which has the heaviest tails: limits how well a variance can be measured
 SIGNIFICANT = 6.0  # standard deviations of such a measurement
+FACTOR = 30.0  # by which the estimated mean square of rounding errors may be off
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,21 @@ class Entries:
     error: Tensor  # (n,): what was shared, minus `before`
     bound: Tensor  # (n,): how much of the error rounding explains
     variance: float  # of the noise in the error
+    square: float | None  # the mean square of rounding errors, where the account estimates it
 
 
-def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients]]]) -> str | None:
-    """What is false in a defense's account, tried on gradients, each with a name for people.
+def account_problem(
+    defense: Defense, gradients: Callable[[], Iterator[tuple[str, Gradients, Client | None]]]
+) -> str | None:
+    """What is false in a defense's account, tried on gradients, each with a name for people and its client.
 
     Raises:
         ContractError: it is no account at all.
         NotApplicableError: the defense gives none.
     """
     kept: list[Entries] = []
-    for number, (what, gradient) in enumerate(gradients()):
-        shared = defense.share(gradient, generator_for("check", number)).gradients
+    for number, (what, gradient, client) in enumerate(gradients()):
+        shared = defense.share(gradient, generator_for("check", number), client=client).gradients
         account = defense.checked_account(shared)
         if account is None:
             raise NotApplicableError("none is given, so attacks that know defenses learn nothing about it")
@@ -46,9 +50,10 @@ def account_problem(defense: Defense, gradients: Callable[[], Iterator[tuple[str
             if bool(shared[name][~mask].any()):
                 return f"expected zeros in {where} where its account says that nothing was kept, got others"
             bound, variance = _bound(account, name, mask), account.variance_in(name)
-            kept.append(_entries(where, factor * before[mask], shared[name][mask], bound, variance))
+            square = None if account.mean_squares is None else account.mean_squares[name]
+            kept.append(_entries(where, factor * before[mask], shared[name][mask], bound, variance, square))
     noisy = [each for each in kept if each.variance]
-    problem = _false_noise(noisy) if noisy else None
+    problem = (_false_noise(noisy) if noisy else None) or _false_squares(kept)
     return problem or next(_false_rounding([each for each in kept if not each.variance]), None)
 
 
@@ -64,12 +69,13 @@ def _bound(account: Account, name: str, mask: Tensor) -> Tensor | None:
     return None if account.rounding is None else account.rounding[name][mask]
 
 
-def _entries(what: str, before: Tensor, shared: Tensor, bound: Tensor | None, variance: float) -> Entries:
+def _entries(
+    what: str, before: Tensor, shared: Tensor, bound: Tensor | None, variance: float, square: float | None
+) -> Entries:
     before, shared = before.double(), shared.double()
     slack = SLACK * before.abs()
-    return Entries(
-        what, before, shared - before, slack if bound is None else slack + bound.double(), variance
-    )
+    bounds = slack if bound is None else slack + bound.double()
+    return Entries(what, before, shared - before, bounds, variance, square)
 
 
 def _false_rounding(kept: list[Entries]) -> Iterator[str]:
@@ -77,6 +83,17 @@ def _false_rounding(kept: list[Entries]) -> Iterator[str]:
         if bool((each.error.abs() > each.bound).any()):
             text = f"expected entries of {each.what} to be off by at most what its account says"
             yield f"{text}, {float(each.bound.max()):.2g}, got {float(each.error.abs().max()):.2g}"
+
+
+def _false_squares(kept: list[Entries]) -> str | None:
+    """Whether estimates are far off, over all tensors, each relative to its own."""
+    own = [each for each in kept if each.square]
+    entries = sum(len(each.error) for each in own)
+    ratio = sum(float(each.error.square().sum()) / each.square for each in own if each.square)
+    if not own or entries / FACTOR <= ratio <= entries * FACTOR:
+        return None
+    text = "expected rounding errors of about the mean squares that its account says"
+    return f"{text}, got {ratio / entries:.2g} times as much"
 
 
 def _false_noise(kept: list[Entries]) -> str | None:

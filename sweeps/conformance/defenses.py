@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from leakbench.bench.datasets import DATASETS, Images, open_images
 from leakbench.bench.models import MODELS
 from leakbench.bench.victim import Victim, find_victim, with_layers
 from leakbench.core.randomness import generator_for
-from leakbench.defenses import DEFENSES, Defense, Gradients, Point
+from leakbench.defenses import DEFENSES, Client, Defense, Gradients, Point
 from leakbench.sweeps.checks import defense_problems
 from leakbench.sweeps.conformance.accounts import account_problem
 from leakbench.sweeps.conformance.base import SETTINGS, Attempts, Finding, read_back, tried
@@ -31,17 +32,23 @@ def findings(defense: Defense) -> Iterator[Finding]:
 
 def seconds_a_megabyte(defense: Defense) -> float:
     """The seconds that `apply` takes per MB of float32: the shortest of three times."""
-    gradients = {"gradient": torch.randn(ENTRIES, generator=generator_for("speed"))}
-    times = (defense.share(gradients, generator_for("check")).seconds for _ in range(3))
-    return min(times) * MEGABYTE / gradients["gradient"].nbytes
+    gradients, client = {"gradient": torch.randn(ENTRIES, generator=generator_for("speed"))}, None
+    if Point.KNOWING in defense.points():
+        gradients, client = _of_client(_lenet())
+    times = (defense.share(gradients, generator_for("check"), client=client).seconds for _ in range(3))
+    return min(times) * MEGABYTE / sum(each.nbytes for each in gradients.values())
 
 
 def _attempts(defense: Defense) -> Attempts:
     yield SETTINGS, partial(_described, defense)
-    for what, gradients in _gradients():
-        yield what, partial(_shared, defense, gradients)
+    if Point.KNOWING in defense.points():
+        for network, count in product(NETWORKS, BATCHES):
+            yield f"the model {network} and its batch of {count}", partial(_known, defense, network, count)
+    else:
+        for what, gradients in _gradients():
+            yield what, partial(_shared, defense, gradients)
     yield "the same gradients from an equal generator, and no other randomness", partial(_repeated, defense)
-    yield "its account", partial(account_problem, defense, _accountable)
+    yield "its account", partial(account_problem, defense, partial(_accountable, defense))
     if Point.EXAMPLES in defense.points():
         yield "gradients of 3 examples", partial(_examples, defense)
     if Point.BATCH in defense.points():
@@ -75,23 +82,32 @@ def _shared(defense: Defense, gradients: Gradients) -> None:
 
 def _repeated(defense: Defense) -> str | None:
     victim = _lenet()
-    first, again = victim.share(defense), victim.share(defense)
+    first, before = victim.share(defense), torch.random.get_rng_state()
+    again = victim.share(defense)
     if any(not torch.equal(first.shared[name], again.shared[name]) for name in first.shared):
         return "expected the same gradients again, got others; draw from `generator` alone"
-    before = torch.random.get_rng_state()
-    defense(victim.gradient, generator_for("check"))
     if not torch.equal(before, torch.random.get_rng_state()):
         return "used PyTorch's global random generator; draw only from `generator`"
     return None
 
 
-def _accountable() -> Iterator[tuple[str, Gradients]]:
+def _accountable(defense: Defense) -> Iterator[tuple[str, Gradients, Client | None]]:
     """Gradients that a defense's account is tried on; some have zeros of their own."""
-    generator = generator_for("gradients to account for")
-    yield "a gradient of a LeNet", _lenet().gradient
-    yield "a gradient of a LeNet with ReLUs", _lenet("lenet(activation=relu)").gradient
-    yield "a large gradient", {"matrix": torch.randn(500, 400, generator=generator)}
-    yield "zeros", {"matrix": torch.zeros(500, 400)}
+    yield "a gradient of a LeNet", *_of_client(_lenet())
+    yield "a gradient of a LeNet with ReLUs", *_of_client(_lenet("lenet(activation=relu)"))
+    if Point.KNOWING not in defense.points():
+        generator = generator_for("gradients to account for")
+        yield "a large gradient", {"matrix": torch.randn(500, 400, generator=generator)}, None
+        yield "zeros", {"matrix": torch.zeros(500, 400)}, None
+
+
+def _known(defense: Defense, network: str, count: int) -> None:
+    victim = _victim(network, count)
+    victim.share(defense)
+
+
+def _of_client(victim: Victim) -> tuple[Gradients, Client]:
+    return victim.gradient, Client(victim.network, victim.inputs, victim.labels)
 
 
 def _examples(defense: Defense) -> None:
@@ -103,7 +119,7 @@ def _examples(defense: Defense) -> None:
 def _batch(defense: Defense, count: int) -> None:
     images, batch, labels = _images(count)
     given = images.shape, images.classes
-    changed, answers = defense.checked_batch(batch, labels, generator_for("check"))
+    changed, answers = defense.checked_batch(batch, labels, generator_for("check"), images.classes)
     scores = MODELS.parse("lenet").build(*given, seed=0)(changed)
     nn.functional.cross_entropy(scores, answers)
 
@@ -125,4 +141,8 @@ def _images(count: int) -> tuple[Images, Tensor, Tensor]:
 
 
 def _lenet(model: str = "lenet") -> Victim:
-    return find_victim(DATASETS.parse("cifar10-sample"), range(1), MODELS.parse(model), 0, Path())
+    return _victim(model, 1)
+
+
+def _victim(model: str, count: int) -> Victim:
+    return find_victim(DATASETS.parse("cifar10-sample"), range(count), MODELS.parse(model), 0, Path())

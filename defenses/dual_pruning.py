@@ -1,0 +1,58 @@
+"""Dual gradient pruning: Xue et al. 2024. The largest and the smallest entries are not sent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.core.citations import DUAL_PRUNE
+from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.sparse import Sparse
+
+
+@dataclass(frozen=True)
+class DualPrune(Sparse):
+    """The floor(largest * n) largest and the floor(smallest * n) smallest of n entries become zero.
+
+    n counts the entries of one tensor, and among equal ones the first is the smallest: both are choices of
+    ours, as are the default shares. With `error_feedback`, what was left out is added to the client's next
+    gradient. The paper's variant whose clients agree on the places (ADGP) is left out.
+    """
+
+    citation: ClassVar[str] = DUAL_PRUNE
+    name: ClassVar[str] = "dual_prune"
+    grid: ClassVar[dict[str, list[Any]]] = {"largest": [0.05], "smallest": [0.5, 0.75]}
+
+    largest: float = 0.05
+    smallest: float = 0.75
+    error_feedback: bool = True
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Two shares that leave something."""
+        for setting in ("largest", "smallest"):
+            if not 0 <= getattr(self, setting) < 1:
+                yield setting, f"expected a number in [0, 1), got {getattr(self, setting):g}"
+        if 0 <= self.largest < 1 and 0 <= self.smallest < 1 and self.strength >= 1:
+            yield "", f"expected largest + smallest < 1, got {self.strength:g}"
+
+    @property
+    def strength(self) -> float:
+        """The share of entries set to zero."""
+        return self.largest + self.smallest
+
+    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """Each tensor with its largest and its smallest entries set to zero."""
+        return {name: self._prune(gradient) for name, gradient in gradients.items()}
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: nobody can tell a zero that was pruned from one of the gradient's own."""
+        return Account(kept={name: each != 0 for name, each in shared.items()})
+
+    def _prune(self, gradient: Tensor) -> Tensor:
+        order = gradient.flatten().abs().argsort(stable=True)
+        # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
+        low, high = (int(share * len(order) + 1e-9) for share in (self.smallest, self.largest))
+        dropped = torch.cat([order[:low], order[len(order) - high :]])
+        return gradient.flatten().index_fill(0, dropped, 0.0).view_as(gradient)

@@ -1,0 +1,66 @@
+"""InstaHide: Huang et al. 2020. Images are mixed, and the signs of their pixels drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.core.citations import INSTAHIDE
+from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.batches import mixed, only_images
+
+MOST = 0.65  # the largest coefficient, as in the authors' code
+
+
+@dataclass(frozen=True)
+class InstaHide(Defense):
+    """Each image becomes a mean of k of its batch, weighted at random, and each pixel's sign is drawn.
+
+    "Inside" InstaHide: without public images. Weights are |N(0, 1)| divided by their sum, drawn again while
+    one of several is above 0.65. The sign is that of a pixel's distance from `center`: one in two pixels p
+    becomes 2 center - p. With 0.5, that is the paper's range [-1, 1] mapped to [0, 1]; the authors' code has
+    the dataset's mean, and digits need it (0.13), since around 0.5 black and white are the same. The labels
+    are mixed, too. Of a batch of one, only the signs change. Models are tested on plain images.
+    """
+
+    citation: ClassVar[str] = INSTAHIDE
+    name: ClassVar[str] = "instahide"
+    grid: ClassVar[dict[str, list[Any]]] = {"k": [2, 4]}
+
+    k: int = 4
+    center: float = 0.5
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """At least the image itself, and a value of pixels."""
+        if self.k < 1:
+            yield "k", f"expected a whole number >= 1, got {self.k}"
+        if not 0 <= self.center <= 1:
+            yield "center", f"expected a number in [0, 1], got {self.center:g}"
+
+    @property
+    def strength(self) -> float:
+        """The mean weight of the others."""
+        return 1 - 1 / self.k
+
+    def change_batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See `Defense.change_batch`."""
+        weights = torch.stack([self._weights(generator) for _ in images]).to(images.dtype)
+        hidden, answers = mixed(only_images(self, images), labels, weights, generator)
+        flipped = torch.randint(2, images.shape, generator=generator).bool()
+        return torch.where(flipped, 2 * self.center - hidden, hidden), answers
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: the gradient of the changed batch is shared as it is."""
+        return Account()
+
+    def _weights(self, generator: torch.Generator) -> Tensor:
+        """The coefficients (k,) of one image and of those mixed with it."""
+        while True:
+            sizes = torch.randn(self.k, generator=generator, dtype=torch.float64).abs()
+            weights = sizes / sizes.sum()
+            if self.k == 1 or float(weights.max()) <= MOST:
+                return weights

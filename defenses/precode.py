@@ -1,0 +1,52 @@
+"""PRECODE: Scheliga et al. 2022. A variational bottleneck before the last fully connected layer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from leakbench.core.citations import PRECODE
+from leakbench.defenses.base import Account, ContractError, Defense, Gradients
+from leakbench.defenses.bottleneck import Bottleneck
+
+
+@dataclass(frozen=True)
+class Precode(Defense):
+    """A bottleneck of `size` numbers before the last nn.Linear; `beta` weights its divergence in the loss.
+
+    As in the authors' code: softplus deviations, the mean over the batch, bits. Attacks take the means of
+    codes and leave out the divergence: a layer can add its derivative for a client, which takes the first
+    alone, but not for an attacker, who takes the second.
+    """
+
+    citation: ClassVar[str] = PRECODE
+    name: ClassVar[str] = "precode"
+    grid: ClassVar[dict[str, list[Any]]] = {"size": [64, 256]}
+
+    size: int = 256
+    beta: float = 0.001
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """At least one number, and a weight."""
+        if self.size < 1:
+            yield "size", f"expected a whole number >= 1, got {self.size}"
+        if self.beta < 0:
+            yield "beta", f"expected a number >= 0, got {self.beta:g}"
+
+    def change_model(self, network: nn.Module) -> nn.Module:
+        """See `Defense.change_model`."""
+        linears = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        if not linears:
+            raise ContractError(f"defense {self}: expected a model with an nn.Linear, found none")
+        name, last = linears[-1]
+        layers = nn.Sequential(Bottleneck(last.in_features, self.size, self.beta), last)
+        if not name:
+            return layers
+        parent, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(parent), attribute, layers)
+        return network
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: the gradient is shared as it is."""
+        return Account()

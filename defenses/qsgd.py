@@ -1,0 +1,70 @@
+"""QSGD: Alistarh et al. 2017. Stochastic rounding to a few levels of the norm."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from leakbench.core.citations import QSGD as PAPER
+from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.rounding import mean_square
+from leakbench.defenses.traffic import elias_bytes
+
+
+@dataclass(frozen=True)
+class QSGD(Defense):
+    """|g_i| becomes one of the two multiples of |g|_2 / levels next to it, at random and without bias.
+
+    Each tensor has its own norm; the paper's buckets, pieces of a tensor with a norm each, are left out.
+    """
+
+    citation: ClassVar[str] = PAPER
+    name: ClassVar[str] = "qsgd"
+    grid: ClassVar[dict[str, list[Any]]] = {"levels": [4, 16, 128]}
+
+    levels: int
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """At least one level."""
+        if self.levels < 1:
+            yield "levels", f"expected a whole number >= 1, got {self.levels}"
+
+    @property
+    def strength(self) -> float:
+        """1 / levels."""
+        return 1 / self.levels
+
+    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """Each gradient rounded to multiples of its norm / levels."""
+        return {name: self._round(gradient, generator) for name, gradient in gradients.items()}
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`."""
+        return self.account_of_rounds(shared, 1)
+
+    def account_of_rounds(self, shared: Gradients, rounds: int) -> Account:
+        """An entry moves by at most a step, which is at most `rounds` times the least nonzero entry.
+
+        Nothing is known of a tensor that was rounded to zeros.
+        """
+        steps = {
+            name: rounds * min(each.abs()[each != 0].tolist(), default=0.0) for name, each in shared.items()
+        }
+        bounds = {name: torch.full_like(each, steps[name]) for name, each in shared.items()}
+        squares = {name: mean_square(each, steps[name], rounds) for name, each in shared.items()}
+        return Account({name: each > 0 for name, each in bounds.items()}, 0.0, bounds, mean_squares=squares)
+
+    def sent_bytes(self, shared: Gradients) -> int:
+        """The paper's encoding; see `elias_bytes`."""
+        return sum(elias_bytes(each, self.levels) for each in shared.values())
+
+    def _round(self, gradient: Tensor, generator: torch.Generator) -> Tensor:
+        step = gradient.double().norm() / self.levels
+        if step == 0:
+            return gradient.clone()
+        level = gradient.abs().double() / step
+        up = torch.rand(gradient.shape, dtype=torch.float64, generator=generator) < level.frac()
+        rounded: Tensor = gradient.sign() * step * (level.floor() + up)
+        return rounded.to(gradient.dtype)

@@ -1,0 +1,79 @@
+"""Soteria: Sun et al. 2021. The last layer's gradient is masked for features that would reveal the image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from leakbench.core.citations import SOTERIA
+from leakbench.defenses.base import Account, ContractError, Defense, Gradients
+from leakbench.defenses.features import revealing_features
+from leakbench.defenses.traffic import bitmap_bytes
+
+
+@dataclass(frozen=True)
+class Soteria(Defense):
+    """No gradient for the floor(ratio * F) features r of least |dr/dX| / (|r| + 0.1), summed over the batch.
+
+    The paper leaves the layer open. As in the authors' code, r (N, F) is the input of the last nn.Linear,
+    whose weight gets no gradient for them; like there, ReLU features that are 0 are the first to go.
+    """
+
+    citation: ClassVar[str] = SOTERIA
+    name: ClassVar[str] = "soteria"
+    grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.01, 0.6]}
+
+    ratio: float
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A share of the features that leaves some."""
+        if not 0 <= self.ratio < 1:
+            yield "ratio", f"expected a number in [0, 1), got {self.ratio:g}"
+
+    @property
+    def strength(self) -> float:
+        """The share of features without a gradient."""
+        return self.ratio
+
+    def apply_knowing(
+        self,
+        gradients: Gradients,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> Gradients:
+        """See `Defense.apply_knowing`."""
+        layer, revealing = revealing_features(network, images)
+        dropped = revealing.argsort(stable=True)[: int(self.ratio * len(revealing) + 1e-9)]
+        name = next(name for name, each in network.named_parameters() if each is layer.weight)
+        return {
+            own: each.index_fill(1, dropped, 0.0) if own == name else each.clone()
+            for own, each in gradients.items()
+        }
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: of the last matrix, columns of zeros may have been masked."""
+        name = last_matrix(shared)
+        kept = {own: torch.ones_like(each, dtype=torch.bool) for own, each in shared.items()}
+        return Account(kept=kept | {name: shared[name].any(0).expand_as(shared[name]).clone()})
+
+    def sent_bytes(self, shared: Gradients) -> int:
+        """All entries but those columns, and a bitmap of these."""
+        matrix = shared[last_matrix(shared)]
+        zeros = int((~matrix.any(0)).sum()) * len(matrix) * matrix.element_size()
+        return super().sent_bytes(shared) - zeros + bitmap_bytes(matrix.shape[1])
+
+
+def last_matrix(gradients: Gradients) -> str:
+    """The name of the last tensor of two dimensions: the weight of the last nn.Linear.
+
+    Raises:
+        ContractError: there is none.
+    """
+    names = [name for name, each in gradients.items() if each.ndim == 2]
+    if not names:
+        raise ContractError("soteria: expected a model with an nn.Linear, found none")
+    return names[-1]

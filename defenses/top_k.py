@@ -1,0 +1,54 @@
+"""Top-k sparsification: Stich, Cordonnier and Jaggi 2018. Only the largest entries are sent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from leakbench.core.citations import TOP_K
+from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
+
+
+@dataclass(frozen=True)
+class TopK(Sparse):
+    """The k = max(1, floor(ratio * n)) entries of largest magnitude are sent; among equal ones, the first.
+
+    n counts the entries of the whole gradient, as in the paper; k need not be whole there, so rounding down
+    is our choice. With `error_feedback`, what was left out is added to the client's next gradient. A ratio of
+    0.001 is that of Lin et al. 2018, whose momentum correction, clipping and warm-up are left out.
+    """
+
+    citation: ClassVar[str] = TOP_K
+    name: ClassVar[str] = "top_k"
+    grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.01, 0.001]}
+
+    ratio: float = 0.01
+    error_feedback: bool = True
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A share of the entries."""
+        if not 0 < self.ratio <= 1:
+            yield "ratio", f"expected a number in (0, 1], got {self.ratio:g}"
+
+    @property
+    def strength(self) -> float:
+        """The share of entries that are not sent."""
+        return 1 - self.ratio
+
+    def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
+        """The gradients with all but their largest entries set to zero."""
+        vector = as_vector(gradients)
+        largest = vector.abs().argsort(descending=True, stable=True)[: self._count(len(vector))]
+        return pieces_of(torch.zeros_like(vector).index_copy(0, largest, vector[largest]), gradients)
+
+    def account(self, shared: Gradients) -> Account:
+        """See `Defense.account`: fewer nonzero entries than k mean that the others were zero already."""
+        sent = as_vector(shared) != 0
+        kept = torch.ones_like(sent) if int(sent.sum()) < self._count(len(sent)) else sent
+        return Account(kept=pieces_of(kept, shared))
+
+    def _count(self, entries: int) -> int:
+        # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
+        return max(1, int(self.ratio * entries + 1e-9))

@@ -17,7 +17,7 @@ from leakbench.bench.victim import Exposed, lengths_of
 from leakbench.core.errors import UserError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import Defense, Gradients
-from leakbench.defenses.base import is_finite
+from leakbench.defenses.contract import is_finite
 from leakbench.federation.defended import gradient_defense
 from leakbench.federation.rounds import read_round
 from leakbench.federation.tensor_files import read_tensors

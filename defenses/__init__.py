@@ -1,8 +1,9 @@
 """Defenses, one file per family, and their registry. To add a defense, add a file and a line here."""
 
 from leakbench.core.registry import Registry
+from leakbench.defenses.account import Account, ContractError, Gradients
 from leakbench.defenses.augment import Augment
-from leakbench.defenses.base import Account, Client, ContractError, Defense, Gradients, NoDefense, Point
+from leakbench.defenses.base import Client, Defense, NoDefense, Point
 from leakbench.defenses.clipping import Clip, DPGaussian
 from leakbench.defenses.dual_pruning import DualPrune
 from leakbench.defenses.freezing import FreezeEmbeddings

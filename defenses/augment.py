@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import ATS
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import only_images
 
 Policy = tuple[tuple[str, float], ...]  # transformations and their magnitudes, one after the other

@@ -1,8 +1,7 @@
 """The base class of defenses: changes that a client makes so that its shared gradient reveals less."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,13 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.configured import Configured
+from leakbench.defenses.account import Account, ContractError, Gradients
+from leakbench.defenses.contract import bad_account, broken_batch, broken_promises, is_finite
 from leakbench.defenses.memory import Memory
-
-Gradients = dict[str, Tensor]  # {parameter name: gradient of that parameter's shape}
-
-
-class ContractError(ValueError):
-    """A defense or an attack broke its contract, or its input was unusable; the text is one sentence."""
 
 
 class Point(StrEnum):
@@ -29,23 +24,6 @@ class Point(StrEnum):
     EXAMPLES = "apply_each"
     KNOWING = "apply_knowing"
     GRADIENT = "apply"
-
-
-@dataclass(frozen=True)
-class Account:
-    """What anybody who knows a defense's settings can infer from the shared gradient."""
-
-    kept: Gradients | None = None  # bool: which entries carry information on the gradient; None: all
-    # of the independent, zero-mean noise on every kept entry; by name where tensors differ in it
-    variance: float | dict[str, float] = 0.0
-    rounding: Gradients | None = None  # upper bound of each entry's rounding error; None: no rounding
-    # by name, an estimate of the mean square of these errors; None: they are spread evenly within the bounds
-    mean_squares: dict[str, float] | None = None
-    scaled: bool = False  # whether the gradient was multiplied by an unknown positive factor
-
-    def variance_in(self, name: str) -> float:
-        """The variance of the noise on the kept entries of the tensor of that name."""
-        return self.variance[name] if isinstance(self.variance, dict) else self.variance
 
 
 class Client(NamedTuple):
@@ -292,7 +270,7 @@ class Defense(Configured):
         began = time.perf_counter()
         shared = method(given, generator)
         seconds = time.perf_counter() - began
-        for problem in _broken_promises(gradients, given, like, shared):
+        for problem in broken_promises(gradients, given, like, shared):
             raise ContractError(f"defense {self}: {problem}")
         size = self.sent_bytes(shared)
         if type(size) is not int or size < 0:
@@ -322,7 +300,7 @@ class Defense(Configured):
         account = self.account_of_rounds(shared, rounds)
         if account is None:
             return None
-        for problem in _bad_account(shared, account):
+        for problem in bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
         if clients > 1:
             account = replace(account, mean_squares=None)
@@ -342,7 +320,7 @@ class Defense(Configured):
         """
         given = images.clone(), labels.clone()
         changed = self.change_batch(*given, generator)
-        for problem in _broken_batch((images, labels), given, changed):
+        for problem in broken_batch((images, labels), given, changed):
             raise ContractError(f"defense {self}: {problem}")
         pixels, answers = changed
         if answers.ndim == 2 and answers.is_floating_point():
@@ -365,81 +343,6 @@ class Defense(Configured):
         for layer in changed.modules():
             layer.training = layer not in own
         return changed
-
-
-def _broken_promises(before: Gradients, after: Gradients, like: Gradients, shared: Gradients) -> list[str]:
-    if not isinstance(shared, dict) or list(shared) != list(before):
-        got = str(list(shared)) if isinstance(shared, dict) else type(shared).__name__
-        return [f"expected gradients named {list(before)}, got {got}"]
-    problems = []
-    for name, original in before.items():
-        given = shared[name]
-        if not torch.equal(original, after[name]):
-            problems.append(f"changed gradient {name!r} in place; return a new tensor")
-        else:
-            problems += [f"gradient {name!r}: {problem}" for problem in unlike(like[name], given)]
-    return problems
-
-
-def _bad_account(shared: Gradients, account: object) -> Iterator[str]:
-    if not isinstance(account, Account):
-        yield f"expected an Account or None, got {type(account).__name__}"
-        return
-    if isinstance(account.variance, dict) and list(account.variance) != list(shared):
-        yield f"variance: expected numbers named {list(shared)}, got {list(account.variance)}"
-        return
-    if type(account.scaled) is not bool:
-        yield f"expected scaled to be true or false, got {account.scaled!r}"
-    if account.mean_squares is not None and list(account.mean_squares) != list(shared):
-        yield f"mean_squares: expected numbers named {list(shared)}, got {account.mean_squares!r}"
-        return
-    for square in (account.mean_squares or {}).values():
-        if type(square) not in (int, float) or not 0 <= square < math.inf:
-            yield f"expected mean squares >= 0, got {square!r}"
-            break
-    for variance in (account.variance_in(name) for name in shared):
-        if type(variance) not in (int, float) or not 0 <= variance < math.inf:
-            yield f"expected a variance >= 0, got {variance!r}"
-            break
-    for what, told in (("kept", account.kept), ("rounding", account.rounding)):
-        if told is None:
-            continue
-        if not isinstance(told, dict) or list(told) != list(shared):
-            got = str(list(told)) if isinstance(told, dict) else type(told).__name__
-            yield f"{what}: expected tensors named {list(shared)}, got {got}"
-            continue
-        for name, tensor in shared.items():
-            wanted = torch.zeros_like(tensor, dtype=torch.bool) if what == "kept" else tensor
-            yield from (f"{what} of {name!r}: {problem}" for problem in unlike(wanted, told[name]))
-
-
-def _broken_batch(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], changed: object) -> list[str]:
-    if not isinstance(changed, tuple) or len(changed) != 2:
-        return [f"change_batch: expected a pair (images, labels), got {type(changed).__name__}"]
-    if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-        return ["changed its batch in place; return new tensors"]
-    images, labels = changed
-    if not isinstance(labels, Tensor) or len(labels) != len(before[1]):
-        found = len(labels) if isinstance(labels, Tensor) else type(labels).__name__
-        return [f"change_batch: expected labels for {len(before[1])} images, got {found}"]
-    return [f"images: {problem}" for problem in unlike(before[0], images)]
-
-
-def unlike(original: Tensor, given: object) -> list[str]:
-    """How a tensor differs from the original in shape, dtype or device, or that it is not finite."""
-    if not isinstance(given, Tensor) or given.shape != original.shape:
-        found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        return [f"expected shape {tuple(original.shape)}, got {found}"]
-    if given.dtype != original.dtype:
-        return [f"expected {original.dtype}, got {given.dtype}"]
-    if given.device != original.device:
-        return [f"expected it on the {original.device}, got it on {given.device}"]
-    return [] if is_finite(given) else ["holds NaN or infinity"]
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor is free of NaN and infinity; the maximum of a tensor with NaN is NaN."""
-    return tensor.numel() == 0 or tensor.dtype == torch.bool or math.isfinite(tensor.detach().abs().max())
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from leakbench.defenses.base import ContractError, Defense
+from leakbench.defenses.account import ContractError
+from leakbench.defenses.base import Defense
 
 
 def only_images(defense: Defense, images: Tensor) -> Tensor:

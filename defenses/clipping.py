@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DP_FEDAVG, DP_SGD
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 
 ROUNDING = 1e-5  # relative: a float32 norm this close to the clipping norm may have been clipped
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DUAL_PRUNE
-from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.sparse import Sparse
 
 

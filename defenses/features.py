@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from leakbench.defenses.base import ContractError
+from leakbench.defenses.account import ContractError
 
 SMALL = 0.1  # added to a feature before it divides, as in the authors' code
 SEVERAL = 64  # features differentiated at once

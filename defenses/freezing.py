@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 
 
 @dataclass(frozen=True)

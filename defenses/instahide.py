@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import INSTAHIDE
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import mixed, only_images
 
 MOST = 0.65  # the largest coefficient, as in the authors' code

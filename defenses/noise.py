@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DLG
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 
 from leakbench.core.citations import DLG
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 
 
 @dataclass(frozen=True)

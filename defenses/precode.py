@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from leakbench.core.citations import PRECODE
-from leakbench.defenses.base import Account, ContractError, Defense, Gradients
+from leakbench.defenses.account import Account, ContractError, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.bottleneck import Bottleneck
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DLG
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.sparse import as_vector, pieces_of
 from leakbench.defenses.traffic import sparse_bytes
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import RANDOM_SPARSIFY
-from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.rounding import mean_square
 from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
 

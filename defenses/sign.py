@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import EF_SIGN, SIGN_SGD
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.traffic import bitmap_bytes
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.citations import SOTERIA
-from leakbench.defenses.base import Account, ContractError, Defense, Gradients
+from leakbench.defenses.account import Account, ContractError, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.features import revealing_features
 from leakbench.defenses.traffic import bitmap_bytes
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import TERNGRAD
-from leakbench.defenses.base import Account, Defense, Gradients
+from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.base import Defense
 from leakbench.defenses.rounding import mean_square
 from leakbench.defenses.traffic import bitmap_bytes
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from leakbench.core.citations import TOP_K
-from leakbench.defenses.base import Account, Gradients
+from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from leakbench.defenses.base import Gradients
+from leakbench.defenses.account import Gradients
 
 INDEX_BYTES = 4
 BITS = 8  # per byte

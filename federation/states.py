@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from leakbench.core.errors import UserError
-from leakbench.defenses.base import is_finite
+from leakbench.defenses.contract import is_finite
 from leakbench.federation.tensor_files import read_tensors
 
 StateDict = Mapping[str, Tensor]  # {name: tensor}, of parameters and buffers

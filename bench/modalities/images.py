@@ -10,7 +10,7 @@ from torch import Tensor
 from leakbench.bench.metrics import Scores, match, matched_mse, score
 from leakbench.bench.modalities.base import Modality
 from leakbench.bench.posterior import image_prior
-from leakbench.defenses.base import unlike
+from leakbench.defenses.contract import unlike
 
 if TYPE_CHECKING:
     from leakbench.bench.modalities.spec import Spec

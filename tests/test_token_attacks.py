@@ -1,7 +1,7 @@
 """Texts from gradients: attacks against slow renderings, hand-made gradients and real sentences."""
 
 import dataclasses
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,14 @@ def test_frozen_embeddings_hide_nothing_from_the_span(rows_of):
         assert "expected a trained word embedding" in row.reason
 
 
+@pytest.mark.parametrize("defense", ["prune(ratio=0.5)", "gaussian(variance=1e-9)"])
+def test_rows_tell_a_hidden_word_from_the_same_word_in_sight(rows_of, defense):
+    row = rows_of(model=GUESSING, defense=defense, index=4)[
+        0
+    ]  # `the` and `.` are hidden once, and can be seen
+    assert (row.exact, row.label_recall) == (1, 1), row.reason
+
+
 @pytest.mark.parametrize(
     "defense", ["float16", "bfloat16", "prune(ratio=0.7)", "prune(ratio=0.5, scope=global)"]
 )
@@ -125,6 +133,20 @@ def test_each_place_gets_the_word_that_fits_best_of_all_assignments():
 
     best = min(product(range(3), repeat=5), key=apart)
     assert _assigned(places, words).tolist() == list(best) == truth.tolist()
+
+
+@pytest.mark.parametrize("seed", [21, 32, 36, 42, 46])  # where exchanging two words at a time ends too early
+def test_words_that_are_nearly_alike_are_in_the_best_of_all_orders(seed):
+    generator = torch.Generator().manual_seed(seed)
+    places = 1 + 0.5 * torch.randn(7, 8, generator=generator).double()
+    words = places[torch.randperm(7, generator=generator)] + torch.randn(7, 8, generator=generator)
+
+    def apart(chosen):
+        return float((words[list(chosen)] - places).square().sum())
+
+    chosen = _assigned(places, words)
+    sums = torch.zeros_like(words).index_add(0, chosen, places)
+    assert float((words - sums).square().sum()) <= min(map(apart, permutations(range(7)))) + 1e-9
 
 
 def test_places_that_took_each_others_words_exchange_them(rows_of):

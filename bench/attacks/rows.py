@@ -8,17 +8,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from leakbench.bench.attacks.bag import bag_of, why_not
 from leakbench.bench.attacks.base import Attack, Case, Found, NotApplicableError
-from leakbench.bench.attacks.hidden_words import with_answers
-from leakbench.bench.attacks.token_layers import token_layers
-from leakbench.bench.attacks.word_rows import decoded, is_tied, outside, standing_out, word_rows
+from leakbench.bench.attacks.hidden_words import different_hidden_words, with_answers
+from leakbench.bench.attacks.token_layers import TokenLayers, token_layers
+from leakbench.bench.attacks.word_rows import (
+    decoded,
+    is_tied,
+    outside,
+    standing_out,
+    without_decoded,
+    word_rows,
+)
 from leakbench.bench.modalities import TEXTS, Modality
 
 ROUNDS = 20  # through all places, at most; few are enough
 NOTHING = 1e-12  # of the squares: less is rounding, and could go round in circles
+GUESSES = 5  # of the whole text, each with what the one before says of the decoder
+OFTEN = 4  # times that a hidden word may also be in the text to be seen
 
 
 @dataclass(frozen=True)
@@ -49,20 +59,60 @@ class Rows(Attack):
         assert layers.positions_name is not None
         rows = word_rows(case, layers)
         pieces = bag_of(rows)
-        words = rows[pieces]
         places = case.shared[layers.positions_name].double()
         if is_tied(layers):
             places = outside(places, decoded(case.shared[layers.words_name].double()))
         length = min(_length(places), case.spec.shape[0])
-        tokens = pieces[_assigned(places[:length], words)][None]
-        tokens, answers = with_answers(case, layers, tokens)
-        return Found(tokens, answers, reason=f"{length} places, {len(pieces)} pieces")
+        places = places[:length]
+        if case.spec.masked:
+            pieces = _placed(rows, pieces, places, different_hidden_words(case))
+        tokens = pieces[_assigned(places, rows[pieces])][None]
+        found, answers = with_answers(case, layers, tokens)
+        if is_tied(layers):
+            places = case.shared[layers.positions_name].double()[:length]
+            found, answers, pieces = _again(case, layers, places, tokens, answers)
+        return Found(found, answers, reason=f"{length} places, {len(pieces)} pieces")
+
+
+def _again(
+    case: Case, layers: TokenLayers, places: Tensor, tokens: Tensor, answers: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The text, what was hidden, and the pieces, without what the decoder would add if the text were that.
+
+    A hidden word that can also be seen in the text is only found like this.
+
+    Args:
+        case: of a masked language model.
+        layers: whose decoder has the weights of the word embedding.
+        places: what places get (L, H).
+        tokens: a first guess (1, L), with `[MASK]` where words are hidden.
+        answers: these words (1, L).
+    """
+    for _ in range(GUESSES):
+        rows = without_decoded(case, layers, tokens, answers)
+        pieces = bag_of(rows)
+        before, tokens = tokens, pieces[_assigned(places, rows[pieces])][None]
+        found, answers = with_answers(case, layers, tokens)
+        if torch.equal(before, tokens):
+            break
+    return found, answers, pieces
 
 
 def _length(places: Tensor) -> int:
     """How many places a text has: up to the last row (of P, H) that stands out."""
     found = standing_out(places).nonzero()
     return int(found.max()) + 1 if len(found) else 1
+
+
+def _placed(rows: Tensor, pieces: Tensor, places: Tensor, hidden: Tensor) -> Tensor:
+    """The pieces without those hidden words whose rows hold far more than places gave them.
+
+    A decoder with the same weights adds -h to the row of a hidden word. Under noise or pruning some of it is
+    left, more than a place gives to its word.
+    """
+    usual = places.norm(dim=1).median()
+    left_over = torch.isin(pieces, hidden) & (rows[pieces].norm(dim=1) > OFTEN * usual)
+    return pieces[~left_over] if bool((~left_over).any()) else pieces
 
 
 def _assigned(places: Tensor, words: Tensor) -> Tensor:
@@ -80,11 +130,28 @@ def _assigned(places: Tensor, words: Tensor) -> Tensor:
             left[chosen[place]] += row
             # |left - row|^2 - |left|^2, of each word
             chosen[place] = (row.square().sum() - 2 * left @ row).argmin()
+        permuted = _permuted(places, words, chosen)
+        if _objective(places, words, permuted) < _objective(places, words, chosen):
+            chosen = permuted
         while (pair := _exchange(places, words, chosen)) is not None:
             chosen[list(pair)] = chosen[list(reversed(pair))]
         if torch.equal(before, chosen):
             break
     return chosen
+
+
+def _permuted(places: Tensor, words: Tensor, chosen: Tensor) -> Tensor:
+    """The same words over the places as they fit best, if each is compared with what the others leave of it.
+
+    This is the best order where no word occurs twice.
+    """
+    missing = _left(places, words, chosen)[chosen] + places  # of each place's word, without that place (L, H)
+    _, order = linear_sum_assignment(-(places @ missing.T).numpy())
+    return chosen[torch.from_numpy(order)]
+
+
+def _objective(places: Tensor, words: Tensor, chosen: Tensor) -> float:
+    return float(_left(places, words, chosen).square().sum())
 
 
 def _left(places: Tensor, words: Tensor, chosen: Tensor) -> Tensor:

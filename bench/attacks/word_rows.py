@@ -9,9 +9,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from leakbench.bench.attacks.base import Case, NotApplicableError
 from leakbench.bench.attacks.token_layers import TokenLayers, decoder_bias
+from leakbench.bench.modalities.texts import NOT_ASKED
 
 DEVIATIONS = 5  # from the median row: of 30,000 rows of noise one gets there in a hundred trials
 SPREAD = 1.4826  # of a normal distribution, in units of the median absolute deviation
@@ -76,6 +78,28 @@ def decoded(rows: Tensor) -> Tensor:
     """A basis (r, H) of what a decoder with the same weights adds to all rows (V, H)."""
     square = rows.square().sum(1)
     return row_space(rows[square <= square.quantile(USUAL)])
+
+
+def without_decoded(case: Case, layers: TokenLayers, tokens: Tensor, answers: Tensor | None) -> Tensor:
+    """The gradient of the word embedding (V, H), float64, less what a decoder adds if the text is this one.
+
+    Args:
+        case: what was shared.
+        layers: whose decoder has the same weights.
+        tokens: the text (1, L), with its hidden words hidden.
+        answers: these (1, L); None: unknown.
+    """
+    assert layers.words_name is not None
+    shared = case.shared[layers.words_name].double()
+    if answers is None or layers.decoder is None:
+        return shared
+    hidden = answers != NOT_ASKED
+    inputs = layers.inputs(tokens, layers.decoder.layer)[hidden].double()  # h (k, H)
+    with torch.no_grad():
+        chances = layers.model(tokens).movedim(1, -1)[hidden].double().softmax(-1)  # p (k, V)
+    errors = chances - functional.one_hot(answers[hidden], len(shared))
+    left = shared - errors.T @ inputs / len(inputs)
+    return left.where(shared != 0, 0.0)  # what was pruned says nothing
 
 
 def undecoded_rows(case: Case, layers: TokenLayers, pieces: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from leakbench.commands import (
     attack,
     audit,
     author,
+    board,
     compare,
     completion,
     diff,
@@ -98,6 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
         diff,
         submit,
         verify,
+        board,
         about,
         completion,
     ):

@@ -327,3 +327,23 @@ def test_whoever_breaks_a_defense_submits_an_attack_and_the_lower_number_stands(
     assert (both.loc["two draws", "victims"], alone.loc["two draws", "victims"]) == (2, 0)
     assert both["defense"].nunique() == 1
     assert verify(tmp_path / "entries/broken", "--cells", "2") == 0
+
+
+def test_the_board_is_a_table_of_all_entries(home, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert inside(home, "board", "--protocol", "v9") == 0
+    out = capsys.readouterr().out
+    line, by_part = (each for each in out.splitlines() if each.startswith("clamp.py:Clamp"))
+    rows = pd.read_parquet(home / "entries/clamp/trials.parquet")
+    own = rows[(rows["part"] == "digits") & (rows["defense"] == NAME)]
+    leaked = int((own.groupby("index")["ssim"].max() >= 0.9).sum())
+    assert f" {leaked}/2 " in line
+    assert " ".join(by_part.split()) == f"{NAME} {leaked}/2 - 2/2"
+
+
+def test_a_folder_without_entries_is_a_line(tmp_path, capsys):
+    assert inside(tmp_path, "board", "--protocol", "v9") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "entries: expected a folder of entries of protocol v9, found 0 of others; `leakbench submit`"
+    )

@@ -98,7 +98,7 @@ def without_decoded(case: Case, layers: TokenLayers, tokens: Tensor, answers: Te
     with torch.no_grad():
         chances = layers.model(tokens).movedim(1, -1)[hidden].double().softmax(-1)  # p (k, V)
     errors = chances - functional.one_hot(answers[hidden], len(shared))
-    left = shared - errors.T @ inputs / len(inputs)
+    left: Tensor = shared - errors.T @ inputs / len(inputs)
     return left.where(shared != 0, 0.0)  # what was pruned says nothing
 
 

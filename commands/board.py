@@ -1,0 +1,94 @@
+"""`leakbench board`: the leaderboard of some entries."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from leakbench.commands.common import Verbs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from leakbench.board.benchmark import Benchmark
+
+
+def add(verbs: Verbs) -> None:
+    """The verb and its options."""
+    board = verbs.add_parser("board", help="the leaderboard of entries: what leaks under each defense")
+    board.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("entries"),
+        metavar="DIR",
+        help="a folder of entries (default: entries)",
+    )
+    board.add_argument("--protocol", default="v1", metavar="VERSION", help="default: v1")
+    board.set_defaults(command=run_board)
+
+
+def run_board(options: argparse.Namespace, console: Console) -> int:
+    """`leakbench board`."""
+    from leakbench.board.benchmark import read_benchmark
+    from leakbench.board.entry import ABOUT, Entry
+    from leakbench.board.lines import leaderboard, part_lines
+    from leakbench.core.errors import UserError
+
+    benchmark = read_benchmark(options.protocol)
+    found = [Entry.read(path.parent) for path in sorted(options.folder.glob(f"*/{ABOUT}"))]
+    entries = [each for each in found if each.about.protocol_sha256 == benchmark.digest]
+    if not entries:
+        expected = f"expected a folder of entries of protocol {benchmark.name}"
+        raise UserError(
+            f"{options.folder}: {expected}, found {len(found)} of others; `leakbench submit` makes one"
+        )
+    parts = part_lines(entries, benchmark)
+    lines = leaderboard(parts)
+    console.print(_whole(lines, benchmark.name))
+    console.print(_by_part(lines, parts, benchmark))
+    others = len(found) - len(entries)
+    if others:
+        console.print(f"note: {others} more of another protocol")
+    return 0
+
+
+def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
+    """One line per defense setting, of all parts together."""
+    from leakbench.reports.statistics import percent
+    from leakbench.reports.terminal import plain_table, put_below
+
+    table = plain_table(f"protocol {protocol}", ("leaked", "95 % CI", "SSIM", "accuracy", "sent"))
+    for line in lines.to_dict("records"):
+        table.add_row(
+            line["defense"],
+            f"{line['leaked']}/{line['victims']}" + f" ({line['missing']} missing)" * bool(line["missing"]),
+            f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
+            f"{line['score']:.3f}",
+            percent(line["accuracy"], line["accuracy_low"]),
+            f"{100 * line['sent']:.0f}%",
+        )
+    put_below(
+        table,
+        "leaked: of the images of all parts that leak without a defense; SSIM: mean of the parts' medians\n"
+        "missing: parts without a result; such a line cannot be compared with others\n"
+        "accuracy: mean over the seeds ± half of its 95 % interval; sent: share of the undefended bytes\n",
+    )
+    return table
+
+
+def _by_part(lines: "pd.DataFrame", parts: "pd.DataFrame", benchmark: "Benchmark") -> "Table":
+    """The same lines, with what leaked in each part."""
+    from leakbench.reports.terminal import plain_table, put_below
+
+    table = plain_table(None, tuple(benchmark.parts))
+    for line in lines.to_dict("records"):
+        own = parts[(parts["defense"] == line["defense"]) & (parts["entry"] == line["entry"])]
+        cells = (f"{each['leaked']}/{each['victims']}" for each in own.to_dict("records"))
+        table.add_row(line["defense"], *(cell if cell != "0/0" else "-" for cell in cells))
+    put_below(
+        table, "leaked in each part, of what leaks there without a defense; -: nothing does, or no result"
+    )
+    return table

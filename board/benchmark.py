@@ -21,7 +21,6 @@ from leakbench.sweeps.sweep_file import named, without_attacks
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
 FOLDER = Path(sweeps.__file__).parent / "protocols"
-LATEST = "v1"
 ACCURACY = "accuracy"  # the name of the part that trains
 KEYS = ("version", "parts", ACCURACY)
 BASELINE = "none"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from leakbench.commands.common import Verbs
+from leakbench.commands.common import PROTOCOL, Verbs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def add(verbs: Verbs) -> None:
         metavar="DIR",
         help="a folder of entries (default: entries)",
     )
-    board.add_argument("--protocol", default="v1", metavar="VERSION", help="default: v1")
+    board.add_argument("--protocol", default=PROTOCOL, metavar="VERSION", help=f"default: {PROTOCOL}")
     board.set_defaults(command=run_board)
 
 

@@ -21,6 +21,7 @@ else:
     Verbs = object
 
 
+PROTOCOL = "v1"  # of the leaderboard, the newest
 STORED = "the rows are stored: the same command writes the rest"
 
 

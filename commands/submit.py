@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
-from leakbench.commands.common import Verbs, add_data_root, add_executor, add_workers, run_options
+from leakbench.commands.common import PROTOCOL, Verbs, add_data_root, add_executor, add_workers, run_options
 from leakbench.commands.running import attacker_for, load, run_sweep, run_trainings
 from leakbench.commands.sweep import costs_of
 
@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
     submit.add_argument("--name", help="of the entry (default: that of the defense)")
     submit.add_argument("--paper", default="", help="where the defense is described, such as a DOI")
     submit.add_argument("--authors", default="", help="of the entry")
-    submit.add_argument("--protocol", default="v1", metavar="VERSION", help="default: v1")
+    submit.add_argument("--protocol", default=PROTOCOL, metavar="VERSION", help=f"default: {PROTOCOL}")
     submit.add_argument(
         "--out", type=Path, metavar="DIR", help="the folder of the entry (default: entries/NAME)"
     )

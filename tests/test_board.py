@@ -11,6 +11,7 @@ from running import inside
 from leakbench.board import benchmark
 from leakbench.board.entry import ABOUT, Entry, digest_of, sha256
 from leakbench.board.lines import leaderboard, part_lines
+from leakbench.sweeps.checks import load_sweep
 
 PROTOCOL = """
 version: 9
@@ -53,6 +54,7 @@ class Clamp(Defense):
         return {name: each.clamp(-self.limit, self.limit) for name, each in gradients.items()}
 """
 NAME = "clamp.py:Clamp"
+COME_ALONG = benchmark.FOLDER
 HERE = ("--protocol", "v9", "--executor", "inline")
 
 pytestmark = pytest.mark.usefixtures("without_rehearsal")
@@ -106,6 +108,19 @@ def rewrite(entry, name, change):
     schema = pq.read_schema(path)
     rows = change(pd.read_parquet(path))
     pq.write_table(pq.ParquetFile(path).schema_arrow.empty_table().from_pandas(rows, schema), path)
+
+
+@pytest.mark.parametrize("version", [path.stem for path in sorted(benchmark.FOLDER.glob("*.yaml"))])
+def test_the_protocol_that_comes_along_is_right(monkeypatch, tmp_path, version):
+    monkeypatch.setattr(benchmark, "FOLDER", COME_ALONG)
+    protocol = benchmark.read_benchmark(version)
+    assert protocol.name == version
+    files = benchmark.write_parts(protocol, ["float16"], [], tmp_path)
+    assert list(files) == [*protocol.parts, "accuracy"]
+    for part, file in files.items():
+        sweep = load_sweep(file, tmp_path)
+        assert [str(each.value) for each in sweep.defenses] == ["none", "float16"]
+        assert (sweep.training is not None) == (part == "accuracy")
 
 
 def test_an_entry_says_what_it_is(home, protocols):

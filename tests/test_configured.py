@@ -129,7 +129,8 @@ def test_a_required_setting_that_is_missing():
         ("from leakbench.defenses.noise import Gaussian as Mine", "expected a class 'Mine' defined in"),
         (
             "from leakbench import Defense\nclass Mine(Defense): pass",
-            "expected one of change_model, change_batch, apply_each, apply to be overridden, found none",
+            "expected one of change_model, change_batch, apply_each, apply_knowing, apply to be overridden,"
+            " found none",
         ),
         (
             "import torch\nfrom defenses import Account, Defense",

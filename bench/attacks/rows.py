@@ -68,14 +68,14 @@ class Rows(Attack):
             pieces = _placed(rows, pieces, places, different_hidden_words(case))
         tokens = pieces[_assigned(places, rows[pieces])][None]
         found, answers = with_answers(case, layers, tokens)
-        if is_tied(layers):
+        if is_tied(layers) and answers is not None:
             places = case.shared[layers.positions_name].double()[:length]
             found, answers, pieces = _again(case, layers, places, tokens, answers)
         return Found(found, answers, reason=f"{length} places, {len(pieces)} pieces")
 
 
 def _again(
-    case: Case, layers: TokenLayers, places: Tensor, tokens: Tensor, answers: Tensor | None
+    case: Case, layers: TokenLayers, places: Tensor, tokens: Tensor, answers: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """The text, what was hidden, and the pieces, without what the decoder would add if the text were that.
 
@@ -88,14 +88,15 @@ def _again(
         tokens: a first guess (1, L), with `[MASK]` where words are hidden.
         answers: these words (1, L).
     """
+    hidden: Tensor | None = answers
     for _ in range(GUESSES):
-        rows = without_decoded(case, layers, tokens, answers)
+        rows = without_decoded(case, layers, tokens, hidden)
         pieces = bag_of(rows)
         before, tokens = tokens, pieces[_assigned(places, rows[pieces])][None]
-        found, answers = with_answers(case, layers, tokens)
+        found, hidden = with_answers(case, layers, tokens)
         if torch.equal(before, tokens):
             break
-    return found, answers, pieces
+    return found, hidden, pieces
 
 
 def _length(places: Tensor) -> int:
@@ -118,8 +119,8 @@ def _placed(rows: Tensor, pieces: Tensor, places: Tensor, hidden: Tensor) -> Ten
 def _assigned(places: Tensor, words: Tensor) -> Tensor:
     """For each place (L, H) the word (of W, H), so that the sums over the places of each word are nearest.
 
-    The best word by cosine is a start; then single places move to where they fit better, and pairs of places
-    exchange their words, as long as that helps.
+    The best word by cosine is a start; then single places move to where they fit better, all words are put in
+    another order, and pairs of places exchange their words, as long as that helps.
     """
     unit = torch.nn.functional.normalize(places, dim=1)
     chosen = (unit @ torch.nn.functional.normalize(words, dim=1).T).argmax(1)

@@ -104,8 +104,8 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
         defense, entry: as there.
         victims, leaked, rate, low, high: of all parts with images together.
         score: the mean over these parts of the median SSIM.
-        missing: how many of these parts have no result. Such a line is below all others: it cannot be
-            compared with them.
+        missing: how many of these parts have no trial with a result. Such a line is below all others: it
+            cannot be compared with them.
         accuracy, accuracy_low, accuracy_high, change, change_low, change_high, epsilon: see
             `summarize_utility`.
         sent, defense_seconds: the means over these parts.
@@ -119,7 +119,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     ]
     lines["low"], lines["high"] = zip(*intervals, strict=True)
     lines["score"] = grouped["score"].mean()
-    lines["missing"] = grouped["score"].agg(lambda scores: int(scores.isna().sum()))
+    lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))
     lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].mean())
     lines = lines.assign(complete=lines["missing"] == 0).reset_index()
     lines = lines.sort_values(["complete", "rate", "score"], ascending=[False, True, True], kind="stable")

@@ -314,7 +314,7 @@ def test_the_lines_are_those_of_the_rows(home):
     (line,) = leaderboard(parts).to_dict("records")
     assert (line["defense"], line["entry"], line["victims"]) == (NAME, "clamp", 2)
     assert line["rate"] == digits["rate"]
-    assert line["missing"] == 1  # of `two draws`, nothing leaks undefended, so nothing can be said
+    assert line["missing"] == 0  # of `two draws` nothing leaks undefended, which is not the defense's doing
     trained = pd.read_parquet(entry.folder / "trainings.parquet")
     assert line["accuracy"] == trained[trained["defense"] == NAME]["accuracy"].mean()
 
@@ -362,3 +362,24 @@ def test_a_folder_without_entries_is_a_line(tmp_path, capsys):
     assert line.startswith(
         "entries: expected a folder of entries of protocol v9, found 0 of others; `leakbench submit`"
     )
+
+
+def test_a_defense_that_fails_in_a_part_is_below_all_others(home, tmp_path):
+    entry = Entry.read(home / "entries/clamp")
+    forged = shutil.copytree(entry.folder, tmp_path / "better")
+
+    def failing(rows):
+        own = (rows["part"] == "digits") & (rows["defense"] == NAME)
+        return rows.assign(
+            status=rows["status"].mask(own, "error"),
+            score=rows["score"].mask(own),
+            ssim=rows["ssim"].mask(own),
+        )
+
+    rewrite(forged, "trials", failing)
+    (forged / "clamp.py").write_text(DEFENSE + "\n")  # another defense, therefore
+    sign(forged, name="better")
+    parts = part_lines([Entry.read(forged), entry], benchmark.read_benchmark("v9"))
+    lines = leaderboard(parts)
+    assert lines["entry"].tolist() == ["clamp", "better"]
+    assert lines["missing"].tolist() == [0, 1]

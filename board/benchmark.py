@@ -3,7 +3,6 @@
 It is called a benchmark here, because a protocol is what clients and a server agree on.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from leakbench.bench.modalities import Modality
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.errors import UserError
 from leakbench.core.registry import unknown_text
+from leakbench.core.user_files import file_digest
+from leakbench.reports.selection import BASELINE
 from leakbench.sweeps.comparison import write_own
 from leakbench.sweeps.sweep_file import named, without_attacks
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
@@ -23,7 +24,6 @@ from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 FOLDER = Path(sweeps.__file__).parent / "protocols"
 ACCURACY = "accuracy"  # the name of the part that trains
 KEYS = ("version", "parts", ACCURACY)
-BASELINE = "none"
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ def read_benchmark(name: str) -> Benchmark:
         raise UserError(f"{file}: {error}") from error
     if not isinstance(content, Mapping) or set(content) != set(KEYS):
         raise UserError(f"{file}: expected the keys {', '.join(KEYS)}, got {_shown(content)}")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Benchmark(content["version"], digest, content["parts"], content[ACCURACY])
+    return Benchmark(content["version"], file_digest(file), content["parts"], content[ACCURACY])
 
 
 def _shown(content: Any) -> str:

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from leakbench.core.errors import UserError
+from leakbench.core.user_files import file_digest
 from leakbench.sweeps.tables import TRAININGS, TRIALS
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
 FORMAT = 1
 ABOUT = "entry.yaml"
-TABLES = ("trials", "trainings", "pictures")
 PICTURES = pa.schema(
     [
         ("key", pa.string()),  # of the row
@@ -114,7 +114,7 @@ def write_entry(folder: Path, about: Mapping[str, Any], tables: Mapping[str, pa.
     Args:
         folder: of the entry.
         about: what `About` has, without what follows from the files.
-        tables: those of TABLES.
+        tables: `trials`, `trainings` and `pictures`.
 
     Raises:
         OSError: it cannot be written.
@@ -123,7 +123,7 @@ def write_entry(folder: Path, about: Mapping[str, Any], tables: Mapping[str, pa.
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
     own = sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".py"))
     keys = [key for name in ("trials", "trainings") for key in tables[name]["key"].to_pylist()]
-    files = {name: sha256(folder / name) for name in own}
+    files = {name: file_digest(folder / name) for name in own}
     said = About(**about, keys_sha256=digest_of(keys), files=files)
     text = yaml.safe_dump(asdict(said), sort_keys=False, allow_unicode=True, width=100)
     (folder / ABOUT).write_text(text, encoding="utf-8")
@@ -133,11 +133,6 @@ def write_entry(folder: Path, about: Mapping[str, Any], tables: Mapping[str, pa.
 def digest_of(keys: Sequence[str]) -> str:
     """SHA-256 of keys, whatever their order."""
     return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _table(path: Path) -> pa.Table:

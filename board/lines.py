@@ -9,10 +9,10 @@ import pandas as pd
 
 from leakbench.bench.modalities import IMAGES, MODALITIES
 from leakbench.bench.verdicts import Scale
-from leakbench.board.benchmark import BASELINE, Benchmark
+from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
 from leakbench.reports.leaderboard import UTILITY
-from leakbench.reports.selection import counted, with_result
+from leakbench.reports.selection import BASELINE, counted, with_result
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, wilson
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from leakbench.board.benchmark import ACCURACY, BASELINE, Benchmark
+from leakbench.board.benchmark import ACCURACY, Benchmark
 from leakbench.board.entry import PICTURES, Entry, write_entry
-from leakbench.reports.selection import strongest, with_result
+from leakbench.reports.selection import BASELINE, strongest, with_result
 from leakbench.sweeps.manifest import package_versions
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store

@@ -11,16 +11,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from leakbench.bench.datasets import Texts
+from leakbench.bench.datasets import Texts, open_dataset
 from leakbench.bench.execution import Conditions, run_trials
 from leakbench.bench.lock_step import train_together
 from leakbench.bench.row import score_columns
-from leakbench.bench.trial import Trial, spec_of, victim_of
+from leakbench.bench.trial import Trial, spec_of
 from leakbench.bench.verdicts import Scale
-from leakbench.board.benchmark import ACCURACY, BASELINE, Benchmark
-from leakbench.board.entry import Entry, digest_of, sha256
+from leakbench.board.benchmark import ACCURACY, Benchmark
+from leakbench.board.entry import Entry, digest_of
 from leakbench.core.process import prepare_worker
-from leakbench.reports.selection import strongest, with_result
+from leakbench.core.user_files import file_digest
+from leakbench.reports.selection import BASELINE, strongest, with_result
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Score
 from leakbench.sweeps.plan import plan
@@ -43,9 +44,9 @@ def file_problems(entry: Entry, benchmark: Benchmark) -> Iterator[str]:
         path = entry.folder / name
         if not path.is_file():
             yield f"{name}: expected the file that the entry lists, found none"
-        elif sha256(path) != digest:
+        elif file_digest(path) != digest:
             text = f"{name}: expected SHA-256 {digest[:12]}, as the entry says"
-            yield f"{text}, got {sha256(path)[:12]}: it was changed"
+            yield f"{text}, got {file_digest(path)[:12]}: it was changed"
 
 
 def row_problems(entry: Entry, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
@@ -109,11 +110,10 @@ def _score_problem(
     if picture is None:
         yield f"{where}: expected what the strongest attack found, in pictures.parquet, found nothing"
         return
-    victim = victim_of(trial, data_root)
-    spec = spec_of(victim.source, trial.protocol, trial.model)
-    truth = victim.batch
-    assert truth is not None  # a protocol has no recorded updates
-    again = score_columns(truth, _example(picture, truth, victim.source), spec)[scale.column]
+    source = open_dataset(trial.dataset, data_root)
+    truth, _ = source.batch(range(trial.index, trial.index + trial.protocol.images))
+    spec = spec_of(source, trial.protocol, trial.model)
+    again = score_columns(truth, _example(picture, truth, source), spec)[scale.column]
     if again is None or abs(again - row[scale.column]) > ROUNDED:
         text = f"{where}: {scale.title}: the row says {row[scale.column]:.3f}, and what was found scores"
         yield f"{text} {again:.3f}"

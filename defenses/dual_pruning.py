@@ -9,7 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import DUAL_PRUNE
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import Sparse
+from leakbench.defenses.sparse import Sparse, rounded_down
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class DualPrune(Sparse):
 
     def _prune(self, gradient: Tensor) -> Tensor:
         order = gradient.flatten().abs().argsort(stable=True)
-        # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
-        low, high = (int(share * len(order) + 1e-9) for share in (self.smallest, self.largest))
+        low, high = (rounded_down(share, len(order)) for share in (self.smallest, self.largest))
         dropped = torch.cat([order[:low], order[len(order) - high :]])
         return gradient.flatten().index_fill(0, dropped, 0.0).view_as(gradient)

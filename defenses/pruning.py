@@ -10,7 +10,7 @@ from torch import Tensor
 from leakbench.core.citations import DLG
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.sparse import as_vector, pieces_of
+from leakbench.defenses.sparse import as_vector, pieces_of, rounded_down
 from leakbench.defenses.traffic import sparse_bytes
 
 
@@ -68,9 +68,8 @@ class Prune(Defense):
         return sparse_bytes(shared)
 
     def _count(self, gradient: Tensor) -> int:
-        # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
         counted = gradient.numel() if self.count == "all" else int(gradient.count_nonzero())
-        return int(self.ratio * counted + 1e-9)
+        return rounded_down(self.ratio, counted)
 
     def _prune(self, gradient: Tensor) -> Tensor:
         flat = gradient.flatten()

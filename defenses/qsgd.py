@@ -10,7 +10,7 @@ from torch import Tensor
 from leakbench.core.citations import QSGD as PAPER
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.rounding import mean_square
+from leakbench.defenses.rounding import least, mean_square
 from leakbench.defenses.traffic import elias_bytes
 
 
@@ -50,7 +50,7 @@ class QSGD(Defense):
 
         Nothing is known of a tensor that was rounded to zeros.
         """
-        steps = {name: rounds * _least(each) for name, each in shared.items()}
+        steps = {name: rounds * least(each) for name, each in shared.items()}
         bounds = {name: torch.full_like(each, steps[name]) for name, each in shared.items()}
         squares = {name: mean_square(each, steps[name], rounds) for name, each in shared.items()}
         return Account({name: each > 0 for name, each in bounds.items()}, 0.0, bounds, mean_squares=squares)
@@ -67,9 +67,3 @@ class QSGD(Defense):
         up = torch.rand(gradient.shape, dtype=torch.float64, generator=generator) < level.frac()
         rounded: Tensor = gradient.sign() * step * (level.floor() + up)
         return rounded.to(gradient.dtype)
-
-
-def _least(shared: Tensor) -> float:
-    """The smallest magnitude but 0; 0 if there is no other."""
-    sizes = shared.abs()
-    return float(sizes[sizes > 0].min()) if bool(shared.any()) else 0.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import RANDOM_SPARSIFY
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.rounding import mean_square
+from leakbench.defenses.rounding import least, mean_square
 from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
 
 CLOSE = 1e-5  # relative: entries of this size are those that share their magnitude
@@ -56,7 +56,7 @@ class RandomSparsify(Sparse):
         It is at most `rounds` times the least nonzero entry of the mean, and the most that they are off.
         """
         sizes = as_vector(shared).abs()
-        most = rounds * min(sizes[sizes > 0].tolist(), default=0.0)
+        most = rounds * least(sizes)
         bound = most * (sizes <= most * (1 + CLOSE)).to(sizes.dtype)
         kept = torch.full_like(sizes, most > 0, dtype=torch.bool)
         rounded = pieces_of(sizes * (bound > 0), shared)

@@ -3,6 +3,12 @@
 from torch import Tensor
 
 
+def least(shared: Tensor) -> float:
+    """The smallest magnitude but 0; 0 if there is no other."""
+    sizes = shared.abs()
+    return float(sizes[sizes > 0].min()) if bool(shared.any()) else 0.0
+
+
 def mean_square(shared: Tensor, step: float, rounds: int = 1) -> float:
     """Of the errors of unbiased rounding to multiples of a step, in the mean over rounds; an upper estimate.
 

@@ -11,6 +11,11 @@ from leakbench.defenses.base import Defense
 from leakbench.defenses.traffic import sparse_bytes
 
 
+def rounded_down(share: float, entries: int) -> int:
+    """How many of the entries a share is; 1e-9 because 0.29 * 100 is 28.999999999999996 in binary."""
+    return int(share * entries + 1e-9)
+
+
 def as_vector(gradients: Gradients) -> Tensor:
     """All entries (n,), tensor by tensor."""
     return torch.cat([gradient.flatten() for gradient in gradients.values()])

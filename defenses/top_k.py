@@ -8,7 +8,7 @@ import torch
 
 from leakbench.core.citations import TOP_K
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
+from leakbench.defenses.sparse import Sparse, as_vector, pieces_of, rounded_down
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,4 @@ class TopK(Sparse):
         return Account(kept=pieces_of(kept, shared))
 
     def _count(self, entries: int) -> int:
-        # 1e-9 because 0.29 * 100 is 28.999999999999996 in binary
-        return max(1, int(self.ratio * entries + 1e-9))
+        return max(1, rounded_down(self.ratio, entries))

@@ -9,8 +9,9 @@ import yaml
 from running import inside
 
 from leakbench.board import benchmark
-from leakbench.board.entry import ABOUT, Entry, digest_of, sha256
+from leakbench.board.entry import ABOUT, Entry, digest_of
 from leakbench.board.lines import leaderboard, part_lines
+from leakbench.core.user_files import file_digest
 from leakbench.sweeps.checks import load_sweep
 
 PROTOCOL = """
@@ -96,7 +97,7 @@ def sign(entry, **changes):
         key for name in ("trials", "trainings") for key in pd.read_parquet(entry / f"{name}.parquet")["key"]
     ]
     about |= {
-        "files": {name: sha256(entry / name) for name in about["files"]},
+        "files": {name: file_digest(entry / name) for name in about["files"]},
         "keys_sha256": digest_of(keys),
     }
     (entry / ABOUT).write_text(yaml.safe_dump(about | changes))
@@ -128,7 +129,7 @@ def test_an_entry_says_what_it_is(home, protocols):
     about = entry.about
     assert (about.name, about.defenses, about.attacks) == ("clamp", [NAME], [])
     assert (about.authors, about.paper, about.protocol) == ("A. Author", "a DOI", "v9")
-    assert about.protocol_sha256 == sha256(protocols / "v9.yaml")
+    assert about.protocol_sha256 == file_digest(protocols / "v9.yaml")
     assert set(about.files) == {"clamp.py", "trials.parquet", "trainings.parquet", "pictures.parquet"}
     counts = entry.trials.groupby(["part", "defense"]).size().to_dict()
     assert counts == {

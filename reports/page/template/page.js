@@ -1,27 +1,5 @@
-"use strict";
 for (const section of document.querySelectorAll("section.setting")) {
-  const body = section.querySelector("tbody");
-  const rows = Array.from(body.rows);
-
-  // click a column heading to sort, and again to reverse; rows without a value stay last
-  const headings = Array.from(section.querySelectorAll(".leaderboard thead th"));
-  const value = (row, column) => {
-    const cell = row.cells[column];
-    return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
-  };
-  const isNothing = (each) => each === "" || each === "–" || each === "0/0" || Number.isNaN(each);
-  headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => {
-    const down = heading.getAttribute("aria-sort") === "ascending";
-    headings.forEach((each) => each.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const compare = (a, b) => {
-      const [one, other] = [value(a, column), value(b, column)];
-      if (isNothing(one) || isNothing(other)) return isNothing(one) - isNothing(other);
-      const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
-      return down ? -order : order;
-    };
-    body.append(...rows.toSorted(compare));
-  }));
+  const rows = Array.from(section.querySelector("tbody").rows);
 
   // the filter shows only defenses that contain every word, in the table and in the gallery
   const words = section.querySelector(".words");

@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
 PARTS  := $(filter-out leakbench/,$(dir $(wildcard */__init__.py)))
 
-.PHONY: help sweep compare paper test test-long test-numeric flower lint figures csv bench torture spu reference clean
+.PHONY: help sweep compare paper test test-long test-numeric flower lint figures csv bench torture spu reference site clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,9 @@ test-numeric: $(READY)  ## run what a processor may round otherwise, with the in
 flower: $(FLOWER)/.ready  ## run the tests of leakbench.flower, in an environment of their own (FLOWER=.venv-flower)
 	@home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; \
 	  FLWR_TELEMETRY_ENABLED=0 FLWR_HOME="$$home" $(FLOWER)/bin/python -m pytest tests/test_flower.py $(ARGS)
+
+site: $(READY)  ## write the leaderboard and the documentation as a static site, in site/index.html
+	@$(BIN)/leakbench site board/entries --docs README.md docs --out site
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

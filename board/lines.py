@@ -98,7 +98,7 @@ def _line(setting: Setting, defense: str) -> dict[str, Any]:
 
 
 def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
-    """One line per defense setting, those that leak least first; from the output of `part_lines`.
+    """One line per defense setting: no defense, then those that leak least; from the output of `part_lines`.
 
     Columns:
         defense, entry: as there.
@@ -121,6 +121,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     lines["score"] = grouped["score"].mean()
     lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))
     lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].mean())
-    lines = lines.assign(complete=lines["missing"] == 0).reset_index()
-    lines = lines.sort_values(["complete", "rate", "score"], ascending=[False, True, True], kind="stable")
-    return lines.drop(columns=["complete", "observations"]).reset_index(drop=True)
+    lines = lines.reset_index()
+    lines = lines.assign(defended=lines["defense"] != BASELINE, incomplete=lines["missing"] > 0)
+    lines = lines.sort_values(["defended", "incomplete", "rate", "score"], kind="stable")
+    return lines.drop(columns=["defended", "incomplete", "observations"]).reset_index(drop=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from leakbench.board.benchmark import Benchmark
+    from leakbench.board.entry import Entry
 
 
 def add(verbs: Verbs) -> None:
@@ -33,26 +34,37 @@ def add(verbs: Verbs) -> None:
 def run_board(options: argparse.Namespace, console: Console) -> int:
     """`leakbench board`."""
     from leakbench.board.benchmark import read_benchmark
-    from leakbench.board.entry import ABOUT, Entry
+    from leakbench.board.draws import agreement, by_draw
     from leakbench.board.lines import leaderboard, part_lines
-    from leakbench.core.errors import UserError
 
     benchmark = read_benchmark(options.protocol)
-    found = [Entry.read(path.parent) for path in sorted(options.folder.glob(f"*/{ABOUT}"))]
-    entries = [each for each in found if each.about.protocol_sha256 == benchmark.digest]
-    if not entries:
-        expected = f"expected a folder of entries of protocol {benchmark.name}"
-        raise UserError(
-            f"{options.folder}: {expected}, found {len(found)} of others; `leakbench submit` makes one"
-        )
+    entries, others = entries_of(options.folder, benchmark)
     parts = part_lines(entries, benchmark)
     lines = leaderboard(parts)
     console.print(_whole(lines, benchmark.name))
     console.print(_by_part(lines, parts, benchmark))
-    others = len(found) - len(entries)
+    for each in agreement(by_draw(entries, benchmark)):
+        console.print(f"order of {each.defenses} defenses in {each}")
     if others:
         console.print(f"note: {others} more of another protocol")
     return 0
+
+
+def entries_of(folder: Path, benchmark: "Benchmark") -> "tuple[list[Entry], int]":
+    """The entries of a protocol in a folder, and how many others there are.
+
+    Raises:
+        UserError: there is none of that protocol.
+    """
+    from leakbench.board.entry import ABOUT, Entry
+    from leakbench.core.errors import UserError
+
+    found = [Entry.read(path.parent) for path in sorted(folder.glob(f"*/{ABOUT}"))]
+    entries = [each for each in found if each.about.protocol_sha256 == benchmark.digest]
+    if not entries:
+        expected = f"expected a folder of entries of protocol {benchmark.name}"
+        raise UserError(f"{folder}: {expected}, found {len(found)} of others; `leakbench submit` makes one")
+    return entries, len(found) - len(entries)
 
 
 def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":

@@ -29,6 +29,7 @@ from leakbench.commands import (
     private_inference,
     rows,
     runs,
+    site,
     submit,
     sweep,
     utility,
@@ -100,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
         submit,
         verify,
         board,
+        site,
         about,
         completion,
     ):

@@ -84,12 +84,10 @@ def _environment(**known: Any) -> Environment:
 def _described(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     """Each part of the protocol in a line."""
     for name, part in benchmark.parts.items():
-        (dataset,) = part["datasets"]
-        what = [f"{dataset['name']} {dataset['indices']}", *map(_shown, part["models"])]
-        what += map(_shown, part.get("protocols", ()))
+        named = [*part["datasets"], *part["models"], *part.get("protocols", ())]
         attacks = f"suite {part['suite']}" if "suite" in part else ", ".join(map(_shown, part["attacks"]))
         draws = [f"weights {part['model_seeds']}"] if "model_seeds" in part else []
-        yield name, " · ".join([*what, *draws, attacks])
+        yield name, " · ".join([*map(_shown, named), *draws, attacks])
 
 
 def _shown(named: Any) -> str:

@@ -14,7 +14,7 @@ from leakbench.board.entry import Entry
 from leakbench.reports.leaderboard import UTILITY
 from leakbench.reports.selection import BASELINE, counted, with_result
 from leakbench.reports.setting import Setting
-from leakbench.reports.statistics import ends, wilson
+from leakbench.reports.statistics import ends, mean_of_medians, wilson
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         observations: how many different examples the victims are of: several draws of weights do not count.
         rate, low, high: the share that leaked, and its interval.
         score: the median of SSIM, or of ROUGE-L. All of these are NaN where no trial has a result.
+        scores: what the median is of, (observations, draws of weights).
     """
     lines = []
     for each in contenders(entries):
@@ -87,23 +88,25 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
 def _line(setting: Setting, defense: str) -> dict[str, Any]:
     line = setting.board[setting.board["defense"] == defense].to_dict("records")[0]
     best = counted(setting.best)
-    observations = best.loc[best["defense"] == defense, "index"].nunique()
+    own = best[best["defense"] == defense]
+    scores = own.pivot_table(index="index", columns="model_seed", values=setting.scale.column)
     return {
         **{str(name): value for name, value in line.items()},
         "victims": line["images"],
-        "observations": observations,
-        **ends("", wilson(line["rate"], observations)),
+        "observations": len(scores),
+        **ends("", wilson(line["rate"], len(scores))),
         "score": line[setting.scale.column],
+        "scores": scores.to_numpy(),
     }
 
 
 def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
-    """One line per defense setting: no defense, then those that leak least; from the output of `part_lines`.
+    """One line per defense setting: no defense, then those of lowest score; from the output of `part_lines`.
 
     Columns:
         defense, entry: as there.
         victims, leaked, rate, low, high: of all parts with images together.
-        score: the mean over these parts of the median SSIM.
+        score, score_low, score_high: the mean over these parts of the median SSIM, and its interval.
         missing: how many of these parts have no trial with a result. Such a line is below all others: it
             cannot be compared with them.
         accuracy, accuracy_low, accuracy_high, change, change_low, change_high, epsilon: see
@@ -119,9 +122,11 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     ]
     lines["low"], lines["high"] = zip(*intervals, strict=True)
     lines["score"] = grouped["score"].mean()
+    spans = grouped["scores"].agg(lambda each: mean_of_medians(list(each.dropna())))
+    lines["score_low"], lines["score_high"] = zip(*spans, strict=True)
     lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))
     lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].mean())
     lines = lines.reset_index()
     lines = lines.assign(defended=lines["defense"] != BASELINE, incomplete=lines["missing"] > 0)
-    lines = lines.sort_values(["defended", "incomplete", "rate", "score"], kind="stable")
+    lines = lines.sort_values(["defended", "incomplete", "score"], kind="stable")
     return lines.drop(columns=["defended", "incomplete", "observations"]).reset_index(drop=True)

@@ -69,22 +69,23 @@ def entries_of(folder: Path, benchmark: "Benchmark") -> "tuple[list[Entry], int]
 
 def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
     """One line per defense setting, of all parts together."""
-    from leakbench.reports.statistics import percent
+    from leakbench.reports.statistics import percent, with_interval
     from leakbench.reports.terminal import plain_table, put_below
 
-    table = plain_table(f"protocol {protocol}", ("leaked", "95 % CI", "SSIM", "accuracy", "sent"))
+    table = plain_table(f"protocol {protocol}", ("SSIM", "leaked", "95 % CI", "accuracy", "sent"))
     for line in lines.to_dict("records"):
         table.add_row(
             line["defense"],
+            with_interval(line, "score", ".3f"),
             f"{line['leaked']}/{line['victims']}" + f" ({line['missing']} missing)" * bool(line["missing"]),
             f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
-            f"{line['score']:.3f}",
             percent(line["accuracy"], line["accuracy_low"]),
             f"{100 * line['sent']:.0f}%",
         )
     put_below(
         table,
-        "leaked: of the images of all parts that leak without a defense; SSIM: mean of the parts' medians\n"
+        "SSIM: of what the strongest attack found, the mean of the parts' medians, with its 95 % interval\n"
+        "leaked: of the images of all parts that leak without a defense\n"
         "missing: parts without a result; such a line cannot be compared with others\n"
         "accuracy: mean over the seeds ± half of its 95 % interval; sent: share of the undefended bytes\n",
     )

@@ -1,6 +1,6 @@
 """Intervals, at 95 %. An image is one observation: starts on the same image are not independent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isnan, nan, sqrt
 from typing import Any, NamedTuple
@@ -106,6 +106,27 @@ def mean_interval(values: ArrayLike) -> Interval:
         return Interval(nan, nan)
     half = stdtrit(len(array) - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / sqrt(len(array))
     return Interval(float(array.mean() - half), float(array.mean() + half))
+
+
+def mean_of_medians(samples: Sequence[NDArray[np.floating]]) -> Interval:
+    """The interval of the mean of several samples' medians, by the percentile bootstrap within each sample.
+
+    Args:
+        samples: (observations, values of one observation) each; NaN where there is no value.
+    """
+    if not samples or min(map(len, samples)) < 2:
+        return Interval(nan, nan)
+    generator = np.random.default_rng(SEED)
+    means = np.mean([_medians(each, generator) for each in samples], axis=0)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _medians(sample: NDArray[np.floating], generator: np.random.Generator) -> NDArray[np.floating]:
+    """Of each resample, (BAND_RESAMPLES,)."""
+    drawn = sample[generator.integers(len(sample), size=(BAND_RESAMPLES, len(sample)))]
+    medians: NDArray[np.floating] = np.nanmedian(drawn.reshape(BAND_RESAMPLES, -1), axis=1)
+    return medians
 
 
 def ends(prefix: str, interval: Interval) -> dict[str, float]:

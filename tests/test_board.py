@@ -365,6 +365,28 @@ def test_a_folder_without_entries_is_a_line(tmp_path, capsys):
     )
 
 
+def test_the_line_of_lowest_score_is_first_whatever_leaked(home, tmp_path):
+    """Half of the victims leak under one, and none under the other, which leaves 0.85 of all."""
+    entry = Entry.read(home / "entries/clamp")
+    for name, scores in (("half", (0.95, 0.3)), ("recognisable", (0.85, 0.85))):
+        forged = shutil.copytree(entry.folder, tmp_path / name)
+
+        def given(rows, scores=scores):
+            own = (rows["part"] == "digits") & (rows["defense"] == NAME)
+            values = rows["index"].map(dict(enumerate(scores)))
+            return rows.assign(**{each: rows[each].mask(own, values) for each in ("score", "ssim")})
+
+        rewrite(forged, "trials", given)
+        (forged / "clamp.py").write_text(DEFENSE + f"# {name}\n")
+        sign(forged, name=name)
+    read = [Entry.read(tmp_path / name) for name in ("recognisable", "half")]
+    lines = leaderboard(part_lines(read, benchmark.read_benchmark("v9")))
+    assert lines["entry"].tolist() == ["half", "recognisable"]
+    assert lines["leaked"].tolist() == [1, 0]
+    assert lines["score"].tolist() == pytest.approx([0.625, 0.85])
+    assert (lines["score_low"] <= lines["score"]).all()
+
+
 def test_a_defense_that_fails_in_a_part_is_below_all_others(home, tmp_path):
     entry = Entry.read(home / "entries/clamp")
     forged = shutil.copytree(entry.folder, tmp_path / "better")

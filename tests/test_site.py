@@ -71,8 +71,8 @@ def test_the_table_is_that_of_the_entries(site, entries):
     assert shown[0][:2] == ["\N{EN DASH}", "none"]
     assert [row[0] for row in shown[1:]] == ["1", "2"]
     for row, line in zip(shown, lines, strict=True):
-        assert row[2].startswith(f"{line['leaked']}/{line['victims']} ")
-        assert row[3] == f"{line['score']:.3f}"
+        assert row[2].startswith(f"{line['score']:.3f}")
+        assert row[3].startswith(f"{line['leaked']}/{line['victims']} ")
 
 
 def test_a_page_of_a_defense_names_attacks_and_how_to_check_it(site, entries):

@@ -7,7 +7,7 @@ import pytest
 from made_up import table
 
 from leakbench.bench.verdicts import Scale
-from leakbench.reports.statistics import mean_interval, median_band, median_interval, wilson
+from leakbench.reports.statistics import mean_interval, mean_of_medians, median_band, median_interval, wilson
 from leakbench.reports.summary import summarize
 
 
@@ -38,6 +38,22 @@ def test_the_bootstrap_covers_the_median_as_often_as_it_says():
     covered = np.mean([low <= 0 <= high for low, high in intervals])
     assert 0.90 <= covered <= 0.99
     assert median_interval(samples[0]) == intervals[0]  # always the same resamples
+
+
+def test_the_mean_of_medians_is_as_uncertain_as_its_samples():
+    """By hand: of (0, 0, 1) a resample has the median 1 where it drew 1 twice or three times: 7 of 27."""
+    known, open_ = np.array([[0.4], [0.4], [0.4]]), np.array([[0.0], [0.0], [1.0]])
+    assert mean_of_medians([known]) == pytest.approx((0.4, 0.4))
+    assert mean_of_medians([known, open_]) == pytest.approx((0.2, 0.7))
+    assert all(map(math.isnan, mean_of_medians([known, open_[:1]])))
+    assert all(map(math.isnan, mean_of_medians([])))
+
+
+def test_draws_of_one_observation_are_resampled_together():
+    """Three draws that agree are worth one: the interval is as wide as without them."""
+    values = np.linspace(0, 1, 12)[:, None]
+    repeated = np.concatenate([values, values, np.full_like(values, np.nan)], axis=1)
+    assert mean_of_medians([repeated]) == mean_of_medians([values])
 
 
 def test_an_infinite_value_is_a_value():

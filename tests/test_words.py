@@ -20,7 +20,7 @@ from leakbench.reports.figures import write_figures
 from leakbench.reports.figures.curves import draw_curves
 from leakbench.reports.figures.film import draw_word_film
 from leakbench.reports.figures.scores import draw_scores
-from leakbench.reports.figures.strip import draw_words
+from leakbench.reports.figures.strip_of_texts import draw_words
 from leakbench.reports.interlinear import LETTER, LONGEST, MOST_LETTERS, Group, Line, draw_groups
 from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import gallery

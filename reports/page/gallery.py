@@ -103,7 +103,7 @@ def gallery(store: Store, setting: Setting, room: int) -> Gallery:
 def worst_victims(best: pd.DataFrame, most: int) -> pd.DataFrame:
     """Those of highest score, summed over all defenses, the worst first, so that a failed trial counts as 0.
 
-    Columns: VICTIM. An image that was attacked with several weights is there once, with those that leaked most.
+    Columns: VICTIM. Of several weights of the network, an image is there with those that leaked most.
 
     Args:
         best: the rows of one setting, as `strongest` returns them.
@@ -137,7 +137,7 @@ class _Tries:
         self.failed = {(*_place(row), row["attack"]): row["reason"] for row in failed.to_dict("records")}
 
     def of(self, place: Place) -> Iterator[Try]:
-        """The try of each attack at a place; where none has a result, the first one stands for the strongest."""
+        """The try of each attack at a place; if none has a result, the first one counts as the strongest."""
         found = self.found.get(place, {})
         leaked = any(self._leaked(row) for row in found.values())
         for number, (attack, name) in enumerate(self.attacks.items()):

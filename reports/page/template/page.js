@@ -21,9 +21,12 @@ for (const section of document.querySelectorAll("section.setting")) {
   const choice = section.querySelector("select.attack");
   const choose = () => {
     const [picked] = choice.selectedOptions;
+    const pair = "next" in picked.dataset;
     for (const each of section.querySelectorAll(".try")) {
-      const decides = picked.value === "" || "next" in picked.dataset;
-      each.hidden = !(decides && "strongest" in each.dataset) && each.dataset.attack !== picked.value;
+      const strongest = "strongest" in each.dataset;
+      const own = each.dataset.attack === picked.value;
+      each.hidden = !own && !(strongest && (pair || picked.value === ""));
+      each.classList.toggle("both", pair && own && strongest);
     }
   };
   if (choice) {
@@ -41,7 +44,7 @@ for (const section of document.querySelectorAll("section.setting")) {
     }
     section.querySelector(".gallery").style.setProperty("--frame", slider.value);
     slider.setAttribute("aria-valuetext", steps[slider.value]);
-    slider.closest("p").querySelector("output").textContent = steps[slider.value];
+    slider.closest("span").querySelector("output").textContent = steps[slider.value];
   };
   if (slider) {
     slider.addEventListener("input", move);

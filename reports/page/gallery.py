@@ -76,7 +76,7 @@ def gallery(store: Store, setting: Setting, room: int) -> Gallery:
     victims = worst_victims(setting.best, min(MOST_COLUMNS, max(1, room // len(defenses))))
     originals = store.originals(zip(victims["dataset"], victims["index"], strict=True))
     there = [place in originals for place in zip(victims["dataset"], victims["index"], strict=True)]
-    victims = victims[there]
+    victims = victims[pd.Series(there, index=victims.index, dtype=bool)]
     kept = setting.kept.merge(victims)
     traces = store.traces(kept["key"])
     steps = spread(sorted({step for trace in traces.values() for step in trace.snapshots}), MOST_FRAMES - 1)

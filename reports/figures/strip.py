@@ -62,16 +62,16 @@ def draw_strip(store: Store, best: pd.DataFrame, kept: pd.DataFrame, scale: Scal
     sheet = Sheet(left + len(lines[0]) * WIDTH, HEAD + len(victims) * len(lines) * height)
     sheet.write(caption(best), sheet.width / 2, 0.05, 9, va="top")
     sheet.write(f"framed: a leak, SSIM {scale.leak} or more", sheet.width / 2, 0.24, SIZE, va="top")
-    for number, (victim, line) in enumerate(product(victims.itertuples(index=False, name="Victim"), lines)):
+    for number, (victim, line) in enumerate(product(victims.to_dict("records"), lines)):
         top = HEAD + number * height
         if line is lines[0]:
-            original = _Cell(originals.get((victim.dataset, victim.index)))
-            _show(sheet, f"original\nimage {victim.index}", original, GAP, top + (tops[0] + tops[-1]) / 2)
+            original = _Cell(originals.get((victim["dataset"], victim["index"])))
+            _show(sheet, f"original\nimage {victim['index']}", original, GAP, top + (tops[0] + tops[-1]) / 2)
         for title, down in zip(rows, tops, strict=True):
             sheet.write(title, left - GAP - LABEL / 2, top + down + SIDE / 2, SIZE, va="center", rotation=90)
             for across, defense in enumerate(line):
                 name = two_lines(defense) if down == NAMES else ""
-                cell = cells[title].get((*victim, defense), _Cell(None))
+                cell = cells[title].get((*victim.values(), defense), _Cell(None))
                 _show(sheet, name, cell, left + across * WIDTH, top + down)
     return sheet.figure
 

@@ -1,7 +1,7 @@
 """The gallery of the page: the same images under each defense, at several steps of the attack."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from leakbench.reports.page.shown import Frames, original_shown, shown
 from leakbench.reports.pictures import spread
 from leakbench.reports.selection import VICTIM
 from leakbench.reports.setting import Setting
-from leakbench.sweeps.records import Example, StoredTrace
 from leakbench.sweeps.store import Store
 
 MOST_FILMS = 240  # on the whole page, so that it stays small enough for a mail
@@ -74,27 +73,19 @@ def gallery(store: Store, setting: Setting, room: int) -> Gallery:
     """
     defenses = list(setting.board["defense"])
     victims = worst_victims(setting.best, min(MOST_COLUMNS, max(1, room // len(defenses))))
-    originals = store.originals(zip(victims["dataset"], victims["index"], strict=True))
-    there = [place in originals for place in zip(victims["dataset"], victims["index"], strict=True)]
-    victims = victims[pd.Series(there, index=victims.index, dtype=bool)]
-    kept = setting.kept.merge(victims)
-    traces = store.traces(kept["key"])
-    steps = spread(sorted({step for trace in traces.values() for step in trace.snapshots}), MOST_FRAMES - 1)
-    tries = _Tries(setting, victims, kept, traces, originals, steps, complete=len(kept) <= room)
+    tries = _Tries(store, setting, victims, room)
     weights = setting.best["model_seed"].nunique() > 1
-    columns = [
-        Column(
-            f"{setting.scale.modality.one} {each.index}" + f", weights {each.model_seed}" * weights,
-            original_shown(originals[each.dataset, each.index]),
-        )
-        for each in victims.itertuples(index=False, name="Victim")
-    ]
-    places = list(victims.itertuples(index=False, name=None))
+    columns = {}
+    for each in victims.to_dict("records"):
+        original = tries.originals.get((each["dataset"], each["index"]))
+        title = f"{setting.scale.modality.one} {each['index']}" + f", weights {each['model_seed']}" * weights
+        if original is not None:
+            columns[tuple(each.values())] = Column(title, original_shown(original))
     return Gallery(
-        steps=[*(f"step {step}" for step in steps), "end"],
+        steps=[*(f"step {step}" for step in tries.steps), "end"],
         attacks=list(tries.attacks.values()),
-        columns=columns,
-        rows=[Row(name, [list(tries.of((*place, name))) for place in places]) for name in defenses],
+        columns=list(columns.values()),
+        rows=[Row(name, [list(tries.of((*victim, name))) for victim in columns]) for name in defenses],
         complete=tries.complete,
         not_shown=len(setting.best.drop_duplicates(["dataset", "index"])) - len(columns),
     )
@@ -116,21 +107,16 @@ def worst_victims(best: pd.DataFrame, most: int) -> pd.DataFrame:
 class _Tries:
     """What was tried on the images shown."""
 
-    def __init__(
-        self,
-        setting: Setting,
-        victims: pd.DataFrame,
-        kept: pd.DataFrame,
-        traces: dict[str, StoredTrace],
-        originals: dict[tuple[str, int], Example],
-        steps: list[int],
-        complete: bool,
-    ):
-        self.attacks = short_attacks(setting.rows)
-        self.scale, self.traces, self.originals = setting.scale, traces, originals
-        self.steps, self.complete = steps, complete
+    def __init__(self, store: Store, setting: Setting, victims: pd.DataFrame, room: int):
+        kept = setting.kept.merge(victims)
+        self.attacks, self.scale = short_attacks(setting.rows), setting.scale
         self.strongest = set(setting.best["key"])
-        self.found: dict[Place, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.originals = store.originals(zip(victims["dataset"], victims["index"], strict=True))
+        self.traces = store.traces(kept["key"])
+        steps = {step for trace in self.traces.values() for step in trace.snapshots}
+        self.steps = spread(sorted(steps), MOST_FRAMES - 1)
+        self.complete = len(kept) <= room
+        self.found: dict[Place, dict[str, Mapping[Any, Any]]] = defaultdict(dict)
         for row in kept.to_dict("records"):
             self.found[_place(row)][row["attack"]] = row
         failed = setting.rows[["attack", "reason", *VICTIM, "defense"]].merge(victims)
@@ -147,7 +133,7 @@ class _Tries:
                 reason = self.failed.get((*place, attack), SPARED if leaked else "has not run")
                 yield Try(name, strongest=not found and number == 0, reason=reason)
 
-    def _shown(self, row: dict[str, Any], name: str) -> Try:
+    def _shown(self, row: Mapping[Any, Any], name: str) -> Try:
         strongest, trace = row["key"] in self.strongest, self.traces.get(row["key"])
         score, leaked = row[self.scale.column], self._leaked(row)
         if trace is None:
@@ -159,9 +145,9 @@ class _Tries:
         original = self.originals[row["dataset"], row["index"]]
         return Try(name, strongest, score, leaked, shown(frames, original), len(frames))
 
-    def _leaked(self, row: dict[str, Any]) -> bool:
+    def _leaked(self, row: Mapping[Any, Any]) -> bool:
         return bool(row[self.scale.column] >= self.scale.leak)
 
 
-def _place(row: dict[str, Any]) -> Place:
+def _place(row: Mapping[Any, Any]) -> Place:
     return tuple(row[name] for name in (*VICTIM, "defense"))

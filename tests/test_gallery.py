@@ -13,6 +13,7 @@ from made_up import store, table, text_table
 from PIL import Image
 
 import leakbench.reports.page
+from leakbench.reports.figures.strip import draw_strip
 from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import MOST_COLUMNS, gallery, worst_victims
 from leakbench.reports.run import Run
@@ -237,6 +238,36 @@ def test_texts_are_grouped_with_the_same_defenses_below_each(browser, tmp_path):
     failed = groups.last.locator(".films[data-defense='int8'] .try:visible")
     assert failed.inner_text().split() == NOTHING
     opened.close()
+
+
+def texts_and_frames(setting, run):
+    figure = draw_strip(run.store, setting.best, setting.kept, setting.scale)
+    (panel,) = figure.axes
+    return [each.get_text() for each in panel.texts], panel.patches
+
+
+def test_the_strip_shows_dlg_above_the_strongest_and_frames_leaks(run):
+    setting = run.settings[0]
+    texts, frames = texts_and_frames(setting, run)
+    first = setting.kept[setting.kept["index"] < 4]
+    dlg = first[(first["attack"] == "dlg")]
+    best = setting.best[setting.best["index"] < 4]
+    assert texts.count("DLG") == texts.count("strongest attack") == 4
+    for row in dlg.itertuples():
+        assert f"SSIM {row.ssim:.2f}" in texts
+    for row in best.itertuples():
+        assert f"SSIM {row.ssim:.2f}\n{row.attack_name}" in texts
+    assert len(frames) == (dlg["ssim"] >= 0.9).sum() + (best["ssim"] >= 0.9).sum()
+    assert "framed: a leak, SSIM 0.9 or more" in texts
+
+
+def test_the_strip_of_one_attack_has_one_row(tmp_path):
+    rows = attacked()
+    run = Run(store(tmp_path / "run", rows[rows["attack"] == "dlg"]))
+    texts, frames = texts_and_frames(run.settings[0], run)
+    assert "DLG" not in texts
+    assert "SSIM 0.99" in texts
+    assert len(frames) == 4  # without a defense
 
 
 def test_it_prints_all_rows(page):

@@ -55,9 +55,12 @@ def draw_strip(store: Store, best: pd.DataFrame, kept: pd.DataFrame, scale: Scal
     rows, order = _rows(best, kept), defense_order(best)
     lines = [order[first : first + MOST_COLUMNS] for first in range(0, len(order), MOST_COLUMNS)]
     victims = best[VICTIM].drop_duplicates()[:MOST_IMAGES]
-    cells = {title: _cells(store, own.merge(victims), scale, title != PAPER) for title, own in rows.items()}
+    named = (
+        set(rows) - {PAPER} if kept["attack"].nunique() > 1 else set()
+    )  # rows that say who was the strongest
+    cells = {each: _cells(store, own.merge(victims), scale, each in named) for each, own in rows.items()}
     originals = store.originals(zip(victims["dataset"], victims["index"], strict=True))
-    *tops, height = accumulate((SIDE + BELOW * (1 if each == PAPER else 2) for each in rows), initial=NAMES)
+    *tops, height = accumulate((SIDE + BELOW * (1 + (each in named)) for each in rows), initial=NAMES)
     left = GAP + WIDTH + (LABEL if len(rows) > 1 else 0)
     sheet = Sheet(left + len(lines[0]) * WIDTH, HEAD + len(victims) * len(lines) * height)
     sheet.write(caption(best), sheet.width / 2, 0.05, 9, va="top")

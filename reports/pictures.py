@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 MOST_COLUMNS = 10
+FRAME = "#a40000"
 
 
 class Sheet:
@@ -29,6 +31,10 @@ class Sheet:
         place = (left, left + width, top + height, top)
         self.panel.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto")
 
+    def frame(self, left: float, top: float, side: float) -> None:
+        """Draw a frame around a square."""
+        self.panel.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=FRAME, linewidth=3))
+
     def write(self, text: str, x: float, y: float, size: float, **options: Any) -> None:
         """Write text at a position, aligned by `ha` and `va`."""
         self.panel.text(x, y, text, fontsize=size, **{"ha": "center", **options})
@@ -37,7 +43,7 @@ class Sheet:
 def two_lines(defense: str) -> str:
     """`gaussian(variance=0.01)` with its settings on a line of their own."""
     name, _, settings = defense.removesuffix(")").partition("(")
-    return f"{name}\n{settings}"
+    return f"{name}\n{settings}".rstrip()
 
 
 def spread(steps: list[int], most: int) -> list[int]:

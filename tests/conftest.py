@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsing import browsers
 from hypothesis import settings
 
 from leakbench.bench.attacks.optimised import Optimised
@@ -118,3 +119,9 @@ def write(tmp_path):
         return path
 
     return write_file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser, if one is installed."""
+    yield from browsers()

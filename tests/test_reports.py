@@ -134,7 +134,7 @@ def test_curves_that_ended_early_keep_their_last_value():
 
 def test_titles_of_pictures_break_before_the_settings():
     assert two_lines("gaussian(variance=0.01)") == "gaussian\nvariance=0.01"
-    assert two_lines("int8") == "int8\n"
+    assert two_lines("int8") == "int8"
 
 
 @pytest.fixture(scope="module")

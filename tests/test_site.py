@@ -5,9 +5,9 @@ import re
 
 import pandas as pd
 import pytest
+from browsing import contrast
 from running import inside
 from test_board import DEFENSE, HERE, protocols  # noqa: F401
-from test_page import browser, contrast  # noqa: F401
 
 from leakbench.board.benchmark import read_benchmark
 from leakbench.board.draws import agreement, by_draw
@@ -193,7 +193,7 @@ def test_equal_orders_agree_and_opposite_ones_do_not():
 
 
 @pytest.fixture
-def page(browser, site):  # noqa: F811
+def page(browser, site):
     """The first page, opened; in the end there must be no error, and no request to another place."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     problems, requests = [], []

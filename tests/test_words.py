@@ -20,7 +20,7 @@ from leakbench.reports.figures import write_figures
 from leakbench.reports.figures.curves import draw_curves
 from leakbench.reports.figures.film import draw_word_film
 from leakbench.reports.figures.scores import draw_scores
-from leakbench.reports.figures.strip import draw_words
+from leakbench.reports.figures.strip_of_texts import draw_words
 from leakbench.reports.interlinear import LETTER, LONGEST, MOST_LETTERS, Group, Line, draw_groups
 from leakbench.reports.page import write_page
 from leakbench.reports.page.gallery import gallery
@@ -29,7 +29,7 @@ from leakbench.reports.protocols import along_protocols
 from leakbench.reports.recorded import Update, sentences, updates_table, write_pictures
 from leakbench.reports.rows import telling
 from leakbench.reports.run import Run
-from leakbench.reports.selection import kept_starts, strongest
+from leakbench.reports.selection import strongest
 from leakbench.reports.summary import summarize
 from leakbench.reports.tables import terminal_tables
 from leakbench.reports.words import marked, words_of
@@ -361,16 +361,16 @@ def test_a_title_with_dollars_is_no_formula():
 
 
 def test_the_gallery_shows_words_at_every_step(run):
-    best = strongest(run.rows, run.scale)
-    found = gallery(run.store, best, kept_starts(run.rows), ["none", MINE], room=4, modality=TEXTS)
+    found = gallery(run.store, run.settings[0], room=100)
     assert found.steps == ["step 0", "step 5", "step 10", "end"]
-    own = best[best["defense"] == MINE].sort_values("rouge_l", ascending=False)
-    films = [film for film in found.films if film.defense == MINE]
-    assert [film.index for film in films] == list(own["index"][:4])
-    trace = run.store.traces(own["key"][:1])[own["key"].iloc[0]]
+    best = run.settings[0].best
+    own = best[(best["defense"] == MINE) & (best["index"] == 3)]
+    column = [each.title for each in found.columns].index("text 3")
+    (film,) = next(row for row in found.rows if row.defense == MINE).cells[column]
+    trace = run.store.traces(own["key"])[own["key"].iloc[0]]
     frames = [trace.snapshots[0][0], trace.snapshots[5][0], trace.snapshots[10][0], trace.reconstruction[0]]
-    assert films[0].original == " ".join(words_of(sentence(films[0].index)))
-    assert films[0].frames == [marked(each, sentence(films[0].index)) for each in frames]
+    assert found.columns[column].original == " ".join(words_of(sentence(3)))
+    assert film.frames == [marked(each, sentence(3)) for each in frames]
 
 
 def test_the_page_of_texts_has_words_and_no_pictures_of_them(run, page):
@@ -379,7 +379,7 @@ def test_the_page_of_texts_has_words_and_no_pictures_of_them(run, page):
     for heading in ("ROUGE-L", "Words leak", "Token accuracy", "Recall of words"):
         assert f'<button type="button">{heading}</button>' in page
     first = " ".join(words_of(sentence(0)))
-    assert f"<small>original</small> {first}</p>" in page
+    assert f"<dt>original</dt><dd>{first}</dd>" in page
     assert page.count("<mark>") > 100
     assert page.count('src="data:image/png') == 2  # the figures
     body = re.sub(r"<style>.*?</style>|<script>.*?</script>|data:image/png;base64,\S+", "", page, flags=re.S)

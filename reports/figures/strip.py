@@ -1,89 +1,116 @@
-"""What the attacker sees: reconstructions, next to the original."""
+"""What the attacker sees: reconstructions, next to the original; of DLG and of the strongest attack."""
 
 from collections.abc import Iterator
-from math import ceil
+from dataclasses import dataclass
+from itertools import accumulate, product
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakbench.bench.attacks.dlg import DLG
 from leakbench.bench.modalities import TEXTS
 from leakbench.bench.verdicts import Scale
 from leakbench.reports.figures.kind import Kind, Numbers
-from leakbench.reports.interlinear import Group, Line, draw_groups
+from leakbench.reports.figures.strip_of_texts import draw_words
 from leakbench.reports.names import defense_order, shortened
 from leakbench.reports.pictures import MOST_COLUMNS, Sheet, two_lines
 from leakbench.reports.run import Run
-from leakbench.reports.selection import VICTIM
+from leakbench.reports.selection import VICTIM, most
 from leakbench.reports.setting import Setting
 from leakbench.reports.style import caption
 from leakbench.sweeps.store import Store
 
 MOST_IMAGES = 4
-MANY_DEFENSES = 10  # from there on half as many texts
-SIDE, WIDTH, HEIGHT = 1.3, 1.38, 1.73  # of a picture; distance from one to the next
-HEAD = 0.55  # space above the first
+SIDE, WIDTH = 1.0, 1.08  # of a picture; distance from one to the next
+NAMES, BELOW = 0.44, 0.18  # heights: of a defense's name, and of a line below a picture
+HEAD = 0.52  # space above the first
+LABEL = 0.3  # width of the name of a row
+GAP = 0.04  # left of a picture
+SIZE = 9.2  # of letters, in points
+PAPER = "DLG"
 
 
-def draw_words(store: Store, best: pd.DataFrame, scale: Scale) -> Figure:
-    """The same of texts: below each of the first ones what was found of it by defense, and its ROUGE-L."""
-    order = defense_order(best)
-    most = MOST_IMAGES if len(order) <= MANY_DEFENSES else MOST_IMAGES // 2
-    victims = [own for _, own in best.groupby(VICTIM, sort=False)][:most]
-    shown = pd.concat(victims)
-    traces = store.traces(shown["key"])
-    originals = store.originals(zip(shown["dataset"], shown["index"], strict=True))
-    groups = []
-    for own in victims:
-        rows = own.set_index("defense").to_dict("index")
-        first = own.iloc[0]
-        lines = [
-            Line(name, traces[row["key"]].reconstruction[0], f"{scale.title} {row[scale.column]:.2f}")
-            for name, row in ((name, rows[name]) for name in order if name in rows)
-            if row["key"] in traces
-        ]
-        original = originals.get((first["dataset"], first["index"]))
-        if original is not None:
-            groups.append(Group(f"text {first['index']}", original, lines))
-    return draw_groups(caption(best, scale.modality), groups).figure
+@dataclass(frozen=True)
+class _Cell:
+    """A picture with what is written about it."""
+
+    picture: np.ndarray | None  # (C, H, W)
+    below: str = ""
+    leaked: bool = False
 
 
-def draw_strip(store: Store, best: pd.DataFrame) -> Figure:
-    """Original and reconstruction by defense, with the SSIM of each, for the first images.
+def draw_strip(store: Store, best: pd.DataFrame, kept: pd.DataFrame, scale: Scale) -> Figure:
+    """Original and reconstruction by defense, with the SSIM of each, for the first images; leaks are framed.
 
-    The pictures of an image are side by side, in as many lines as they need; `best`
-    has the result of the strongest attack on each.
+    Where DLG and other attacks were run, one row shows what DLG found, and one what the strongest found.
+
+    Args:
+        store: the run's store.
+        best: the result of the strongest attack on each image under each defense: see `strongest`.
+        kept: the results of all attacks: see `kept_starts`.
+        scale: what counts as a leak.
     """
-    victims = [own for _, own in best.groupby(VICTIM, sort=False)][:MOST_IMAGES]
-    order = defense_order(best)
-    lines = ceil((1 + len(order)) / MOST_COLUMNS)  # per image
-    columns = ceil((1 + len(order)) / lines)
-    shown = pd.concat(victims)
-    traces = store.traces(shown["key"])
-    originals = store.originals(zip(shown["dataset"], shown["index"], strict=True))
-    sheet = Sheet(columns * WIDTH, HEAD + lines * len(victims) * HEIGHT - 0.2)
-    for number, own in enumerate(victims):
-        first = own.iloc[0]
-        cells = [
-            (
-                "original",
-                f"original\nimage {first['index']}",
-                originals.get((first["dataset"], first["index"])),
-                "",
-            )
-        ]
-        for row in own.to_dict("records"):
-            picture = traces[row["key"]].reconstruction[0] if row["key"] in traces else None
-            cells.append((row["defense"], two_lines(row["defense"]), picture, f"SSIM {row['ssim']:.2f}"))
-        places = ["original", *order]
-        for name, above, picture, below in cells:
-            down, across = divmod(places.index(name), columns)
-            left, top = across * WIDTH + 0.04, HEAD + (number * lines + down) * HEIGHT
-            sheet.write(above, left + SIDE / 2, top - 0.04, 7, va="bottom")
-            sheet.write(below, left + SIDE / 2, top + SIDE + 0.03, 7, va="top")
-            if picture is not None:
-                sheet.show(picture, left, top, SIDE)
-    sheet.write(caption(best), columns * WIDTH / 2, 0.06, 9, va="top")
+    rows, order = _rows(best, kept), defense_order(best)
+    lines = [order[first : first + MOST_COLUMNS] for first in range(0, len(order), MOST_COLUMNS)]
+    victims = best[VICTIM].drop_duplicates()[:MOST_IMAGES]
+    named = (
+        set(rows) - {PAPER} if kept["attack"].nunique() > 1 else set()
+    )  # rows that say who was the strongest
+    cells = {each: _cells(store, own.merge(victims), scale, each in named) for each, own in rows.items()}
+    originals = store.originals(zip(victims["dataset"], victims["index"], strict=True))
+    *tops, height = accumulate((SIDE + BELOW * (1 + (each in named)) for each in rows), initial=NAMES)
+    left = GAP + WIDTH + (LABEL if len(rows) > 1 else 0)
+    sheet = Sheet(left + len(lines[0]) * WIDTH, HEAD + len(victims) * len(lines) * height)
+    sheet.write(caption(best), sheet.width / 2, 0.05, 9, va="top")
+    sheet.write(f"framed: a leak, SSIM {scale.leak} or more", sheet.width / 2, 0.24, SIZE, va="top")
+    for number, (victim, line) in enumerate(product(victims.to_dict("records"), lines)):
+        top = HEAD + number * height
+        if line is lines[0]:
+            original = _Cell(originals.get((victim["dataset"], victim["index"])))
+            _show(sheet, f"original\nimage {victim['index']}", original, GAP, top + (tops[0] + tops[-1]) / 2)
+        for title, down in zip(rows, tops, strict=True):
+            sheet.write(title, left - GAP - LABEL / 2, top + down + SIDE / 2, SIZE, va="center", rotation=90)
+            for across, defense in enumerate(line):
+                name = two_lines(defense) if down == NAMES else ""
+                cell = cells[title].get((*victim.values(), defense), _Cell(None))
+                _show(sheet, name, cell, left + across * WIDTH, top + down)
     return sheet.figure
+
+
+def _rows(best: pd.DataFrame, kept: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """{title: the results in a row of pictures}."""
+    paper = kept[kept["attack_name"] == DLG.name]
+    if paper.empty or kept["attack"].nunique() == 1:
+        return {"": best}
+    return {PAPER: most(paper, [*VICTIM, "defense"]), "strongest attack": best}
+
+
+def _cells(store: Store, rows: pd.DataFrame, scale: Scale, named: bool) -> dict[tuple[Any, ...], _Cell]:
+    """{victim and defense: its picture, with its SSIM and, if it is to be named, the attack}."""
+    traces = store.traces(rows["key"])
+    cells = {}
+    for row in rows.to_dict("records"):
+        if row["key"] in traces:
+            attack = "\n" + row["attack_name"].rpartition(":")[2] if named else ""
+            cells[(*(row[each] for each in VICTIM), row["defense"])] = _Cell(
+                traces[row["key"]].reconstruction[0],
+                f"SSIM {row[scale.column]:.2f}{attack}",
+                row[scale.column] >= scale.leak,
+            )
+    return cells
+
+
+def _show(sheet: Sheet, above: str, cell: _Cell, left: float, top: float) -> None:
+    middle = left + SIDE / 2
+    sheet.write(above, middle, top - 0.05, SIZE, va="bottom")
+    weight = "bold" if cell.leaked else "normal"
+    sheet.write(cell.below, middle, top + SIDE + 0.04, SIZE, va="top", linespacing=1.1, weight=weight)
+    if cell.picture is not None:
+        sheet.show(cell.picture, left, top, SIDE)
+    if cell.leaked:
+        sheet.frame(left, top, SIDE)
 
 
 def _draw(run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, Figure | None]]:
@@ -91,7 +118,7 @@ def _draw(run: Run, setting: Setting, _curves: Numbers) -> Iterator[tuple[str, F
     if len(best) and setting.scale.modality is TEXTS:
         yield "", draw_words(run.store, best, setting.scale)
     elif len(best):
-        yield "", draw_strip(run.store, best)
+        yield "", draw_strip(run.store, best, shortened(setting.kept), setting.scale)
 
 
 KIND = Kind(40, "strip", "", _draw)

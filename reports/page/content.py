@@ -15,7 +15,8 @@ from leakbench.reports.flags import Raised
 from leakbench.reports.labels import labels_of_hidden
 from leakbench.reports.leaderboard import describe_trainings
 from leakbench.reports.names import title
-from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery, png_uri
+from leakbench.reports.page.gallery import MOST_FILMS, Gallery, gallery
+from leakbench.reports.page.shown import png_uri
 from leakbench.reports.run import Run
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.utility import is_private
@@ -50,7 +51,6 @@ class Section:
 
 def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iterator[Section]:
     """The sections of a run with its figures, in the order of its tables in the terminal."""
-    room = max(1, MOST_FILMS // (len(run.settings) * run.rows["defense"].nunique() or 1))
     for number, setting in enumerate(run.settings):
         lines, trained, modality = setting.board, setting.trainings, setting.scale.modality
         new = list(lines["defense"][lines["defense_name"].map(is_new)])
@@ -64,9 +64,7 @@ def sections(run: Run, drawn: Sequence[Drawn], names: Mapping[str, str]) -> Iter
             lines.to_dict("records"),  # type: ignore[arg-type]
             setting.alone if setting.several else pd.DataFrame(),
             setting.raised,
-            gallery(
-                run.store, setting.best, setting.kept, list(lines["defense"]), room, setting.scale.modality
-            ),
+            gallery(run.store, setting, MOST_FILMS // len(run.settings)),
             dict(_figures(drawn, number)),
         )
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from leakbench.reports.page.gallery import MOST_FILMS, data_uri
+from leakbench.reports.page.gallery import MOST_FILMS
+from leakbench.reports.page.shown import Frames, data_uri
 from leakbench.reports.recorded import Update, caption, sentences
 from leakbench.reports.run import Run
-from leakbench.reports.words import Word, marked
+from leakbench.reports.words import marked
 from leakbench.sweeps.records import Example
 
 MOST_IMAGES = 8  # of an update that are shown
@@ -16,8 +17,8 @@ class Shown:
     """An update with its pictures, or its texts."""
 
     update: Update
-    rebuilt: str | list[list[Word]]  # data URI of its images side by side, or the words of its texts; empty
-    originals: str | list[list[Word]]  # where there are none, or no room
+    rebuilt: Frames  # data URI of its images side by side, or the words of its texts; empty
+    originals: Frames  # where there are none, or no room
     images: int  # in each picture
 
 
@@ -55,7 +56,7 @@ def _shown(update: Update, room: bool) -> Shown:
     return Shown(update, _shown_of(rebuilt, truths), _shown_of(originals, originals), len(rebuilt))
 
 
-def _shown_of(examples: list[Example], truths: list[Example]) -> str | list[list[Word]]:
+def _shown_of(examples: list[Example], truths: list[Example]) -> Frames:
     if not examples:
         return ""
     if isinstance(examples[0], str):

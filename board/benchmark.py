@@ -77,9 +77,14 @@ def write_parts(
     """
     files = {}
     for part, content in benchmark.sweeps(defenses, attacks):
-        files[part] = folder / f"{part.replace(' ', '-')}.yaml"
+        files[part] = folder / f"{folder_of(part)}.yaml"
         write_own(content, files[part], f"leakbench submit, protocol {benchmark.name}, {part}")
     return files
+
+
+def folder_of(part: str) -> str:
+    """The name of a part in names of files."""
+    return part.replace(" ", "-")
 
 
 def modality_of(content: Mapping[str, Any]) -> Modality:

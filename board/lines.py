@@ -7,14 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.bench.attacks.handed_in import HANDED_IN
 from leakbench.bench.modalities import IMAGES, MODALITIES
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
 from leakbench.reports.leaderboard import UTILITY
-from leakbench.reports.selection import BASELINE, counted, with_result
+from leakbench.reports.selection import BASELINE, counted, judged, with_result
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, wilson
+
+COUNTS = ["victims", "leaked", "handed_in", "observations"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,13 @@ class Contender:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """Its rows and those of the undefended attack, of all parts."""
+        """Its rows and those of the undefended attack, of all parts.
+
+        What was handed in does not decide which victims leak without a defense, and so which of them count.
+        """
         rows = pd.concat([each.trials for each in self.entries], ignore_index=True)
+        if self.defense != BASELINE:
+            rows = rows[~(handed_in(rows) & (rows["defense"] == BASELINE))]
         return rows[rows["defense"].isin((self.defense, BASELINE))].drop_duplicates(["part", "key"])
 
     @cached_property
@@ -43,6 +51,11 @@ class Contender:
         if measured.empty or self.defense not in set(measured["defense"]):
             return None
         return Setting(rows, scale_of(rows), self.trainings, lambda _keys: {})
+
+
+def handed_in(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are of what was rebuilt elsewhere, by nobody knows what."""
+    return rows["attack_name"].isin(HANDED_IN)
 
 
 def scale_of(rows: pd.DataFrame) -> Scale:
@@ -71,6 +84,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         victims, leaked: those that leak without a defense, and those of them that leak with it. A batch or a
             sum is one victim.
         observations: how many different examples the victims are of: several draws of weights do not count.
+        handed_in: those of `leaked` that no attack has rebuilt whose code is known.
         rate, low, high: the share that leaked, and its interval.
         score: the median of SSIM, or of ROUGE-L. All of these are NaN where no trial has a result.
     """
@@ -79,7 +93,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         about = {"defense": each.defense, "entry": each.entries[0].about.name}
         for part in benchmark.parts:
             setting = each.part(part)
-            line = _line(setting, each.defense) if setting else {"victims": 0, "leaked": 0, "observations": 0}
+            line = _line(setting, each.defense) if setting else dict.fromkeys(COUNTS, 0)
             lines.append({**about, "part": part, "modality": benchmark.modality(part).name, **line})
     return pd.DataFrame(lines)
 
@@ -91,10 +105,18 @@ def _line(setting: Setting, defense: str) -> dict[str, Any]:
     return {
         **{str(name): value for name, value in line.items()},
         "victims": line["images"],
+        "handed_in": line["leaked"] - _leaked_by_code(setting, defense),
         "observations": observations,
         **ends("", wilson(line["rate"], observations)),
         "score": line[setting.scale.column],
     }
+
+
+def _leaked_by_code(setting: Setting, defense: str) -> int:
+    """How many victims leaked without what was handed in."""
+    kept = setting.kept[~handed_in(setting.kept)]
+    best = counted(judged(kept, setting.scale))
+    return int(best.loc[best["defense"] == defense, "leaked"].sum())
 
 
 def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +124,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
 
     Columns:
         defense, entry: as there.
-        victims, leaked, rate, low, high: of all parts with images together.
+        victims, leaked, handed_in, rate, low, high: of all parts with images together.
         score: the mean over these parts of the median SSIM.
         missing: how many of these parts have no trial with a result. Such a line is below all others: it
             cannot be compared with them.
@@ -112,7 +134,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     """
     of_images = parts[parts["modality"] == IMAGES.name]
     grouped = of_images.groupby(["defense", "entry"], sort=False)
-    lines = grouped[["victims", "leaked", "observations"]].sum()
+    lines = grouped[COUNTS].sum()
     lines["rate"] = lines["leaked"] / lines["victims"]
     intervals = [
         wilson(rate, n) for rate, n in zip(lines["rate"].fillna(0), lines["observations"], strict=True)

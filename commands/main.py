@@ -33,6 +33,7 @@ from leakbench.commands import (
     sweep,
     utility,
     verify,
+    victims,
 )
 
 
@@ -99,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
         diff,
         submit,
         verify,
+        victims,
         board,
         about,
         completion,

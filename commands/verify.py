@@ -4,14 +4,13 @@ import argparse
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
 from leakbench.commands.common import Verbs, add_data_root, positive, run_options
-from leakbench.commands.running import load
+from leakbench.commands.running import load_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +69,9 @@ def _problems(
     console: Console,
 ) -> "Iterator[str]":
     """What is wrong with the rows of an entry; the first kind of problem makes the others meaningless."""
-    from leakbench.board.benchmark import write_parts
     from leakbench.board.verification import row_problems, score_problems
 
-    about = entry.about
-    with TemporaryDirectory() as draft:
-        files = write_parts(benchmark, about.defenses, about.attacks, Path(draft))
-        sweeps = {part: load(file, own) for part, file in files.items()}
+    sweeps = load_parts(benchmark, entry.about.defenses, entry.about.attacks, own)
     found = list(row_problems(entry, sweeps))
     if not found:
         console.print(f"complete: {len(entry.trials)} trials and {len(entry.trainings)} trainings")

@@ -146,6 +146,8 @@ def test_an_entry_says_what_it_is(home, protocols):
 def test_it_is_verified_wherever_it_lies(entry, capsys):
     assert verify(entry, "--cells", "30") == 0
     out = capsys.readouterr().out
+    note, complete = out.index("note: clamp.py, which is part of the entry, is run"), out.index("complete:")
+    assert note < complete
     assert "complete: 18 trials and 4 trainings" in out
     assert "scores: those of what 6 strongest attacks found" in out
     assert out.count("confirmed") == 19

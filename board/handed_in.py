@@ -130,12 +130,13 @@ def _texts(path: Path, spec: Spec) -> Tensor:
 
 
 def _tokens(where: str, line: str, vocabulary: Vocabulary) -> list[int]:
-    """Of word pieces as they are, where the line consists of them, and otherwise of a plain text."""
+    """Of word pieces, which a line shows by pieces that no plain text has; otherwise of a plain text."""
     words, ids = line.split(), vocabulary.ids
-    if all(word in ids for word in words):
-        own = [ids[word] for word in words if word not in ("[CLS]", "[SEP]", "[PAD]")]
-        return [ids["[CLS]"], *own, vocabulary.end]
-    unknown = [word for word in words if vocabulary.unknown in vocabulary.encode(word)]
-    if unknown:
-        raise UserError(f"{where}: expected words that the vocabulary has pieces for, found {unknown[0]!r}")
-    return vocabulary.encode(line)
+    in_pieces = any(word.startswith("##") or word in ("[CLS]", "[SEP]") for word in words)
+    for word in words:
+        if (word not in ids) if in_pieces else (vocabulary.unknown in vocabulary.encode(word)):
+            raise UserError(f"{where}: expected words that the vocabulary has pieces for, found {word!r}")
+    if not in_pieces:
+        return vocabulary.encode(line)
+    own = [ids[word] for word in words if word not in ("[CLS]", "[SEP]", "[PAD]")]
+    return [ids["[CLS]"], *own, vocabulary.end]

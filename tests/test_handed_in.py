@@ -76,7 +76,7 @@ def seen(index, defense="none", seed=0):
 def solved(path):
     """The image behind an update: an entry of the first layer's gradient over that of its bias."""
     update = dict(np.load(path))
-    weight, bias = update["layers.1.weight"], update["layers.1.bias"]
+    weight, bias = update["1.weight"], update["1.bias"]
     row = np.abs(bias).argmax()
     return (weight[row] / bias[row]).reshape(1, 1, 28, 28)
 
@@ -166,7 +166,7 @@ def test_one_part_can_be_chosen_by_name(home, tmp_path, capsys):
     ("arguments", "text"),
     [
         (["none", "--part", "digit"], "--part: unknown part 'digit'; did you mean 'digits'?"),
-        (["prune"], "prune: expected one setting of a defense, found 4; choose one, such as 'prune(ratio="),
+        (["prune"], "prune: expected one setting of a defense, found 3; choose one, such as 'prune(ratio="),
         (["nothing"], "unknown defense 'nothing'"),
         (["none", "--out", "full"], "full/digits: expected a new or empty folder, found recorded rounds"),
     ],
@@ -217,7 +217,7 @@ def test_what_was_handed_in_is_found_by_the_update_that_is_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (None, "no such file"),
+        (None, "No such file"),
         (b"nothing", "expected tensors written by numpy.savez"),
         ({"a": 1}, "found another"),
     ],
@@ -365,6 +365,7 @@ def image(shape=(1, 1, 28, 28), value=0.5, kind=np.float32):
             {"sentences/000.txt": "the \N{SNOWMAN}\n"},
             "line 1: expected words that the vocabulary has pieces for",
         ),
+        ({"sentences/000.txt": "the ##nopiece\n"}, "vocabulary has pieces for, found '##nopiece'"),
         ({"sentences/000.txt": b"\xff\xfe"}, "000.txt: expected texts in UTF-8, got invalid start byte"),
     ],
 )
@@ -398,7 +399,7 @@ def put(folder, files):
     ("arguments", "text"),
     [
         (["int8", "--found", "nowhere"], "nowhere: expected a folder of what was rebuilt, found none"),
-        (["prune", "--found", "."], "prune: expected one setting of a defense, found 4"),
+        (["prune", "--found", "."], "prune: expected one setting of a defense, found 3"),
     ],
 )
 def test_what_is_not_there_cannot_be_handed_in(tmp_path, capsys, arguments, text):
@@ -410,9 +411,9 @@ def test_what_is_not_there_cannot_be_handed_in(tmp_path, capsys, arguments, text
 @pytest.mark.parametrize(
     ("text", "pieces"),
     [
-        ("The Senate's unbelievable", "[CLS] the senate ' s unbelievable [SEP]"),
-        ("[CLS] the un ##believable [SEP]", "[CLS] the un ##believable [SEP]"),
-        ("un ##believable", "[CLS] un ##believable [SEP]"),
+        ("The Senate's debts", "[CLS] the senate ' s debts [SEP]"),
+        ("[CLS] the the ##s [SEP]", "[CLS] the the ##s [SEP]"),
+        ("the ##s", "[CLS] the ##s [SEP]"),
     ],
 )
 def test_texts_are_plain_or_in_word_pieces(tmp_path, parts, text, pieces):

@@ -47,8 +47,10 @@ class HandedIn(Attack):
         """The file must be one of those."""
         try:
             known_in(Path(self.file))
-        except (UserError, OSError) as error:
+        except UserError as error:
             yield "file", str(error)
+        except OSError as error:
+            yield "file", f"{self.file}: {error.strerror}"
 
     def canonical(self) -> dict[str, Any]:
         """See `Configured.canonical`; the file is included by its content."""

@@ -200,7 +200,7 @@ class _Group:
             neg_log_posterior=posterior_of(case, trial.protocol, each.account, found),
             **label_columns(trace.labels, labels),
             classes=spec.classes,
-            threat=threat_of(case),
+            threat=threat_of(case, trial.attack.knows),
             hardware=hardware_of(device),
             seconds=found.seconds,
         )

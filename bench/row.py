@@ -1,7 +1,7 @@
 """The row of a trial: what is measured of its result, and the result itself."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,8 +156,13 @@ def _answer(case: Case, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return case.spec.modality.inputs(x.detach(), labels, case.spec), labels
 
 
-def threat_of(case: Case) -> str:
-    """What the attack knew besides the network and what was shared: `defense, protocol`, or `nothing`."""
+def threat_of(case: Case, knows: Collection[Knows]) -> str:
+    """What the attack knew besides the network and what was shared: `defense, protocol`, or `nothing`.
+
+    It is `unknown` of what was rebuilt elsewhere.
+    """
+    if Knows.UNKNOWN in knows:
+        return Knows.UNKNOWN.value
     known = {
         Knows.DEFENSE: case.account,
         Knows.PROTOCOL: case.protocol,

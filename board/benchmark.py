@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from leakbench import sweeps
-from leakbench.bench.attacks import ATTACKS, attacks_of
+from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.datasets import DATASETS
 from leakbench.bench.modalities import Modality
-from leakbench.bench.protocols import PROTOCOLS
 from leakbench.core.errors import UserError
 from leakbench.core.registry import unknown_text
 from leakbench.core.user_files import file_digest
 from leakbench.reports.selection import BASELINE
 from leakbench.sweeps.comparison import write_own
-from leakbench.sweeps.sweep_file import named, without_attacks
+from leakbench.sweeps.sweep_file import named
 from leakbench.sweeps.yaml_file import UnreadableFileError, read_yaml
 
 FOLDER = Path(sweeps.__file__).parent / "protocols"
@@ -63,12 +62,8 @@ def _with(content: Mapping[str, Any], attacks: Sequence[str]) -> dict[str, Any]:
     more = [name for name in attacks if ATTACKS.parse(name).modality is modality]
     if not more:
         return dict(content)
-    if "suite" in content:
-        protocols = map(PROTOCOLS.parse, named(content, "protocols") if "protocols" in content else ())
-        own = attacks_of(content["suite"], protocols, modality)
-    else:
-        own = tuple(named(content, "attacks"))
-    return {**without_attacks(content), "attacks": [*own, *more], "exhaustive": False}
+    own = [] if "suite" in content else named(content, "attacks")
+    return {**content, "attacks": [*own, *more], "exhaustive": False}
 
 
 def write_parts(
@@ -82,9 +77,14 @@ def write_parts(
     """
     files = {}
     for part, content in benchmark.sweeps(defenses, attacks):
-        files[part] = folder / f"{part.replace(' ', '-')}.yaml"
+        files[part] = folder / f"{folder_of(part)}.yaml"
         write_own(content, files[part], f"leakbench submit, protocol {benchmark.name}, {part}")
     return files
+
+
+def folder_of(part: str) -> str:
+    """The name of a part in names of files."""
+    return part.replace(" ", "-")
 
 
 def modality_of(content: Mapping[str, Any]) -> Modality:

@@ -5,6 +5,7 @@ ENTRY/trials.parquet      the rows of all parts, with a column `part`
 ENTRY/trainings.parquet   the rows of its trainings
 ENTRY/pictures.parquet    what the strongest attack found, for each row that decides
 ENTRY/*.py                files of the author's own: the defense, or attacks on it
+ENTRY/found.npz           what was rebuilt elsewhere and handed in, if anything was
 """
 
 import hashlib
@@ -121,7 +122,7 @@ def write_entry(folder: Path, about: Mapping[str, Any], tables: Mapping[str, pa.
     """
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-    own = sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".py"))
+    own = sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".py", ".npz"))
     keys = [key for name in ("trials", "trainings") for key in tables[name]["key"].to_pylist()]
     files = {name: file_digest(folder / name) for name in own}
     said = About(**about, keys_sha256=digest_of(keys), files=files)

@@ -7,14 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from leakbench.bench.attacks.handed_in import HANDED_IN
 from leakbench.bench.modalities import IMAGES, MODALITIES
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
 from leakbench.reports.leaderboard import UTILITY
-from leakbench.reports.selection import BASELINE, counted, with_result
+from leakbench.reports.selection import BASELINE, counted, judged, with_result
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, mean_of_medians, wilson
+
+COUNTS = ["victims", "leaked", "handed_in", "observations"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,13 @@ class Contender:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """Its rows and those of the undefended attack, of all parts."""
+        """Its rows and those of the undefended attack, of all parts.
+
+        What was handed in does not decide which victims leak without a defense, and so which of them count.
+        """
         rows = pd.concat([each.trials for each in self.entries], ignore_index=True)
+        if self.defense != BASELINE:
+            rows = rows[~(handed_in(rows) & (rows["defense"] == BASELINE))]
         return rows[rows["defense"].isin((self.defense, BASELINE))].drop_duplicates(["part", "key"])
 
     @cached_property
@@ -43,6 +51,11 @@ class Contender:
         if measured.empty or self.defense not in set(measured["defense"]):
             return None
         return Setting(rows, scale_of(rows), self.trainings, lambda _keys: {})
+
+
+def handed_in(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are of what was rebuilt elsewhere, by nobody knows what."""
+    return rows["attack_name"].isin(HANDED_IN)
 
 
 def scale_of(rows: pd.DataFrame) -> Scale:
@@ -71,6 +84,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         victims, leaked: those that leak without a defense, and those of them that leak with it. A batch or a
             sum is one victim.
         observations: how many different examples the victims are of: several draws of weights do not count.
+        handed_in: those of `leaked` that no attack has rebuilt whose code is known.
         rate, low, high: the share that leaked, and its interval.
         score: the median of SSIM, or of ROUGE-L. All of these are NaN where no trial has a result.
         scores: what the median is of, (observations, draws of weights).
@@ -80,7 +94,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         about = {"defense": each.defense, "entry": each.entries[0].about.name}
         for part in benchmark.parts:
             setting = each.part(part)
-            line = _line(setting, each.defense) if setting else {"victims": 0, "leaked": 0, "observations": 0}
+            line = _line(setting, each.defense) if setting else dict.fromkeys(COUNTS, 0)
             lines.append({**about, "part": part, "modality": benchmark.modality(part).name, **line})
     return pd.DataFrame(lines)
 
@@ -89,10 +103,13 @@ def _line(setting: Setting, defense: str) -> dict[str, Any]:
     line = setting.board[setting.board["defense"] == defense].to_dict("records")[0]
     best = counted(setting.best)
     own = best[best["defense"] == defense]
+    by_code = _by_code(setting, defense)
     scores = own.pivot_table(index="index", columns="model_seed", values=setting.scale.column)
     return {
         **{str(name): value for name, value in line.items()},
         "victims": line["images"],
+        "handed_in": int(line["leaked"] - by_code["leaked"].sum()),
+        "score_by_code": by_code[setting.scale.column].median(),
         "observations": len(scores),
         **ends("", wilson(line["rate"], len(scores))),
         "score": line[setting.scale.column],
@@ -100,13 +117,20 @@ def _line(setting: Setting, defense: str) -> dict[str, Any]:
     }
 
 
+def _by_code(setting: Setting, defense: str) -> pd.DataFrame:
+    """The lines that count of a defense, without what was handed in."""
+    best = counted(judged(setting.kept[~handed_in(setting.kept)], setting.scale))
+    return best[best["defense"] == defense]
+
+
 def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     """One line per defense setting: no defense, then those of lowest score; from the output of `part_lines`.
 
     Columns:
         defense, entry: as there.
-        victims, leaked, rate, low, high: of all parts with images together.
-        score, score_low, score_high: the mean over these parts of the median SSIM, and its interval.
+        victims, leaked, handed_in, rate, low, high: of all parts with images together.
+        score, score_low, score_high: the mean over these parts of the median SSIM, and its interval;
+            score_by_code: the mean without what was handed in.
         missing: how many of these parts have no trial with a result. Such a line is below all others: it
             cannot be compared with them.
         accuracy, accuracy_low, accuracy_high, change, change_low, change_high, epsilon: see
@@ -115,13 +139,14 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     """
     of_images = parts[parts["modality"] == IMAGES.name]
     grouped = of_images.groupby(["defense", "entry"], sort=False)
-    lines = grouped[["victims", "leaked", "observations"]].sum()
+    lines = grouped[COUNTS].sum()
     lines["rate"] = lines["leaked"] / lines["victims"]
     intervals = [
         wilson(rate, n) for rate, n in zip(lines["rate"].fillna(0), lines["observations"], strict=True)
     ]
     lines["low"], lines["high"] = zip(*intervals, strict=True)
     lines["score"] = grouped["score"].mean()
+    lines["score_by_code"] = grouped["score_by_code"].mean()
     spans = grouped["scores"].agg(lambda each: mean_of_medians(list(each.dropna())))
     lines["score_low"], lines["score_high"] = zip(*spans, strict=True)
     lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))

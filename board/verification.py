@@ -1,7 +1,7 @@
 """Checks an entry: its files, that nothing is missing, its scores, and a few of its trials run again."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ ELSEWHERE = 0.05  # of a score, on other hardware or with another version of PyT
 VOLATILE = ("seconds", "defense_seconds", "device")  # columns that differ from run to run
 
 
+@dataclass(frozen=True)
+class Checked:
+    """An entry with files that are in order, and what its rows are checked against."""
+
+    entry: Entry
+    sweeps: Mapping[str, Sweep]  # {part: what the protocol asks for}, of the entry's defenses
+    data_root: Path
+
+
 def file_problems(entry: Entry, benchmark: Benchmark) -> Iterator[str]:
     """What is wrong with the files of an entry, and with what it says of them."""
     about = entry.about
@@ -49,13 +58,9 @@ def file_problems(entry: Entry, benchmark: Benchmark) -> Iterator[str]:
             yield f"{text}, got {file_digest(path)[:12]}: it was changed"
 
 
-def row_problems(entry: Entry, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    """Which rows are missing, or are of something else than the protocol asks for.
-
-    Args:
-        entry: with files that are in order.
-        sweeps: {part: its sweep}, of the entry's defenses.
-    """
+def row_problems(checked: Checked) -> Iterator[str]:
+    """Which rows are missing, or are of something else than the protocol asks for."""
+    entry = checked.entry
     if entry.trials.empty:
         yield "trials.parquet: expected the rows of the protocol's trials, found none"
         return
@@ -64,7 +69,7 @@ def row_problems(entry: Entry, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
         yield "keys_sha256: expected that of the keys of all rows, got another: rows were added or removed"
     if entry.trials.duplicated(["part", "key"]).any() or entry.trainings["key"].duplicated().any():
         yield "trials.parquet: expected each trial once, found some twice"
-    for part, sweep in sweeps.items():
+    for part, sweep in checked.sweeps.items():
         if part == ACCURACY:
             rows, wanted = entry.trainings, {job.key for job in trainings_of(sweep)}
             missing, more = len(wanted - set(rows["key"])), len(set(rows["key"]) - wanted)
@@ -90,27 +95,26 @@ def _scores(rows: pd.DataFrame) -> dict[str, Score]:
     return dict(zip(known["key"], scores, strict=True))
 
 
-def score_problems(entry: Entry, sweeps: Mapping[str, Sweep], data_root: Path) -> Iterator[str]:
+def score_problems(checked: Checked) -> Iterator[str]:
     """Scores that are not those of the pictures next to them, and results without a picture."""
-    for part, sweep in sweeps.items():
+    for part, sweep in checked.sweeps.items():
         if part == ACCURACY:
             continue
-        rows = entry.trials[entry.trials["part"] == part]
+        rows = checked.entry.trials[checked.entry.trials["part"] == part]
         best = strongest(rows, sweep.scale) if len(with_result(rows)) else rows.iloc[:0]
         jobs = {trial.key: trial for trial in trials(sweep)}
         for row in records(best[best["defense"] != BASELINE]):
-            yield from _score_problem(entry, part, row, jobs[row["key"]], sweep.scale, data_root)
+            yield from _score_problem(checked, part, row, jobs[row["key"]])
 
 
-def _score_problem(
-    entry: Entry, part: str, row: Mapping[str, Any], trial: Trial, scale: Scale, data_root: Path
-) -> Iterator[str]:
+def _score_problem(checked: Checked, part: str, row: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+    scale = checked.sweeps[part].scale
     where = f"{part}, {trial.defense}, {trial.attack}, index {trial.index}"
-    picture = entry.pictures.get(row["key"])
+    picture = checked.entry.pictures.get(row["key"])
     if picture is None:
         yield f"{where}: expected what the strongest attack found, in pictures.parquet, found nothing"
         return
-    source = open_dataset(trial.dataset, data_root)
+    source = open_dataset(trial.dataset, checked.data_root)
     truth, _ = source.batch(range(trial.index, trial.index + trial.protocol.images))
     spec = spec_of(source, trial.protocol, trial.model)
     again = score_columns(truth, _example(picture, truth, source), spec)[scale.column]
@@ -131,11 +135,12 @@ def _example(picture: Mapping[str, Any], truth: Tensor, source: Any) -> Tensor:
     return torch.tensor([each + [known.pad] * (longest - len(each)) for each in tokens])
 
 
-def trained_again(row: Mapping[str, Any], sweep: Sweep, data_root: Path) -> dict[str, Any]:
+def trained_again(checked: Checked, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a training of an entry, as it comes out here and now."""
-    (training,) = (each for each in trainings_of(sweep) if each.key == row["key"])
+    everything = trainings_of(checked.sweeps[ACCURACY])
+    (training,) = (each for each in everything if each.key == row["key"])
     prepare_worker()
-    (trained,) = train_together([training], data_root)
+    (trained,) = train_together([training], checked.data_root)
     return asdict(trained.row)
 
 
@@ -154,14 +159,14 @@ def chosen_training(entry: Entry, seed: int) -> pd.DataFrame:
     return rows.sample(min(1, len(rows)), random_state=seed)
 
 
-def computed_again(entry: Entry, row: Mapping[str, Any], sweep: Sweep, data_root: Path) -> dict[str, Any]:
+def computed_again(checked: Checked, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a trial of an entry, as it comes out here and now."""
-    others = entry.trials[entry.trials["key"] != row["key"]]
-    todo = plan(sweep, _statuses(others), _scores(others))
+    others = checked.entry.trials[checked.entry.trials["key"] != row["key"]]
+    todo = plan(checked.sweeps[row["part"]], _statuses(others), _scores(others))
     trial = next(each for each in todo if each.key == row["key"])
-    resources, _ = choose(todo, ["cpu"], None, None, data_root)
+    resources, _ = choose(todo, ["cpu"], None, None, checked.data_root)
     prepare_worker()
-    (result,) = run_trials([trial], Conditions(resources, data_root))
+    (result,) = run_trials([trial], Conditions(resources, checked.data_root))
     return asdict(result.row)
 
 

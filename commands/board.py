@@ -72,21 +72,28 @@ def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
     from leakbench.reports.statistics import percent, with_interval
     from leakbench.reports.terminal import plain_table, put_below
 
-    table = plain_table(f"protocol {protocol}", ("SSIM", "leaked", "95 % CI", "accuracy", "sent"))
+    marked = bool(lines["handed_in"].any())
+    headings = ("SSIM", "leaked", "95 % CI", *("by code",) * marked, "accuracy", "sent")
+    table = plain_table(f"protocol {protocol}", headings)
     for line in lines.to_dict("records"):
         table.add_row(
             line["defense"],
             with_interval(line, "score", ".3f"),
             f"{line['leaked']}/{line['victims']}" + f" ({line['missing']} missing)" * bool(line["missing"]),
             f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
+            *(f"{line['score_by_code']:.3f}, {line['leaked'] - line['handed_in']}/{line['victims']}",)
+            * marked,
             percent(line["accuracy"], line["accuracy_low"]),
             f"{100 * line['sent']:.0f}%",
         )
+    by_code = "by code: without reconstructions that were handed in; they count, and could be true images\n"
     put_below(
         table,
         "SSIM: of what the strongest attack found, the mean of the parts' medians, with its 95 % interval\n"
         "leaked: of the images of all parts that leak without a defense\n"
-        "missing: parts without a result; such a line cannot be compared with others\n"
+        + by_code
+        * marked
+        + "missing: parts without a result; such a line cannot be compared with others\n"
         "accuracy: mean over the seeds ± half of its 95 % interval; sent: share of the undefended bytes\n",
     )
     return table
@@ -99,9 +106,12 @@ def _by_part(lines: "pd.DataFrame", parts: "pd.DataFrame", benchmark: "Benchmark
     table = plain_table(None, tuple(benchmark.parts))
     for line in lines.to_dict("records"):
         own = parts[(parts["defense"] == line["defense"]) & (parts["entry"] == line["entry"])]
-        cells = (f"{each['leaked']}/{each['victims']}" for each in own.to_dict("records"))
+        cells = (
+            f"{each['leaked']}/{each['victims']}" + "*" * bool(each["handed_in"])
+            for each in own.to_dict("records")
+        )
         table.add_row(line["defense"], *(cell if cell != "0/0" else "-" for cell in cells))
-    put_below(
-        table, "leaked in each part, of what leaks there without a defense; -: nothing does, or no result"
-    )
+    text = "leaked in each part, of what leaks there without a defense; -: nothing does, or no result"
+    star = "\n*: some of it was handed in without code" * bool(parts["handed_in"].any())
+    put_below(table, text + star)
     return table

@@ -22,6 +22,7 @@ else:
 
 
 PROTOCOL = "v1"  # of the leaderboard, the newest
+USER_FILE = re.compile(r"(?P<file>[^()]+\.py)(?P<rest>(:.*)?)", re.DOTALL)  # with or without a class
 STORED = "the rows are stored: the same command writes the rest"
 
 
@@ -174,3 +175,10 @@ def slug(name: str) -> str:
     """`my_defense.py:Mine` as a part of a folder's name."""
     stem = Path(name.partition(":")[0]).stem
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+
+
+def named_after(defense: str) -> str:
+    """`prune(ratio=0.5)` as `prune-ratio-0.5`, and `my/defense.py:Mine` as `defense`."""
+    match = USER_FILE.fullmatch(defense)
+    text = Path(match["file"]).stem if match else defense
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -34,6 +34,7 @@ from leakbench.commands import (
     sweep,
     utility,
     verify,
+    victims,
 )
 
 
@@ -100,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
         diff,
         submit,
         verify,
+        victims,
         board,
         site,
         about,

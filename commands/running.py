@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,7 +12,10 @@ from rich.console import Console
 from leakbench.commands.index import measure_all
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from leakbench.bench.job import Job
+    from leakbench.board.benchmark import Benchmark
     from leakbench.sweeps.executors import Executor
     from leakbench.sweeps.options import RunOptions
     from leakbench.sweeps.plan import Plan
@@ -43,6 +47,17 @@ def load(file: Path, options: "RunOptions", download: bool = True) -> "Sweep":
     rehearse(file, options.data_root, download, options.changes)
     sweep = load_sweep(file, options.data_root, download, options.changes)
     return sweep if options.timeout is None else sweep.with_timeout(options.timeout)
+
+
+def load_parts(
+    benchmark: "Benchmark", defenses: "Sequence[str]", attacks: "Sequence[str]", options: "RunOptions"
+) -> "dict[str, Sweep]":
+    """The sweep of each part of a leaderboard's protocol, checked; their files are not kept."""
+    from leakbench.board.benchmark import write_parts
+
+    with TemporaryDirectory() as draft:
+        files = write_parts(benchmark, defenses, attacks, Path(draft))
+        return {part: load(file, options) for part, file in files.items()}
 
 
 def executor_for(options: "RunOptions", timeout: float) -> "Executor":

@@ -1,7 +1,6 @@
 """`leakbench submit`: put a defense through the protocol of the leaderboard, and write an entry."""
 
 import argparse
-import re
 import shutil
 from contextlib import chdir, closing
 from dataclasses import replace
@@ -12,16 +11,24 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
-from leakbench.commands.common import PROTOCOL, Verbs, add_data_root, add_executor, add_workers, run_options
+from leakbench.commands.common import (
+    PROTOCOL,
+    USER_FILE,
+    Verbs,
+    add_data_root,
+    add_executor,
+    add_workers,
+    named_after,
+    run_options,
+)
 from leakbench.commands.running import attacker_for, load, run_sweep, run_trainings
 from leakbench.commands.sweep import costs_of
+from leakbench.commands.victims import parts_under
 
 if TYPE_CHECKING:
     from leakbench.board.entry import Entry
     from leakbench.sweeps.options import RunOptions
     from leakbench.sweeps.store import Store
-
-USER_FILE = re.compile(r"(?P<file>[^()]+\.py)(?P<rest>(:.*)?)", re.DOTALL)  # with or without a class
 
 
 def add(verbs: Verbs) -> None:
@@ -38,6 +45,12 @@ def add(verbs: Verbs) -> None:
         default=[],
         metavar="ATTACK",
         help="one more attack, such as file.py:Class; the strongest counts; may be given several times",
+    )
+    submit.add_argument(
+        "--found",
+        type=Path,
+        metavar="DIR",
+        help="what you rebuilt elsewhere of the output of `leakbench victims`; counts, with a mark",
     )
     submit.add_argument("--name", help="of the entry (default: that of the defense)")
     submit.add_argument("--paper", default="", help="where the defense is described, such as a DOI")
@@ -56,18 +69,22 @@ def add(verbs: Verbs) -> None:
 def run_submit(options: argparse.Namespace, console: Console) -> int:
     """`leakbench submit`: run what is missing of each part, then write the entry."""
     from leakbench.board.benchmark import read_benchmark, write_parts
+    from leakbench.board.handed_in import take_in
     from leakbench.board.submission import make_entry
     from leakbench.sweeps.conformance import defenses_in
 
     benchmark = read_benchmark(options.protocol)
-    name = options.name or _name_of(options.defense)
+    name = options.name or named_after(options.defense)
     own = replace(run_options(options), data_root=options.data_root.absolute())
+    found = options.found and options.found.absolute()
     with TemporaryDirectory() as draft:
         folder = Path(draft) if options.dry_run else (options.out or Path("entries") / name).absolute()
         runs = Path("runs", f"submit-{name}").absolute()
         defense, *attacks = _copied([options.defense, *options.attack], folder)
         with chdir(folder):  # names of files decide the keys of rows: so they are the same everywhere
             defenses = [str(each) for each in defenses_in(defense)]
+            if found:
+                attacks += take_in(found, parts_under(defense, benchmark, own), folder)
             files = write_parts(benchmark, defenses, attacks, folder if options.dry_run else runs)
             outs = {part: replace(own, out=runs / file.stem) for part, file in files.items()}
             if options.dry_run:
@@ -80,13 +97,6 @@ def run_submit(options: argparse.Namespace, console: Console) -> int:
         entry = make_entry(folder, about, benchmark, stores)
     console.print(f"\nentry    {entry.folder}\ncheck it with: leakbench verify {entry.folder}")
     return _show_failed(entry, console)
-
-
-def _name_of(defense: str) -> str:
-    """`prune(ratio=0.5)` as `prune-ratio-0.5`, and `my/defense.py:Mine` as `defense`."""
-    match = USER_FILE.fullmatch(defense)
-    text = Path(match["file"]).stem if match else defense
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def _copied(names: list[str], folder: Path) -> list[str]:
@@ -138,12 +148,17 @@ def _foretell(files: dict[str, Path], options: dict[str, "RunOptions"], console:
 
 
 def _show_failed(entry: "Entry", console: Console) -> int:
-    """How many rows of an entry have no result, and why; the exit status."""
+    """How many rows of an entry have no result, and why; the exit status.
+
+    That nothing was handed in for a victim is no failure.
+    """
+    from leakbench.bench.attacks.handed_in import NOTHING
     from leakbench.reports.selection import with_result
 
     failed = 0
     for rows, parts in ((entry.trials, entry.trials["part"]), (entry.trainings, "accuracy")):
         without = rows.assign(part=parts).drop(with_result(rows).index)
+        without = without[~without["reason"].str.endswith(NOTHING)]
         failed += len(without)
         for part, own in without.groupby("part"):
             for reason, count in own["reason"].value_counts().items():

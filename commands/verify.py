@@ -4,22 +4,19 @@ import argparse
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
-from leakbench.commands.common import Verbs, add_data_root, positive, run_options
-from leakbench.commands.running import load
+from leakbench.commands.common import USER_FILE, Verbs, add_data_root, positive, run_options
+from leakbench.commands.running import load_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leakbench.board.benchmark import Benchmark
     from leakbench.board.entry import Entry
-    from leakbench.sweeps.options import RunOptions
-    from leakbench.sweeps.spec import Sweep
+    from leakbench.board.verification import Checked
 
 MOST_SHOWN = 20  # problems
 
@@ -44,7 +41,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     """`leakbench verify`."""
     from leakbench.board.benchmark import read_benchmark
     from leakbench.board.entry import Entry
-    from leakbench.board.verification import file_problems
+    from leakbench.board.verification import Checked, file_problems
 
     entry = Entry.read(options.entry.absolute())
     benchmark = read_benchmark(entry.about.protocol)
@@ -52,8 +49,11 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     console.print(f"{options.entry}: {', '.join(entry.about.defenses)}; protocol {benchmark.name}")
     problems = list(file_problems(entry, benchmark))
     if not problems:
+        for file in sorted(_code_of(entry)):
+            console.print(f"note: {file}, which is part of the entry, is run")
         with chdir(entry.folder):  # as `leakbench submit` did
-            problems = list(_problems(entry, benchmark, own, options, console))
+            sweeps = load_parts(benchmark, entry.about.defenses, entry.about.attacks, own)
+            problems = list(_problems(Checked(entry, sweeps, own.data_root), options, console))
     for problem in problems[:MOST_SHOWN]:
         console.print(f"wrong: {problem}", style="red")
     if problems[MOST_SHOWN:]:
@@ -62,39 +62,29 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     return TRIALS_FAILED if problems else 0
 
 
-def _problems(
-    entry: "Entry",
-    benchmark: "Benchmark",
-    own: "RunOptions",
-    options: argparse.Namespace,
-    console: Console,
-) -> "Iterator[str]":
+def _code_of(entry: "Entry") -> set[str]:
+    """The files of an entry's author that are imported."""
+    names = (*entry.about.defenses, *entry.about.attacks)
+    return {match["file"] for match in map(USER_FILE.fullmatch, names) if match}
+
+
+def _problems(checked: "Checked", options: argparse.Namespace, console: Console) -> "Iterator[str]":
     """What is wrong with the rows of an entry; the first kind of problem makes the others meaningless."""
-    from leakbench.board.benchmark import write_parts
     from leakbench.board.verification import row_problems, score_problems
 
-    about = entry.about
-    with TemporaryDirectory() as draft:
-        files = write_parts(benchmark, about.defenses, about.attacks, Path(draft))
-        sweeps = {part: load(file, own) for part, file in files.items()}
-    found = list(row_problems(entry, sweeps))
+    entry = checked.entry
+    found = list(row_problems(checked))
     if not found:
         console.print(f"complete: {len(entry.trials)} trials and {len(entry.trainings)} trainings")
-        found = list(score_problems(entry, sweeps, own.data_root))
+        found = list(score_problems(checked))
         if not found:
             console.print(f"scores: those of what {len(entry.pictures)} strongest attacks found")
     yield from found
     if not found:
-        yield from _run_again(entry, sweeps, own, options, console)
+        yield from _run_again(checked, options, console)
 
 
-def _run_again(
-    entry: "Entry",
-    sweeps: "dict[str, Sweep]",
-    own: "RunOptions",
-    options: argparse.Namespace,
-    console: Console,
-) -> "Iterator[str]":
+def _run_again(checked: "Checked", options: argparse.Namespace, console: Console) -> "Iterator[str]":
     """Run some trials once more, and compare."""
     from secrets import randbelow
 
@@ -109,21 +99,18 @@ def _run_again(
     )
 
     seed = randbelow(2**32) if options.seed is None else options.seed
-    cells = chosen_cells(entry, options.cells, seed)
-    trainings = chosen_training(entry, seed)
+    cells = chosen_cells(checked.entry, options.cells, seed)
+    trainings = chosen_training(checked.entry, seed)
     console.print(
         f"running {len(cells)} trials and {len(trainings)} training again, chosen with --seed {seed}"
     )
     for row in records(cells):
-        sweep = sweeps[row["part"]]
         where = f"{row['part']}, {row['defense']}, {row['attack']}, index {row['index']}"
-        yield from _said(
-            where, compared(row, computed_again(entry, row, sweep, own.data_root), sweep.scale), console
-        )
+        problem = compared(row, computed_again(checked, row), checked.sweeps[row["part"]].scale)
+        yield from _said(where, problem, console)
     for row in records(trainings):
         where = f"{ACCURACY}, {row['defense']}, seed {row['seed']}"
-        again = trained_again(row, sweeps[ACCURACY], own.data_root)
-        yield from _said(where, compared(row, again, None), console)
+        yield from _said(where, compared(row, trained_again(checked, row), None), console)
 
 
 def _said(where: str, problem: str, console: Console) -> "Iterator[str]":

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from leakbench.core.errors import UserError
 from leakbench.defenses import Gradients
 from leakbench.federation.setting import KNOWN, Sender, Setting, read_settings, value_for
 from leakbench.federation.states import StateDict, differences, guess_buffers, read_state, several, stems
+from leakbench.federation.tensor_files import write_tensors
 
 NAME = re.compile(r"[\w.-]+")  # of a client
 CLIENT = "client-"
@@ -104,7 +104,12 @@ def new_folder(folder: Path) -> Path:
 
 
 def write_round(
-    folder: Path, number: int, sent: StateDict, returned: Mapping[str, Returned], setting: Setting
+    folder: Path,
+    number: int,
+    sent: StateDict,
+    returned: Mapping[str, Returned],
+    setting: Setting,
+    suffix: str = ".pt",
 ) -> None:
     """Write one round, whole or not at all.
 
@@ -114,6 +119,7 @@ def write_round(
         sent: what the server sent.
         returned: {client: what came back}.
         setting: how clients train. Where it does not name the buffers, they are guessed.
+        suffix: of the files: `.pt` or `.npz`.
 
     Raises:
         UserError: the round is there already, or a client's name cannot be a part of a file's.
@@ -132,9 +138,9 @@ def write_round(
         whole = Path(temporary) / _name(number)
         whole.mkdir()
         (whole / "round.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        torch.save(dict(sent), whole / "weights.pt")
+        write_tensors(whole / f"weights{suffix}", sent)
         for name, each in returned.items():
-            torch.save(dict(each.tensors), whole / f"{CLIENT}{name}.pt")
+            write_tensors(whole / f"{CLIENT}{name}{suffix}", each.tensors)
         whole.rename(folder / whole.name)
 
 

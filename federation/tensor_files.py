@@ -1,4 +1,4 @@
-"""Reads tensors from files of other programs, as data, never as code."""
+"""Reads tensors from files of other programs, as data, never as code; and writes them."""
 
 import pickle
 import warnings
@@ -30,6 +30,19 @@ def read_tensors(path: Path) -> Any:
     except ERRORS as error:
         text = f"expected tensors written by {WRITERS.get(path.suffix, 'torch.save')}"
         raise UserError(f"{path}: {text}, got {type(error).__name__}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors by name: `.npz`, compressed, or as `torch.save` does. Equal tensors give equal files.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.suffix == ".npz":
+        arrays = {name: each.numpy() for name, each in tensors.items()}
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # a name may be `allow_pickle`
+    else:
+        torch.save(dict(tensors), path)
 
 
 def _read_torch(path: Path) -> Any:

@@ -154,18 +154,21 @@ class _Reader:
     def attacks(
         self, content: Mapping[str, Any], protocols: Sequence[Choice[Protocol]], modality: Modality
     ) -> tuple[Choice[Attack], ...]:
-        """The attacks that are listed, or those of a suite."""
+        """The attacks that are listed, or those of a suite and after them what is listed besides."""
         if "suite" not in content:
             usual = "dlg" if modality is IMAGES else "dlg-text"
             return self.choices(ATTACKS, {"attacks": [usual], **content}, "attacks")
         name = content["suite"]
-        if "attacks" in content:
-            self.report("suite", "expected attacks or a suite, got both")
         if not isinstance(name, str) or name not in SUITES:
             self.report("suite", unknown_text("suite", str(name), SUITES))
             return ()
         names = attacks_of(name, [choice.value for choice in protocols], modality)
-        return tuple(Choice("suite", ATTACKS.parse(each)) for each in names)
+        own = tuple(Choice("suite", ATTACKS.parse(each)) for each in names)
+        more = self.choices(ATTACKS, content, "attacks") if "attacks" in content else ()
+        for choice in more:
+            if choice.value in [each.value for each in own]:
+                self.report(choice.place, f"{choice.value} is already in the suite {name}")
+        return own + more
 
     def probes(self, items: Any) -> tuple[str, ...]:
         """What is measured without an attack."""

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from leakbench.bench.attacks import ATTACKS, Case, Resources, Spec, Status
 from leakbench.bench.attacks.batched import Batch
+from leakbench.bench.attacks.handed_in import HANDED_IN
 from leakbench.bench.attacks.regularised import EVERY
 from leakbench.bench.attacks.runs import Feed
 from leakbench.bench.execution import Conditions, run_trials
@@ -43,7 +44,8 @@ def outcome(trials, slots=8):
 
 
 def test_every_attack_is_tried_here():
-    assert [attack.name for attack in ATTACKS if attack.modality is IMAGES] == list(SHORT)
+    own = [attack.name for attack in ATTACKS if attack.modality is IMAGES and attack.name not in HANDED_IN]
+    assert own == list(SHORT)
 
 
 # what they may not see

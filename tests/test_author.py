@@ -8,6 +8,7 @@ import pytest
 import leakbench
 from leakbench import commands
 from leakbench.bench.attacks import ATTACKS
+from leakbench.bench.attacks.handed_in import HANDED_IN
 from leakbench.defenses import DEFENSES
 
 HEAD = "from dataclasses import dataclass\nimport torch\nfrom leakbench import Defense\n"
@@ -246,7 +247,7 @@ def test_our_own_pass(capsys, defense):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("attack", [each.name for each in ATTACKS])
+@pytest.mark.parametrize("attack", [each.name for each in ATTACKS if each.name not in HANDED_IN])
 def test_our_own_attacks_pass(capsys, attack):
     assert checked(capsys, attack) == {}
 

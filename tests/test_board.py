@@ -111,15 +111,18 @@ def rewrite(entry, name, change):
     pq.write_table(pq.ParquetFile(path).schema_arrow.empty_table().from_pandas(rows, schema), path)
 
 
+@pytest.mark.parametrize("attacks", [[], ["dlg(steps=2)"]])
 @pytest.mark.parametrize("version", [path.stem for path in sorted(benchmark.FOLDER.glob("*.yaml"))])
-def test_the_protocol_that_comes_along_is_right(monkeypatch, tmp_path, version):
+def test_the_protocol_that_comes_along_is_right(monkeypatch, tmp_path, version, attacks):
     monkeypatch.setattr(benchmark, "FOLDER", COME_ALONG)
     protocol = benchmark.read_benchmark(version)
     assert protocol.name == version
-    files = benchmark.write_parts(protocol, ["float16"], [], tmp_path)
+    files = benchmark.write_parts(protocol, ["float16"], attacks, tmp_path)
     assert list(files) == [*protocol.parts, "accuracy"]
     for part, file in files.items():
         sweep = load_sweep(file, tmp_path)
+        names = [str(each.value) for each in sweep.attacks]
+        assert not attacks or part in ("texts", "accuracy") or names[-1] == "dlg(steps=2)"
         assert [str(each.value) for each in sweep.defenses] == ["none", "float16"]
         assert (sweep.training is not None) == (part == "accuracy")
 
@@ -143,6 +146,8 @@ def test_an_entry_says_what_it_is(home, protocols):
 def test_it_is_verified_wherever_it_lies(entry, capsys):
     assert verify(entry, "--cells", "30") == 0
     out = capsys.readouterr().out
+    note, complete = out.index("note: clamp.py, which is part of the entry, is run"), out.index("complete:")
+    assert note < complete
     assert "complete: 18 trials and 4 trainings" in out
     assert "scores: those of what 6 strongest attacks found" in out
     assert out.count("confirmed") == 19

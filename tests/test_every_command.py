@@ -80,6 +80,7 @@ VERBS = {  # of the README, likewise
     "completion": "completion bash",
     "submit": "submit float16 --protocol v9 --jobs 1",
     "verify": "verify entries/float16 --cells 2",
+    "victims": "victims float16 --protocol v9",
     "board": "board --protocol v9",
 }
 GRADIENT = """

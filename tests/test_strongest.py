@@ -152,12 +152,21 @@ def test_a_quick_run_may_have_attacks_in_place_of_a_suite(write, tmp_path):
     assert quick.exhaustive
 
 
+def test_attacks_next_to_a_suite_come_after_its_own(write, tmp_path):
+    sweep = load_sweep(
+        write("mine.yaml", SWEEP + "suite: standard\nattacks: [dlg(steps=2), unrolled]\n"), tmp_path
+    )
+    assert [str(each.value) for each in sweep.attacks][-2:] == ["dlg(steps=2)", "unrolled"]
+    assert any(notice.startswith("unrolled is skipped on ") for notice in sweep.notices)
+    assert not sweep.exhaustive
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("suite: standart", "suite: unknown suite 'standart'; did you mean 'standard'? known: standard"),
         ("suite: [standard]", "suite: unknown suite \"['standard']\""),
-        ("suite: standard\nattacks: [dlg]", "suite: expected attacks or a suite, got both"),
+        ("suite: standard\nattacks: [linear]", "attacks[0]: linear is already in the suite standard"),
     ],
 )
 def test_a_suite_that_is_none_is_a_line(write, tmp_path, line, problem):

@@ -318,7 +318,8 @@ def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
 def test_every_attack_says_of_which_modality_it_is():
     assert {each.name: each.modality.name for each in ATTACKS} == {
         **dict.fromkeys(
-            ("dlg", "idlg", "cosine", "adaptive", "linear", "recursive", "hybrid", "unrolled"), "images"
+            ("dlg", "idlg", "cosine", "adaptive", "linear", "recursive", "hybrid", "unrolled", "handed-in"),
+            "images",
         ),
-        **dict.fromkeys(("rows", "span", "bag", "dlg-text", "tag"), "texts"),
+        **dict.fromkeys(("rows", "span", "bag", "dlg-text", "tag", "handed-in-texts"), "texts"),
     }

@@ -15,6 +15,7 @@ from leakbench.bench.attacks.base import (
 from leakbench.bench.attacks.cosine import Cosine
 from leakbench.bench.attacks.dlg import DLG
 from leakbench.bench.attacks.dlg_text import DLGText
+from leakbench.bench.attacks.handed_in import HandedIn, HandedInTexts
 from leakbench.bench.attacks.hybrid import Hybrid
 from leakbench.bench.attacks.idlg import IDLG
 from leakbench.bench.attacks.linear import Linear
@@ -32,6 +33,6 @@ __all__ = [
     "Start", "Status", "attacks_of",
 ]  # fmt: skip
 
-OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled)
-OF_TEXTS = (Rows, Span, Bag, DLGText, TAG)
+OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled, HandedIn)
+OF_TEXTS = (Rows, Span, Bag, DLGText, TAG, HandedInTexts)
 ATTACKS: Registry[Attack] = Registry("attack", Attack, (*OF_IMAGES, *OF_TEXTS))

@@ -58,6 +58,7 @@ class Knows(StrEnum):
     PROTOCOL = "protocol"  # how many steps clients take, and at which rate: see `Case.protocol`
     LABELS = "labels"  # classes, or the hidden words and their places: see `Case.labels`
     LENGTH = "length"  # how many tokens each text has: see `Case.lengths`
+    UNKNOWN = "unknown"  # nobody here can say: what it found comes from elsewhere
 
 
 @dataclass(frozen=True)

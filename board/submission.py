@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from leakbench.board.benchmark import ACCURACY, Benchmark
 from leakbench.board.entry import PICTURES, Entry, write_entry
-from leakbench.reports.selection import BASELINE, strongest, with_result
+from leakbench.reports.selection import strongest, with_result
 from leakbench.sweeps.manifest import package_versions
 from leakbench.sweeps.records import StoredTrace
 from leakbench.sweeps.store import Store
@@ -37,7 +37,8 @@ def make_entry(
     """
     trials = {name: store.rows() for name, store in stores.items() if name != ACCURACY}
     trainings = stores[ACCURACY].rows(TRAININGS)
-    pictures = [each for name, rows in trials.items() for each in _pictures(rows, stores[name])]
+    defenses = about["defenses"]
+    pictures = [each for name, rows in trials.items() for each in _pictures(rows, stores[name], defenses)]
     both = pd.concat([rows.assign(part=name) for name, rows in trials.items()], ignore_index=True)
     tables = {
         "trials": pa.Table.from_pandas(
@@ -57,12 +58,12 @@ def make_entry(
     return write_entry(folder, said, tables)
 
 
-def _pictures(rows: pd.DataFrame, store: Store) -> Iterator[dict[str, Any]]:
-    """What the strongest attack found under each defense."""
+def _pictures(rows: pd.DataFrame, store: Store, defenses: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What the strongest attack found under each of these defenses."""
     if with_result(rows).empty:
         return
     best = strongest(rows, store.scale)
-    traces = store.traces(best.loc[best["defense"] != BASELINE, "key"].tolist())
+    traces = store.traces(best.loc[best["defense"].isin(defenses), "key"].tolist())
     for key, trace in traces.items():
         yield {"key": key, **_found(trace)}
 

@@ -21,7 +21,7 @@ from leakbench.board.benchmark import ACCURACY, Benchmark
 from leakbench.board.entry import Entry, digest_of
 from leakbench.core.process import prepare_worker
 from leakbench.core.user_files import file_digest
-from leakbench.reports.selection import BASELINE, strongest, with_result
+from leakbench.reports.selection import strongest, with_result
 from leakbench.sweeps.grid import trials
 from leakbench.sweeps.need import Score
 from leakbench.sweeps.plan import plan
@@ -103,7 +103,7 @@ def score_problems(checked: Checked) -> Iterator[str]:
         rows = checked.entry.trials[checked.entry.trials["part"] == part]
         best = strongest(rows, sweep.scale) if len(with_result(rows)) else rows.iloc[:0]
         jobs = {trial.key: trial for trial in trials(sweep)}
-        for row in records(best[best["defense"] != BASELINE]):
+        for row in records(best[best["defense"].isin(checked.entry.about.defenses)]):
             yield from _score_problem(checked, part, row, jobs[row["key"]])
 
 

@@ -69,13 +69,14 @@ def entries_of(folder: Path, benchmark: "Benchmark") -> "tuple[list[Entry], int]
 
 def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
     """One line per defense setting, of all parts together."""
+    from leakbench.board.verification import records
     from leakbench.reports.statistics import percent, with_interval
     from leakbench.reports.terminal import plain_table, put_below
 
     marked = bool(lines["handed_in"].any())
     headings = ("SSIM", "leaked", "95 % CI", *("by code",) * marked, "accuracy", "sent")
     table = plain_table(f"protocol {protocol}", headings)
-    for line in lines.to_dict("records"):
+    for line in records(lines):
         table.add_row(
             line["defense"],
             with_interval(line, "score", ".3f"),

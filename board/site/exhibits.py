@@ -15,7 +15,7 @@ from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.trial import spec_of
 from leakbench.board.lines import Contender
 from leakbench.board.verification import records
-from leakbench.reports.page.gallery import data_uri
+from leakbench.reports.page.shown import data_uri
 from leakbench.reports.selection import VICTIM
 from leakbench.reports.setting import Setting
 from leakbench.reports.words import Word, marked, words_of
@@ -27,7 +27,7 @@ class Exhibit:
 
     name: str  # `image 3, weights 1`
     original: str  # data URI, the images of a batch side by side; or the words
-    found: str | list[Word] | None  # likewise; None: the entry has no picture of it
+    found: str | list[Word]  # likewise; empty: the entry has no picture of it
     score: float  # SSIM, or ROUGE-L
     leaked: bool
     counts: bool  # whether it leaks without a defense
@@ -51,7 +51,7 @@ def exhibits(contender: Contender, setting: Setting, data_root: Path) -> Iterato
         yield Exhibit(
             _name(row, len(truth), draws, setting.scale.modality.one),
             " ".join(words_of(truth[0])) if isinstance(truth[0], str) else data_uri(list(truth)),
-            _shown(picture, truth) if picture else None,
+            _shown(picture, truth) if picture else "",
             float(row[setting.scale.column]),
             bool(row["leaked"]),
             bool(row["attackable"]),
@@ -67,7 +67,8 @@ def _name(row: dict[str, Any], count: int, draws: bool, one: str) -> str:
 
 def _shown(picture: dict[str, Any], truth: tuple[Any, ...]) -> str | list[Word]:
     if picture["texts"] is not None:
-        return marked(picture["texts"][0], truth[0])
+        words: list[Word] = marked(picture["texts"][0], truth[0])
+        return words
     pixels = np.frombuffer(picture["pixels"], dtype=np.uint8).reshape(picture["shape"])
     return data_uri(list(pixels.astype(np.float32) / 255))
 

@@ -72,7 +72,7 @@ def _sample(part: str, known: Sequence[Profile]) -> str:
     count: dict[str, int] = {}
     for profile in known:
         for each in profile.parts[part].exhibits:
-            count[each.name] = count.get(each.name, 0) + (each.counts and each.found is not None)
+            count[each.name] = count.get(each.name, 0) + (each.counts and bool(each.found))
     return max(count, key=lambda name: count[name], default="")
 
 

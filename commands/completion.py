@@ -51,7 +51,10 @@ def show_completion(options: argparse.Namespace, console: Console) -> int:
             complete = _completion(argument, names)
             if complete:
                 argument.complete = complete  # type: ignore[attr-defined]  # where shtab looks for it
-    console.file.write(shtab.complete(parser, options.shell) + "\n")
+    script = shtab.complete(parser, options.shell)
+    console.file.write(
+        script.replace('"(*):', '"*:') + "\n"
+    )  # for zsh: every value of several, not only the first
     return 0
 
 

@@ -52,9 +52,8 @@ def show_completion(options: argparse.Namespace, console: Console) -> int:
             if complete:
                 argument.complete = complete  # type: ignore[attr-defined]  # where shtab looks for it
     script = shtab.complete(parser, options.shell)
-    console.file.write(
-        script.replace('"(*):', '"*:') + "\n"
-    )  # for zsh: every value of several, not only the first
+    every_value = script.replace('"(*):', '"*:')  # in zsh shtab completes the first of several values only
+    console.file.write(every_value + "\n")
     return 0
 
 

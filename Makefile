@@ -84,7 +84,7 @@ clean:  ## remove the virtual environments, the caches of the tools and dist/; r
 $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "leakbench needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12"; exit 2; }
-	@echo "setting up $(VENV): this takes a minute or more, and 1.9 GB (several with a CUDA build of PyTorch)"
+	@echo "setting up $(VENV): this takes a minute or more, and 2.2 GB (several with a CUDA build of PyTorch)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(READY)

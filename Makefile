@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
 PARTS  := $(filter-out leakbench/,$(dir $(wildcard */__init__.py)))
 
-.PHONY: help sweep compare paper test test-long test-numeric flower lint figures csv bench torture spu reference site clean
+.PHONY: help sweep compare paper test test-long test-numeric flower lint figures csv bench torture spu reference dist site clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -77,13 +77,17 @@ reference: $(READY)  ## write docs/COMMANDS.md from the program
 	@$(BIN)/python -c 'from leakbench.commands.main import make_parser; from leakbench.commands.reference import reference; \
 	  print("\n".join(reference(make_parser())))' > docs/COMMANDS.md
 
-clean:  ## remove the virtual environments and the caches of the tools; runs/ stays
-	rm -rf $(VENV) $(SPU) $(FLOWER) .mypy_cache .mypy_path .pytest_cache .ruff_cache .hypothesis *.egg-info
+dist: $(READY)  ## build wheel and source distribution in dist/, and check that a package index accepts them
+	@rm -rf dist && $(BIN)/python -m build --quiet --no-isolation
+	@$(BIN)/twine check --strict dist/*
+
+clean:  ## remove the virtual environments, the caches of the tools and dist/; runs/ stays
+	rm -rf $(VENV) $(SPU) $(FLOWER) .mypy_cache .mypy_path .pytest_cache .ruff_cache .hypothesis *.egg-info dist
 
 $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "leakbench needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12"; exit 2; }
-	@echo "setting up $(VENV): this takes a minute or more, and 1.9 GB (several with a CUDA build of PyTorch)"
+	@echo "setting up $(VENV): this takes a minute or more, and 2.2 GB (several with a CUDA build of PyTorch)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(READY)

@@ -1,6 +1,7 @@
 """How likely examples are, given the shared gradient: one measure for all attacks, without the true ones."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -34,17 +35,15 @@ def kept_of(account: Account | None, shared: Gradients) -> Gradients:
 def variance_of(account: Account | None, kept: Gradients) -> float:
     """The mean variance of noise and rounding errors over the kept entries of these tensors."""
     account = account or Account()
-    counts = {name: float(each.sum()) for name, each in kept.items()}
-    total = max(sum(counts.values()), 1.0)
     noise = account.variance
     if isinstance(noise, dict):
-        noise = sum(counts[name] * noise[name] for name in kept) / total
+        noise = _mean_over(noise, kept)
     if account.rounding is None:
         return noise
     if account.mean_squares is not None:
-        return noise + sum(counts[name] * account.mean_squares[name] for name in kept) / total
+        return noise + _mean_over(account.mean_squares, kept)
     squares = (float((account.rounding[name].double().square() * each).sum()) for name, each in kept.items())
-    return noise + sum(squares) / total / 3  # rounding errors are uniform within their bounds
+    return noise + sum(squares) / _entries(kept) / 3  # rounding errors are uniform within their bounds
 
 
 def weights_of(account: Account | None, shared: Gradients) -> Gradients:
@@ -59,9 +58,18 @@ def weights_of(account: Account | None, shared: Gradients) -> Gradients:
     squares = account.mean_squares or dict.fromkeys(shared, 0.0)
     noise = {name: account.variance_in(name) + squares[name] for name in shared}
     least = min((each for each in noise.values() if each > 0), default=1.0)
-    counts = {name: float(each.sum()) for name, each in kept.items()}
-    mean = sum(counts[name] * noise[name] for name in kept) / max(sum(counts.values()), 1.0) or least
+    mean = _mean_over(noise, kept) or least
     return {name: (mean / max(noise[name], least)) ** 0.5 * each for name, each in kept.items()}
+
+
+def _mean_over(numbers: Mapping[str, float], kept: Gradients) -> float:
+    """The mean of a number of each tensor over the kept entries."""
+    return sum(float(each.sum()) * numbers[name] for name, each in kept.items()) / _entries(kept)
+
+
+def _entries(kept: Gradients) -> float:
+    """How many entries are kept, but at least 1."""
+    return max(sum(float(each.sum()) for each in kept.values()), 1.0)
 
 
 def square_of(shared: Gradients, kept: Gradients) -> float:
@@ -92,13 +100,12 @@ def neg_log_posterior(dummy: Gradients, shared: Gradients, account: Account | No
         A dimensionless number, up to a constant of the case; infinite if it is NaN.
     """
     kept, weights = kept_of(account, shared), weights_of(account, shared)
-    entries = sum(float(each.sum()) for each in kept.values())
     if account and account.scaled:
         scale = _best_scale(dummy, shared, weights)
         dummy = {name: scale * each for name, each in dummy.items()}
     apart = sum(float((weights[name] * (dummy[name] - each)).square().sum()) for name, each in shared.items())
     precision = torch.finfo(next(iter(shared.values())).dtype).eps
-    rounding = precision**2 * square_of(shared, weights) / max(entries, 1.0)
+    rounding = precision**2 * square_of(shared, weights) / _entries(kept)
     value = apart / (2 * max(variance_of(account, kept), rounding)) + prior
     return math.inf if math.isnan(value) else value
 

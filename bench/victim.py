@@ -17,6 +17,7 @@ from leakbench.bench.protocols import FedSGD, Protocol
 from leakbench.bench.protocols.base import mean_of
 from leakbench.core.randomness import generator_for, seed_for
 from leakbench.defenses import Account, Client, Defense, Gradients, Memory, Point
+from leakbench.defenses.account import Mean
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Victim:
             total = {name: each + again.shared[name] for name, each in total.items()}
         shared = {name: each / protocol.rounds for name, each in total.items()}
         examples = protocol.batch_size if protocol.separable else 1
-        account = defense.checked_account(shared, protocol.rounds, examples, protocol.seen, first.rounding)
+        mean = Mean(protocol.rounds, examples, protocol.seen, first.rounding)
+        account = defense.checked_account(shared, mean)
         return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
 
     def _share(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from leakbench.commands import TRIALS_FAILED
+from leakbench.sweeps import EXECUTORS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,7 +37,7 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     """The options that say what kind of workers they are."""
     parser.add_argument(
         "--executor",
-        choices=["joblib", "dask", "inline"],
+        choices=EXECUTORS,
         default="joblib",
         help="joblib: worker processes (default); dask: a cluster; inline: in this process, for debugging",
     )

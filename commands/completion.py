@@ -51,7 +51,9 @@ def show_completion(options: argparse.Namespace, console: Console) -> int:
             complete = _completion(argument, names)
             if complete:
                 argument.complete = complete  # type: ignore[attr-defined]  # where shtab looks for it
-    console.file.write(shtab.complete(parser, options.shell) + "\n")
+    script = shtab.complete(parser, options.shell)
+    every_value = script.replace('"(*):', '"*:')  # in zsh shtab completes the first of several values only
+    console.file.write(every_value + "\n")
     return 0
 
 

@@ -12,6 +12,19 @@ class ContractError(ValueError):
 
 
 @dataclass(frozen=True)
+class Mean:
+    """What a server's gradients are the mean of."""
+
+    rounds: int = 1  # how often each client shared its update
+    examples: int = 1  # the number by which the noisy sum of `Defense.apply_each` was divided
+    clients: int = 1  # whose updates were averaged
+    rounding: float = 0.0  # the most that a protocol moved an entry afterwards
+
+
+SINGLE = Mean()
+
+
+@dataclass(frozen=True)
 class Account:
     """What anybody who knows a defense's settings can infer from the shared gradient."""
 

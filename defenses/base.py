@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.configured import Configured
-from leakbench.defenses.account import Account, ContractError, Gradients
+from leakbench.defenses.account import SINGLE, Account, ContractError, Gradients, Mean
 from leakbench.defenses.contract import bad_account, broken_batch, broken_promises, is_finite
 from leakbench.defenses.memory import Memory
 
@@ -277,9 +277,7 @@ class Defense(Configured):
             raise ContractError(f"defense {self}: sent_bytes: expected a whole number >= 0, got {size!r}")
         return Shared(shared, size, seconds)
 
-    def checked_account(
-        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
-    ) -> Account | None:
+    def checked_account(self, shared: Gradients, mean: Mean = SINGLE) -> Account | None:
         """`account_of_rounds` of a mean over rounds and clients, with its contract checked.
 
         Of several clients it is a lower bound of the error: an entry that only some of them pruned counts as
@@ -288,23 +286,20 @@ class Defense(Configured):
 
         Args:
             shared: see `account`.
-            rounds: how often each client shared its update.
-            examples: the number of examples by which the noisy sum of `apply_each` was divided.
-            clients: how many clients' updates `shared` is the mean of.
-            rounding: the most that a protocol moved an entry afterwards.
+            mean: what it is the mean of.
 
         Raises:
             ContractError: it is not an account, its tensors have other names, shapes or types, or its
                 variance is not a finite number >= 0.
         """
-        account = self.account_of_rounds(shared, rounds)
+        account = self.account_of_rounds(shared, mean.rounds)
         if account is None:
             return None
         for problem in bad_account(shared, account):
             raise ContractError(f"defense {self}: account: {problem}")
-        if clients > 1:
+        if mean.clients > 1:
             account = replace(account, mean_squares=None)
-        fewer = rounds * clients * (examples**2 if Point.EXAMPLES in self.points() else 1)
+        fewer = mean.rounds * mean.clients * (mean.examples**2 if Point.EXAMPLES in self.points() else 1)
         if isinstance(account.variance, dict):
             return replace(account, variance={name: each / fewer for name, each in account.variance.items()})
         return replace(account, variance=account.variance / fewer)

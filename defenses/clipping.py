@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DP_FEDAVG, DP_SGD
-from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.account import SINGLE, Account, Gradients, Mean
 from leakbench.defenses.base import Defense
 
 ROUNDING = 1e-5  # relative: a float32 norm this close to the clipping norm may have been clipped
@@ -43,14 +43,12 @@ class Clip(Defense):
         """See `Defense.account`: everything is kept; at the clipping norm, the scale is unknown."""
         return Account(scaled=_norm(shared) >= self.norm * (1 - ROUNDING))
 
-    def checked_account(
-        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
-    ) -> Account | None:
+    def checked_account(self, shared: Gradients, mean: Mean = SINGLE) -> Account | None:
         """See `Defense.checked_account`; a mean over clients does not show whether theirs were clipped."""
-        account = super().checked_account(shared, rounds, examples, clients, rounding)
+        account = super().checked_account(shared, mean)
         entries = sum(each.numel() for each in shared.values())
-        least = self.norm - rounding * entries**0.5  # a clipped one is at least so long after rounding
-        may_be = clients > 1 or (rounding > 0 and _norm(shared) >= least)
+        least = self.norm - mean.rounding * entries**0.5  # a clipped one is at least so long after rounding
+        may_be = mean.clients > 1 or (mean.rounding > 0 and _norm(shared) >= least)
         return account and replace(account, scaled=account.scaled or may_be)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DLG
-from leakbench.defenses.account import Account, Gradients
+from leakbench.defenses.account import SINGLE, Account, Gradients, Mean
 from leakbench.defenses.base import Defense
 
 
@@ -88,17 +88,15 @@ class Noise(Defense, ABC):
         share = self.relative**2 / (1 + self.relative**2)  # of the mean square that is noise
         return Account(variance={name: share * _mean_square(each) for name, each in shared.items()})
 
-    def checked_account(
-        self, shared: Gradients, rounds: int = 1, examples: int = 1, clients: int = 1, rounding: float = 0.0
-    ) -> Account | None:
+    def checked_account(self, shared: Gradients, mean: Mean = SINGLE) -> Account | None:
         """See `Defense.checked_account`; a mean holds less noise.
 
         Of several clients, this is a lower bound: that gradients cancel cannot be seen in their mean.
         """
-        account = super().checked_account(shared, rounds, examples, clients, rounding)
+        account = super().checked_account(shared, mean)
         if account is None or not isinstance(account.variance, dict) or self.relative is None:
             return account
-        less = (1 + self.relative**2) / (1 + self.relative**2 / (rounds * clients))
+        less = (1 + self.relative**2) / (1 + self.relative**2 / (mean.rounds * mean.clients))
         return replace(account, variance={name: less * each for name, each in account.variance.items()})
 
 

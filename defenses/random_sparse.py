@@ -1,6 +1,5 @@
 """Random sparsification: Wangni et al. 2018. Large entries are more likely to be sent, without bias."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,13 +9,13 @@ from torch import Tensor
 from leakbench.core.citations import RANDOM_SPARSIFY
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.rounding import least, mean_square
-from leakbench.defenses.sparse import Sparse, as_vector, pieces_of
+from leakbench.defenses.sparse import SparseByShare, as_vector, pieces_of
 
 CLOSE = 1e-5  # relative: entries of this size are those that share their magnitude
 
 
 @dataclass(frozen=True)
-class RandomSparsify(Sparse):
+class RandomSparsify(SparseByShare):
     """g_i / p_i with probability p_i, else 0; on average ratio * n of the n entries of the whole gradient.
 
     p is that of the greedy algorithm 3, carried on to its end: proportional to |g_i|, but at most 1.
@@ -25,18 +24,6 @@ class RandomSparsify(Sparse):
     citation: ClassVar[str] = RANDOM_SPARSIFY
     name: ClassVar[str] = "random_sparsify"
     grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.1, 0.01]}
-
-    ratio: float
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A share of the entries."""
-        if not 0 < self.ratio <= 1:
-            yield "ratio", f"expected a number in (0, 1], got {self.ratio:g}"
-
-    @property
-    def strength(self) -> float:
-        """The share of entries that are not sent, on average."""
-        return 1 - self.ratio
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """See the class."""

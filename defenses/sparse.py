@@ -1,6 +1,7 @@
 """Defenses that send some entries of a gradient as they are, and the others not at all."""
 
 from abc import ABC
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,3 +49,20 @@ class Sparse(Defense, ABC):
     def sent_bytes(self, shared: Gradients) -> int:
         """The size of a sparse format; see `sparse_bytes`."""
         return sparse_bytes(shared)
+
+
+@dataclass(frozen=True)
+class SparseByShare(Sparse, ABC):
+    """Of the n entries of the whole gradient about ratio * n are sent."""
+
+    ratio: float
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """A share of the entries."""
+        if not 0 < self.ratio <= 1:
+            yield "ratio", f"expected a number in (0, 1], got {self.ratio:g}"
+
+    @property
+    def strength(self) -> float:
+        """The share of entries that are not sent."""
+        return 1 - self.ratio

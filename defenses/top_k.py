@@ -1,6 +1,5 @@
 """Top-k sparsification: Stich, Cordonnier and Jaggi 2018. Only the largest entries are sent."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,11 +7,11 @@ import torch
 
 from leakbench.core.citations import TOP_K
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import Sparse, as_vector, pieces_of, rounded_down
+from leakbench.defenses.sparse import SparseByShare, as_vector, pieces_of, rounded_down
 
 
 @dataclass(frozen=True)
-class TopK(Sparse):
+class TopK(SparseByShare):
     """The k = max(1, floor(ratio * n)) entries of largest magnitude are sent; among equal ones, the first.
 
     n counts the entries of the whole gradient, as in the paper; k need not be whole there, so rounding down
@@ -26,16 +25,6 @@ class TopK(Sparse):
 
     ratio: float = 0.01
     error_feedback: bool = True
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A share of the entries."""
-        if not 0 < self.ratio <= 1:
-            yield "ratio", f"expected a number in (0, 1], got {self.ratio:g}"
-
-    @property
-    def strength(self) -> float:
-        """The share of entries that are not sent."""
-        return 1 - self.ratio
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradients with all but their largest entries set to zero."""

@@ -1,7 +1,6 @@
 """Which of the starts and attacks on an image count."""
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
 import pandas as pd
@@ -25,11 +24,8 @@ def kept_starts(rows: pd.DataFrame) -> pd.DataFrame:
 
     Starts without a result are dropped; without any result there is no line.
     """
-    measured = with_result(rows)
     # an attack that minimises nothing has no objective: its first start counts
-    loss = measured["objective"].fillna(inf)
-    places = [measured[name] for name in (*VICTIM, "attack", "defense")]
-    return measured.loc[loss.groupby(places, sort=False).idxmin()].sort_index()
+    return _lowest(with_result(rows), "objective", [*VICTIM, "attack", "defense"])
 
 
 def strongest(rows: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -63,9 +59,13 @@ def chosen(kept: pd.DataFrame) -> pd.DataFrame:
     Args:
         kept: the output of `kept_starts`.
     """
-    value = kept["neg_log_posterior"].fillna(inf)
-    places = [kept[name] for name in (*VICTIM, "defense")]
-    return kept.loc[value.groupby(places, sort=False).idxmin()].sort_index()
+    return _lowest(kept, "neg_log_posterior", [*VICTIM, "defense"])
+
+
+def _lowest(rows: pd.DataFrame, column: str, place: list[str]) -> pd.DataFrame:
+    """The row at each place of the lowest number in that column; of equal ones, and of none, the first."""
+    order = rows[column].sort_values(kind="stable").index  # NaN last; `idxmin` of pandas 2 fails for infinity
+    return rows.loc[order].drop_duplicates(place).sort_index()
 
 
 def most(rows: pd.DataFrame, place: list[str]) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def no_space(*_arguments, **_options):
 
 def copy_of_the_project(folder):
     """In which runs may be written and files changed."""
-    ignored = shutil.ignore_patterns(".*", "runs", "data", "*.egg-info", "__pycache__", "build")
+    ignored = shutil.ignore_patterns(".*", "runs", "data", "*.egg-info", "__pycache__", "build", "dist")
     return shutil.copytree(ROOT, folder, ignore=ignored)
 
 

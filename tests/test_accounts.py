@@ -7,6 +7,7 @@ import leakbench
 from leakbench.bench.attacks import ATTACKS, Knows
 from leakbench.bench.trial import prepare
 from leakbench.defenses import DEFENSES, Account, ContractError
+from leakbench.defenses.account import Mean
 
 GRADIENT = {
     "a": torch.randn(40, 50, generator=torch.Generator().manual_seed(0)),
@@ -38,7 +39,7 @@ def test_nothing_was_done_to_an_undefended_gradient():
 def test_noise_gives_its_variance_and_less_of_it_over_several_rounds(noise):
     assert account(f"{noise}(std=0.1)") == Account(variance=pytest.approx(0.01))
     parsed = DEFENSES.parse(f"{noise}(variance=0.01)")
-    assert parsed.checked_account(GRADIENT, rounds=4).variance == pytest.approx(0.0025)
+    assert parsed.checked_account(GRADIENT, Mean(rounds=4)).variance == pytest.approx(0.0025)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplacian"])
@@ -51,7 +52,7 @@ def test_relative_noise_gives_a_variance_for_each_tensor(noise, relative, rounds
     defense, draws = DEFENSES.parse(f"{noise}(relative={relative})"), torch.Generator().manual_seed(0)
     sent = [defense(gradient, draws) for _ in range(rounds)]
     mean = {name: sum(each[name] for each in sent) / rounds for name in gradient}
-    told = defense.checked_account(mean, rounds).variance
+    told = defense.checked_account(mean, Mean(rounds)).variance
     for name in ("a", "b"):
         noise = mean[name] - gradient[name]
         assert told[name] == pytest.approx(float(noise.square().mean()), rel=0.03)
@@ -64,17 +65,21 @@ def test_clipping_says_that_the_scale_is_unknown_where_it_may_have_acted():
     assert account(f"clip(norm={2 * norm})") == Account(scaled=False)
     clip = DEFENSES.parse("clip(norm=1)")
     mean = {name: each / 2 for name, each in shared("clip(norm=1)").items()}
-    assert clip.checked_account(mean, clients=2).scaled  # clients' updates may be longer than their mean
-    assert not clip.checked_account(mean, rounds=2).scaled  # the same update, shared again
-    assert clip.checked_account(mean, rounding=1.0).scaled  # rounding may have made it shorter
+    assert clip.checked_account(
+        mean, Mean(clients=2)
+    ).scaled  # clients' updates may be longer than their mean
+    assert not clip.checked_account(mean, Mean(rounds=2)).scaled  # the same update, shared again
+    assert clip.checked_account(mean, Mean(rounding=1.0)).scaled  # rounding may have made it shorter
 
 
 def test_noise_on_a_sum_of_examples_is_divided_with_it():
     defense = DEFENSES.parse("dp_gaussian(noise_multiplier=0.5, clip=4)")
     assert defense.checked_account(GRADIENT) == Account(variance=4.0, scaled=True)
-    assert defense.checked_account(GRADIENT, rounds=2, examples=10) == Account(variance=0.02, scaled=True)
+    assert defense.checked_account(GRADIENT, Mean(rounds=2, examples=10)) == Account(
+        variance=0.02, scaled=True
+    )
     noise = DEFENSES.parse("gaussian(std=2)")
-    assert noise.checked_account(GRADIENT, examples=10) == Account(variance=4.0)  # on the mean itself
+    assert noise.checked_account(GRADIENT, Mean(examples=10)) == Account(variance=4.0)  # on the mean itself
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])

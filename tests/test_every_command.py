@@ -53,6 +53,7 @@ TARGETS = {  # of the Makefile, in an order in which they can be run
     "torture": ["N=1"],
     "spu": [],
     "reference": [],
+    "dist": [],
     "clean": ["VENV=none"],
 }
 VERBS = {  # of the README, likewise

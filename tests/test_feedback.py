@@ -11,6 +11,7 @@ from leakbench.bench.trial import victim_of
 from leakbench.core.errors import UserError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES, Memory
+from leakbench.defenses.account import Mean
 from leakbench.federation.defended import memoryless_defense
 
 pytestmark = pytest.mark.numeric
@@ -73,8 +74,8 @@ def test_one_round_is_that_of_the_same_defense_without_feedback(make_trial):
 def test_a_mean_with_feedback_that_is_not_sparse_says_nothing():
     defense, shared = DEFENSES.parse("sign(error_feedback=true)"), {"g": torch.ones(4)}
     assert defense.checked_account(shared) is not None
-    assert defense.checked_account(shared, rounds=2) is None
-    assert DEFENSES.parse("sign").checked_account(shared, rounds=2) is not None
+    assert defense.checked_account(shared, Mean(rounds=2)) is None
+    assert DEFENSES.parse("sign").checked_account(shared, Mean(rounds=2)) is not None
 
 
 def by_hand(wanted):

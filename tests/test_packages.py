@@ -1,6 +1,7 @@
 """Wheel, editable install and checkout, each used where other packages have the names of our folders."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -109,7 +110,20 @@ def test_the_wheel_holds_one_package_and_all_of_it(built):
     assert {name for name in names if "dist-info" not in name} == expected
     with tarfile.open(source) as file:
         packed = {name.partition("/")[2] for name in file.getnames()}
-    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", *map(str, ours)} <= packed
+    assert {"setup.py", "pyproject.toml", "LICENSE", "tests/running.py", *map(str, ours)} <= packed
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= packed
+
+
+def test_its_description_leads_nowhere_that_an_index_does_not_have(built):
+    wheel, _ = built
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith("METADATA")]
+        text = file.read(name).decode()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 3
+    assert all(link.startswith("http") for link in links)
+    assert "![" not in text
+    assert "*What the attack" not in text
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])

@@ -7,6 +7,7 @@ import torch
 
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, Memory
+from leakbench.defenses.account import Mean
 from leakbench.defenses.random_sparse import probabilities
 
 pytestmark = pytest.mark.numeric
@@ -156,7 +157,7 @@ def test_accounts_of_several_rounds_are_true(defense, rounds):
     gradient = {"a": torch.randn(500, generator=draws), "b": torch.rand(30, generator=draws)}
     each = [parsed.share(gradient, draws, memory).gradients for _ in range(rounds)]
     mean = {name: sum(own[name] for own in each) / rounds for name in gradient}
-    account = parsed.checked_account(mean, rounds)
+    account = parsed.checked_account(mean, Mean(rounds))
     for name, own in gradient.items():
         kept = torch.ones_like(own, dtype=torch.bool) if account.kept is None else account.kept[name]
         bound = 0 * own if account.rounding is None else account.rounding[name]
@@ -174,10 +175,10 @@ def test_mean_squares_are_about_those_of_the_errors(defense, rounds):
     parsed, draws = DEFENSES.parse(defense), torch.Generator().manual_seed(0)
     gradient = {"g": torch.randn(20_000, generator=draws)}
     mean = {"g": torch.stack([parsed(gradient, draws)["g"] for _ in range(rounds)]).mean(0)}
-    told = parsed.checked_account(mean, rounds).mean_squares["g"]
+    told = parsed.checked_account(mean, Mean(rounds)).mean_squares["g"]
     measured = float((mean["g"] - gradient["g"]).double().square().mean())
     assert 0.9 * measured < told < 2 * measured
-    assert parsed.checked_account(mean, rounds, clients=2).mean_squares is None
+    assert parsed.checked_account(mean, Mean(rounds, clients=2)).mean_squares is None
 
 
 def test_mean_squares_by_hand():

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from leakbench.sweeps.store import Store
 from leakbench.sweeps.sweep_file import read_sweep
 from leakbench.sweeps.tables import TABLES, TRIALS
 
+TORCH = metadata.version("torch")  # of a CUDA build, torch.__version__ has +cu130 at its end
 COMMIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 
@@ -160,7 +162,7 @@ def test_the_manifest_says_what_was_requested_and_with_what_it_ran(store, sweep)
     assert manifest["trials"] == 2
     assert manifest["defenses"] == ["none", "int8"]
     first, second = manifest["sessions"]["trials"]
-    assert first["versions"]["torch"] == torch.__version__
+    assert first["versions"]["torch"] == TORCH
     assert (first["devices"], first["kept"]) == (["cpu", "cpu"], 0)
     assert (second["devices"], second["kept"]) == (["cuda:0"], 1)
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
@@ -184,7 +186,7 @@ def test_other_versions_and_machines_than_at_the_beginning_are_noticed(store, sw
     assert what_changed(store.manifest(), TRIALS, {"AVX512"}) == ["hardware AVX512 (begun with AVX2)"]
     manifest = store.manifest()
     manifest["sessions"]["trials"][0]["versions"] |= {"torch": "1.0", "gone": "3"}
-    assert what_changed(manifest, TRIALS, {"AVX2"}) == [f"torch {torch.__version__} (begun with 1.0)"]
+    assert what_changed(manifest, TRIALS, {"AVX2"}) == [f"torch {TORCH} (begun with 1.0)"]
 
 
 def test_a_session_that_computed_nothing_says_nothing_of_the_hardware(store, sweep):

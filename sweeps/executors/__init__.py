@@ -3,12 +3,11 @@
 from leakbench.core.errors import UserError
 from leakbench.core.registry import unknown_text
 from leakbench.core.words import in_words
+from leakbench.sweeps import EXECUTORS
 from leakbench.sweeps.executors.base import Executor, Inline
 from leakbench.sweeps.executors.cluster import Dask
 from leakbench.sweeps.executors.devices import find_devices, worker_devices
 from leakbench.sweeps.executors.processes import Joblib
-
-EXECUTORS = ("joblib", "dask", "inline")
 
 
 def make_executor(

@@ -64,7 +64,7 @@ def chosen(kept: pd.DataFrame) -> pd.DataFrame:
 
 def _lowest(rows: pd.DataFrame, column: str, place: list[str]) -> pd.DataFrame:
     """The row at each place of the lowest number in that column; of equal ones, and of none, the first."""
-    order = rows[column].sort_values(kind="stable").index  # NaN last; `idxmin` of pandas 2 fails for infinity
+    order = rows[column].sort_values(kind="stable").index  # those without one last
     return rows.loc[order].drop_duplicates(place).sort_index()
 
 

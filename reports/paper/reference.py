@@ -69,11 +69,12 @@ class Reported:
     def among(self, names: Iterable[str], reading: Reading) -> str | None:
         """Its name among these defenses (std 0.01 and variance 0.0001 are the same); None if absent."""
         wanted = self.defense(reading)
-        return next((name for name in names if _same(DEFENSES.parse(name), wanted)), None)
+        of_kind = (name for name in names if name.partition("(")[0] == self.kind)  # a user's file may be gone
+        return next((name for name in of_kind if _same(DEFENSES.parse(name), wanted)), None)
 
 
 def _same(one: Defense, other: Defense) -> bool:
-    if type(one) is not type(other) or getattr(one, "scope", None) != getattr(other, "scope", None):
+    if getattr(one, "scope", None) != getattr(other, "scope", None):
         return False
     return one.strength == other.strength or isclose(one.strength or 0, other.strength or 0)
 

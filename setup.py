@@ -8,7 +8,7 @@ from setuptools import find_namespace_packages, setup
 FOLDERS = ["bench", "board", "commands", "core", "defenses", "federation", "reports", "sweeps"]
 
 packages = find_namespace_packages(
-    include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)], exclude=["*.__pycache__"]
+    include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)], exclude=["*.__pycache__", "board.entries*"]
 )
 
 

@@ -135,7 +135,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
             cannot be compared with them.
         accuracy, accuracy_low, accuracy_high, change, change_low, change_high, epsilon: see
             `summarize_utility`.
-        sent, defense_seconds: the means over these parts.
+        sent, defense_seconds: the medians over these parts.
     """
     of_images = parts[parts["modality"] == IMAGES.name]
     grouped = of_images.groupby(["defense", "entry"], sort=False)
@@ -150,7 +150,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     spans = [mean_of_medians(list(own["scores"].dropna())) for _, own in grouped]
     lines["score_low"], lines["score_high"] = zip(*spans, strict=True)
     lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))
-    lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].mean())
+    lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].median())
     lines = lines.reset_index()
     lines = lines.assign(defended=lines["defense"] != BASELINE, incomplete=lines["missing"] > 0)
     lines = lines.sort_values(["defended", "incomplete", "score"], kind="stable")

@@ -46,6 +46,7 @@ class Chart:
     across: list[Tick]
     up: list[Tick]
     front: str  # the corners of the line through the best
+    floor: int = -int(FLOOR)
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT

@@ -6,11 +6,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from running import inside
+from running import ROOT, inside
 
 from leakbench.board import benchmark
 from leakbench.board.entry import ABOUT, Entry, digest_of
 from leakbench.board.lines import leaderboard, part_lines
+from leakbench.board.verification import file_problems
 from leakbench.core.user_files import file_digest
 from leakbench.sweeps.checks import load_sweep
 
@@ -360,6 +361,26 @@ def test_the_board_is_a_table_of_all_entries(home, capsys, monkeypatch):
     leaked = int((own.groupby("index")["ssim"].max() >= 0.9).sum())
     assert f" {leaked}/2 " in line
     assert " ".join(by_part.split()) == f"{NAME} {leaked}/2 - 2/2"
+
+
+COMMITTED = sorted((ROOT / "board/entries").iterdir())
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_the_files_of_our_own_entries_are_in_order(monkeypatch, folder):
+    monkeypatch.setattr(benchmark, "FOLDER", COME_ALONG)
+    entry = Entry.read(folder)
+    assert entry.about.name == folder.name
+    assert list(file_problems(entry, benchmark.read_benchmark(entry.about.protocol))) == []
+    keys = [*entry.trials["key"], *entry.trainings["key"]]
+    assert digest_of(keys) == entry.about.keys_sha256
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_our_own_entries_are_verified(monkeypatch, folder):
+    monkeypatch.setattr(benchmark, "FOLDER", COME_ALONG)
+    assert inside(folder.parent, "verify", folder.name, "--cells", "2") == 0
 
 
 def test_a_folder_without_entries_is_a_line(tmp_path, capsys):

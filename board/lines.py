@@ -147,7 +147,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
     lines["low"], lines["high"] = zip(*intervals, strict=True)
     lines["score"] = grouped["score"].mean()
     lines["score_by_code"] = grouped["score_by_code"].mean()
-    spans = [mean_of_medians(list(own["scores"].dropna())) for _, own in grouped]
+    spans = [mean_of_medians([each for each in own["scores"].dropna() if len(each)]) for _, own in grouped]
     lines["score_low"], lines["score_high"] = zip(*spans, strict=True)
     lines["missing"] = grouped["trials"].agg(lambda trials: int(trials.isna().sum()))
     lines = lines.join(grouped[UTILITY].first()).join(grouped[["sent", "defense_seconds"]].median())

@@ -308,7 +308,8 @@ def test_the_board_shows_both_numbers(home, entry, capsys, monkeypatch):
     assert inside(home, "board", "--protocol", "v9") == 0
     out = capsys.readouterr().out
     line, by_part = (each for each in out.splitlines() if each.startswith(NAME))
-    assert line.split()[1:3] == ["1/2", "0/2"]
+    assert " 1/2 " in line
+    assert ", 0/2 " in line
     assert by_part.split()[1] == "1/2*"
     assert "by code: without reconstructions that were handed in" in out
     assert "*: some of it was handed in without code" in out

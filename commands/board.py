@@ -63,7 +63,8 @@ def entries_of(folder: Path, benchmark: "Benchmark") -> "tuple[list[Entry], int]
     entries = [each for each in found if each.about.protocol_sha256 == benchmark.digest]
     if not entries:
         expected = f"expected a folder of entries of protocol {benchmark.name}"
-        raise UserError(f"{folder}: {expected}, found {len(found)} of others; `leakbench submit` makes one")
+        others = f"{len(found)} of others" if found else "none"
+        raise UserError(f"{folder}: {expected}, found {others}; `leakbench submit` makes one")
     return entries, len(found) - len(entries)
 
 

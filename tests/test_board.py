@@ -387,7 +387,7 @@ def test_a_folder_without_entries_is_a_line(tmp_path, capsys):
     assert inside(tmp_path, "board", "--protocol", "v9") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "entries: expected a folder of entries of protocol v9, found 0 of others; `leakbench submit`"
+        "entries: expected a folder of entries of protocol v9, found none; `leakbench submit`"
     )
 
 

@@ -163,8 +163,7 @@ def test_two_documents_of_one_name_are_refused(tmp_path, write):
 def test_a_folder_without_entries_is_refused(tmp_path, capsys):
     assert inside(tmp_path, "site", "nothing", "--protocol", "v9") == 2
     assert capsys.readouterr().err == (
-        "nothing: expected a folder of entries of protocol v9, found 0 of others;"
-        " `leakbench submit` makes one\n"
+        "nothing: expected a folder of entries of protocol v9, found none; `leakbench submit` makes one\n"
     )
 
 

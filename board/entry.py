@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,17 @@ PICTURES = pa.schema(
         ("texts", pa.list_(pa.string())),  # pieces with spaces between them; null of images
     ]
 )
+
+
+def pixels_of(picture: Mapping[str, Any]) -> np.ndarray:
+    """The images of a line of PICTURES, (N, C, H, W), float32 in [0, 1]."""
+    pixels = np.frombuffer(picture["pixels"], dtype=np.uint8).reshape(picture["shape"])
+    return pixels.astype(np.float32) / 255
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, each as {column: value}."""
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 @dataclass(frozen=True)

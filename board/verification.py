@@ -6,7 +6,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from leakbench.bench.row import score_columns
 from leakbench.bench.trial import Trial, spec_of
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import ACCURACY, Benchmark
-from leakbench.board.entry import Entry, digest_of
+from leakbench.board.entry import Entry, digest_of, pixels_of, records
 from leakbench.core.process import prepare_worker
 from leakbench.core.user_files import file_digest
 from leakbench.reports.selection import strongest, with_result
@@ -126,8 +125,7 @@ def _score_problem(checked: Checked, part: str, row: Mapping[str, Any], trial: T
 def _example(picture: Mapping[str, Any], truth: Tensor, source: Any) -> Tensor:
     """What was found, as a modality takes it: images (N, C, H, W) or tokens (N, L)."""
     if picture["texts"] is None:
-        pixels = np.frombuffer(picture["pixels"], dtype=np.uint8).reshape(picture["shape"])
-        return torch.from_numpy(pixels.astype(np.float32) / 255)
+        return torch.from_numpy(pixels_of(picture))
     assert isinstance(source, Texts)
     known = source.vocabulary
     tokens = [[known.ids[piece] for piece in text.split()] for text in picture["texts"]]
@@ -191,11 +189,6 @@ def compared(row: Mapping[str, Any], again: Mapping[str, Any], scale: Scale | No
     if abs(before - now) <= ELSEWHERE or (scale and scale.verdict(before) == scale.verdict(now)):
         return ""
     return f"expected {title} {before:.3f} within {ELSEWHERE}{' or its verdict' * bool(scale)}, got {now:.3f}"
-
-
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, each as {column: value}."""
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _equal(stored: Any, computed: Any) -> bool:

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
     board = verbs.add_parser("board", help="the leaderboard of entries: what leaks under each defense")
-    board.add_argument(
+    add_entries(board)
+    board.set_defaults(command=run_board)
+
+
+def add_entries(parser: argparse.ArgumentParser) -> None:
+    """Which entries, and of which protocol."""
+    parser.add_argument(
         "folder",
         nargs="?",
         type=Path,
@@ -27,8 +33,7 @@ def add(verbs: Verbs) -> None:
         metavar="DIR",
         help="a folder of entries (default: entries)",
     )
-    board.add_argument("--protocol", default=PROTOCOL, metavar="VERSION", help=f"default: {PROTOCOL}")
-    board.set_defaults(command=run_board)
+    parser.add_argument("--protocol", default=PROTOCOL, metavar="VERSION", help=f"default: {PROTOCOL}")
 
 
 def run_board(options: argparse.Namespace, console: Console) -> int:
@@ -70,7 +75,7 @@ def entries_of(folder: Path, benchmark: "Benchmark") -> "tuple[list[Entry], int]
 
 def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
     """One line per defense setting, of all parts together."""
-    from leakbench.board.verification import records
+    from leakbench.board.entry import records
     from leakbench.reports.statistics import percent, with_interval
     from leakbench.reports.terminal import plain_table, put_below
 

@@ -5,21 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from leakbench.commands.board import entries_of
-from leakbench.commands.common import PROTOCOL, Verbs, add_data_root
+from leakbench.commands.board import add_entries, entries_of
+from leakbench.commands.common import Verbs, add_data_root
 
 
 def add(verbs: Verbs) -> None:
     """The verb and its options."""
     site = verbs.add_parser("site", help="write the leaderboard as a static site, which needs no server")
-    site.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("entries"),
-        metavar="DIR",
-        help="a folder of entries (default: entries)",
-    )
+    add_entries(site)
     site.add_argument(
         "--docs",
         nargs="+",
@@ -29,7 +22,6 @@ def add(verbs: Verbs) -> None:
         help="Markdown files, or folders of them, that become pages, too",
     )
     site.add_argument("--out", type=Path, default=Path("site"), metavar="DIR", help="default: site")
-    site.add_argument("--protocol", default=PROTOCOL, metavar="VERSION", help=f"default: {PROTOCOL}")
     add_data_root(site)
     site.set_defaults(command=run_site)
 

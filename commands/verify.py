@@ -89,12 +89,12 @@ def _run_again(checked: "Checked", options: argparse.Namespace, console: Console
     from secrets import randbelow
 
     from leakbench.board.benchmark import ACCURACY
+    from leakbench.board.entry import records
     from leakbench.board.verification import (
         chosen_cells,
         chosen_training,
         compared,
         computed_again,
-        records,
         trained_again,
     )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from running import inside
-from test_board import DEFENSE, HERE, NAME, PROTOCOL, sign, verify
+from test_board import DEFENSE, HERE, NAME, PROTOCOL, protocols, sign, verify  # noqa: F401
 
 from leakbench.bench.attacks import ATTACKS, NotApplicableError
 from leakbench.bench.attacks.handed_in import NOTHING, SIZE, contents, fingerprint
@@ -33,17 +33,8 @@ HIDES = DEFENSE.replace("limit: float = 0.001", "limit: float = 1e-5").replace("
 CLAMP = "clamp.py"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def protocols(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("protocols")
-    (folder / "v9.yaml").write_text(PROTOCOL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "FOLDER", folder)
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, protocols):
+def home(tmp_path_factory, protocols):  # noqa: F811
     """The folder of an attacker: a defense, and what the server sees of its victims."""
     folder = tmp_path_factory.mktemp("attacker")
     (folder / CLAMP).write_text(HIDES)
@@ -52,7 +43,7 @@ def home(tmp_path_factory, protocols):
 
 
 @pytest.fixture(scope="module")
-def parts(protocols):
+def parts(protocols):  # noqa: F811
     """The victims of each part."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("leakbench.sweeps.rehearsal.rehearse", lambda *_arguments, **_options: None)
@@ -122,7 +113,7 @@ PROTOCOLS_OF_UPDATES = [
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS_OF_UPDATES)
-def test_updates_of_every_protocol_have_their_scale(tmp_path, protocols, monkeypatch, protocol):
+def test_updates_of_every_protocol_have_their_scale(tmp_path, protocols, monkeypatch, protocol):  # noqa: F811
     text = PROTOCOL.replace("attacks: [linear,", f"protocols: ['{protocol}']\n    attacks: [").replace(
         "0-1}]", "0}]"
     )

@@ -6,15 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from leakbench.bench.datasets import DATASETS, open_dataset
 from leakbench.bench.models import MODELS
 from leakbench.bench.protocols import PROTOCOLS
 from leakbench.bench.trial import spec_of
+from leakbench.board.entry import pixels_of, records
 from leakbench.board.lines import Contender
-from leakbench.board.verification import records
 from leakbench.reports.page.shown import data_uri
 from leakbench.reports.selection import VICTIM
 from leakbench.reports.setting import Setting
@@ -69,8 +68,7 @@ def _shown(picture: dict[str, Any], truth: tuple[Any, ...]) -> str | list[Word]:
     if picture["texts"] is not None:
         words: list[Word] = marked(picture["texts"][0], truth[0])
         return words
-    pixels = np.frombuffer(picture["pixels"], dtype=np.uint8).reshape(picture["shape"])
-    return data_uri(list(pixels.astype(np.float32) / 255))
+    return data_uri(list(pixels_of(picture)))
 
 
 @cache

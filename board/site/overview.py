@@ -7,11 +7,10 @@ from typing import Any
 from leakbench.bench.modalities import TEXTS
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.draws import Agreement, agreement, by_draw
-from leakbench.board.entry import Entry
+from leakbench.board.entry import Entry, records
 from leakbench.board.lines import leaderboard, part_lines
 from leakbench.board.site.exhibits import Exhibit
 from leakbench.board.site.profile import Profile
-from leakbench.board.verification import records
 from leakbench.reports.selection import BASELINE
 
 

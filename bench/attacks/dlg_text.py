@@ -99,8 +99,8 @@ class _Run:
         assert case.labels is not None
         assert case.lengths is not None
         self.attack, self.case, self.device = attack, case, device
-        case.model.to(device)
-        self.layers = token_layers(case.model, case.spec)
+        self.layers = token_layers(case.model, case.spec)  # tried on the CPU
+        self.layers.model.to(device)
         self.labels = case.labels.to(device)
         vocabulary, length = vocabulary_of(case.spec), max(case.lengths)
         places = torch.arange(length)[None] < torch.tensor(case.lengths)[:, None]

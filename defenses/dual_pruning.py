@@ -9,7 +9,7 @@ from torch import Tensor
 
 from leakbench.core.citations import DUAL_PRUNE
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import Sparse, rounded_down
+from leakbench.defenses.sparse import Sparse, rounded_down, smallest_places
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class DualPrune(Sparse):
         return Account(kept={name: each != 0 for name, each in shared.items()})
 
     def _prune(self, gradient: Tensor) -> Tensor:
-        order = gradient.flatten().abs().argsort(stable=True)
-        low, high = (rounded_down(share, len(order)) for share in (self.smallest, self.largest))
-        dropped = torch.cat([order[:low], order[len(order) - high :]])
+        sizes = gradient.flatten().abs()
+        low, high = (rounded_down(share, len(sizes)) for share in (self.smallest, self.largest))
+        largest = len(sizes) - 1 - smallest_places(-sizes.flip(0), high)  # among equal ones, the last
+        dropped = torch.cat([smallest_places(sizes, low), largest])
         return gradient.flatten().index_fill(0, dropped, 0.0).view_as(gradient)

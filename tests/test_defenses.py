@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from leakbench.core.configured import SettingError
 from leakbench.core.randomness import generator_for
 from leakbench.defenses import DEFENSES, ContractError, Defense, Point
+from leakbench.defenses.sparse import rounded_down, smallest_places
 
 pytestmark = pytest.mark.numeric
 
@@ -195,6 +196,27 @@ def test_global_pruning_counts_over_the_whole_gradient(ratio):
 def test_pruning_zeroes_the_exact_count_among_equals():
     after = DEFENSES.parse("prune(ratio=0.3)")({"g": torch.ones(10)}, generator())["g"]
     assert after.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
+
+
+@given(
+    st.lists(st.one_of(st.integers(-3, 3).map(float), st.sampled_from([-0.0, math.inf])), min_size=1),
+    st.data(),
+)
+def test_the_smallest_are_those_of_a_stable_sort(numbers, data):
+    numbers = torch.tensor(numbers)
+    count = data.draw(st.integers(0, len(numbers)))
+    places = smallest_places(numbers, count)
+    assert places.sort().values.tolist() == numbers.argsort(stable=True)[:count].sort().values.tolist()
+
+
+@given(st.lists(st.integers(-3, 3).map(float), min_size=1), st.floats(0, 0.5), st.floats(0, 0.49))
+def test_pruning_on_both_sides_takes_the_ends_of_a_stable_sort(numbers, smallest, largest):
+    numbers = torch.tensor(numbers)
+    defense = DEFENSES.build("dual_prune", {"largest": largest, "smallest": smallest})
+    order, n = numbers.abs().argsort(stable=True), len(numbers)
+    dropped = [*order[: rounded_down(smallest, n)], *order[n - rounded_down(largest, n) :]]
+    shared = defense.apply({"g": numbers}, generator())["g"]
+    assert shared.tolist() == [0 if place in dropped else each for place, each in enumerate(numbers.tolist())]
 
 
 def test_half_precision_keeps_what_its_format_can_hold():

@@ -1,12 +1,14 @@
 """What the gradient of the last layer says about the labels."""
 
+from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from leakbench.bench.attacks import Case, NotApplicableError, Spec
+from leakbench.bench.attacks import Case, NotApplicableError, Spec, batch_labels
 from leakbench.bench.attacks.labels import readings
 from leakbench.bench.attacks.layers import LayerNames, output_layer
 from leakbench.bench.gradients import shared_gradient
@@ -44,11 +46,49 @@ def test_features_of_both_signs_mislead_the_sums_of_rows_and_nothing_else():
     assert int(found[0]) != 3
 
 
-def test_labels_of_a_batch_are_counted(make_trial):
+BATCH, STEPS = "fedsgd(batch_size=4)", "fedavg(batch_size=4, local_steps=3, lr=0.001)"
+
+
+@pytest.mark.parametrize(
+    "defense", ["none", "clip(norm=1)", "prune(ratio=0.9)", "gaussian(variance=0.01)", "terngrad"]
+)
+@pytest.mark.parametrize("protocol", [BATCH, STEPS])
+def test_labels_of_a_batch_are_counted(make_trial, protocol, defense):
     for index in (0, 4, 8):
-        names = {"dataset": "cifar10-sample", "protocol": "fedsgd(batch_size=4)", "index": index}
-        (labels,), true = read(make_trial, **names)
-        assert labels.tolist() == sorted(true.tolist())
+        found, true = read(make_trial, attack="adaptive", protocol=protocol, index=index, defense=defense)
+        assert sorted(true.tolist()) in [each.tolist() for each in found]
+
+
+@pytest.mark.parametrize("defense", ["sign", "sign(scale=none)"])
+def test_labels_of_a_batch_are_counted_by_signs_alone(make_trial, defense):
+    for index in (0, 4, 8):
+        (found,), true = read(make_trial, attack="adaptive", protocol=BATCH, index=index, defense=defense)
+        assert found.tolist() == sorted(true.tolist())
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_exchanges_find_the_best_of_all_labels(make_trial, free):
+    protocol, defense = "fedsgd(batch_size=3)", "dp_gaussian(noise_multiplier=0.5)"
+    case, _, _ = prepare(make_trial(protocol=protocol, defense=defense, attack="adaptive"), 0, DATA)
+    misfit = batch_labels._misfit(batch_labels._entries(case), free)
+    found = batch_labels._best(misfit, 10, 3)
+    assert found == min(combinations_with_replacement(range(10), 3), key=misfit)
+
+
+def test_labels_are_read_off_the_last_layers_where_there_are_many_weights(make_trial, monkeypatch):
+    monkeypatch.setattr(batch_labels, "NEAREST", 7695)
+    trial = make_trial(protocol=BATCH, defense="prune(ratio=0.5)", attack="adaptive")
+    case, victim, _ = prepare(trial, 0, DATA)
+    assert batch_labels._nearest(case) == list(case.shared)[:-3:-1]
+    assert batch_labels.batch_readings(case)[0].tolist() == sorted(victim.labels.tolist())
+
+
+def test_a_gradient_of_zeros_has_labels_too(make_trial):
+    """Any: nothing tells them."""
+    case, _, _ = prepare(make_trial(protocol="fedsgd(batch_size=2)"), 0, DATA)
+    zeros = {name: torch.zeros_like(each) for name, each in case.shared.items()}
+    (found,) = batch_labels.batch_readings(replace(case, shared=zeros))
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -60,8 +100,8 @@ def test_a_layer_without_bias_is_enough(bias):
     assert layer == LayerNames("3.weight", "3.bias" if bias else None)
     for count in (1, 3):
         shared = shared_gradient(model, images[:count], labels[:count])
-        (found,) = readings(Case(0, model, shared, Spec((3, 8, 8), 5, count)), layer)
-        assert found.tolist() == sorted(labels[:count].tolist())
+        found = readings(Case(0, model, shared, Spec((3, 8, 8), 5, count)), layer)
+        assert found[0].tolist() == sorted(labels[:count].tolist())
 
 
 class Named(nn.Module):

@@ -1,7 +1,7 @@
 """What the gradient of the last layer says about the labels."""
 
 from dataclasses import replace
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from pathlib import Path
 
 import pytest
@@ -47,12 +47,16 @@ def test_features_of_both_signs_mislead_the_sums_of_rows_and_nothing_else():
 
 
 BATCH, STEPS = "fedsgd(batch_size=4)", "fedavg(batch_size=4, local_steps=3, lr=0.001)"
+SUM = "secure_sum(clients=4, digits=3)"
+
+
+LEFT = ["none", "prune(ratio=0.9)", "gaussian(variance=0.01)", "terngrad"]
 
 
 @pytest.mark.parametrize(
-    "defense", ["none", "clip(norm=1)", "prune(ratio=0.9)", "gaussian(variance=0.01)", "terngrad"]
+    ("protocol", "defense"),
+    [*product([BATCH, STEPS, SUM], LEFT), (BATCH, "clip(norm=1)"), (STEPS, "clip(norm=1)")],
 )
-@pytest.mark.parametrize("protocol", [BATCH, STEPS])
 def test_labels_of_a_batch_are_counted(make_trial, protocol, defense):
     for index in (0, 4, 8):
         found, true = read(make_trial, attack="adaptive", protocol=protocol, index=index, defense=defense)

@@ -110,10 +110,10 @@ def _entries(case: Case) -> _Entries:
     spread, noise = [], []
     for name, first, second in zip(names, *halves, strict=True):
         of_one = float((first - second).square().mean()) / 2 * (PROBES / 2)
-        own = kept[name].double().flatten()
-        spread.append(torch.full_like(own, max(of_one / case.spec.count, LEAST)))
-        variance = torch.full_like(own, variance_of(case.account, {name: own}))
-        noise.append(variance.masked_fill(own == 0, math.inf))
+        left = kept[name].double()
+        spread.append(torch.full_like(left, max(of_one / case.spec.count, LEAST)).flatten())
+        variance = torch.full_like(left, variance_of(case.account, {name: left}))
+        noise.append(variance.masked_fill(left == 0, math.inf).flatten())
     return _Entries(
         torch.cat([case.shared[name].double().flatten() for name in names]),
         (torch.cat(halves[0], 1) + torch.cat(halves[1], 1)) / 2,

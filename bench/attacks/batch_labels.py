@@ -2,12 +2,13 @@
 
 With p_k the mean probability of class k, n_k of the N labels in class k, and a_k the mean gradient of the
 score of k, the gradient is about s sum_k (p_k - n_k / N) a_k. Random images in place of the unknown ones tell
-p and a, and how far single images are from them. The labels are the n that fit best: weighted least squares
-over what is left of all layers, noise included. The scale s is 1, unless an update was clipped, or is that of
-several steps; and the probabilities of random images are not those of real ones if the network was trained.
+p and a, and how far single images are from them. The labels are the most likely n: weighted least squares
+over what is left of all layers, and a multinomial prior. There are two estimates: at s = 1, and at the best s
+of all, because updates may be clipped or have several steps, and random images mislead a trained network.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ PROBES = 32  # random images, in two halves
 NEAREST = 100_000  # entries of the gradient, from the last layer on: earlier ones tell less of the class
 LEAST = 1e-16  # the variance of an entry that is the same for all images, without noise
 
-Misfit = Callable[[Sequence[int]], float]  # of some labels, in any order
+Misfit = Callable[[Sequence[int]], float]  # of labels, in any order
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _best(misfit: Misfit, classes: int, count: int) -> tuple[int, ...]:
 
 
 def _misfit(entries: _Entries, free: bool) -> Misfit:
-    """The squared distance from what labels would give, but a constant; at the best scale if it is free."""
+    """The negative log-posterior with Gaussian errors, but a constant; at the best scale if that is free."""
     weighted = entries.scores / (entries.spread + entries.noise)
     gram, inner = weighted @ entries.scores.T, weighted @ entries.shared
 
@@ -81,20 +82,25 @@ def _misfit(entries: _Entries, free: bool) -> Misfit:
         residual = entries.residual(labels)
         square, product = float(residual @ gram @ residual), float(residual @ inner)
         scale = max(product, 0.0) / (square or 1.0) if free else 1.0
-        return scale * (scale * square - 2 * product)
+        return scale * (scale * square / 2 - product) + _prior(labels)
 
     return misfit
 
 
 def _misfit_of_signs(entries: _Entries) -> Misfit:
-    """The negative logarithm of the likelihood of the signs that were shared."""
+    """The negative log-posterior of the signs that were shared."""
     signs, deviation = entries.shared.sign(), entries.spread.sqrt()
 
     def misfit(labels: Sequence[int]) -> float:
         expected = entries.residual(labels) @ entries.scores
-        return -float(torch.special.log_ndtr(signs * expected / deviation).sum())
+        return _prior(labels) - float(torch.special.log_ndtr(signs * expected / deviation).sum())
 
     return misfit
+
+
+def _prior(labels: Sequence[int]) -> float:
+    """Minus the logarithm of the number of orders that labels can come in, but a constant."""
+    return sum(math.lgamma(count + 1) for count in Counter(labels).values())
 
 
 def _entries(case: Case) -> _Entries:

@@ -7,8 +7,7 @@ from itertools import combinations
 import pandas as pd
 
 from leakbench.board.benchmark import Benchmark
-from leakbench.board.entry import Entry
-from leakbench.board.lines import contenders
+from leakbench.board.lines import Contender
 from leakbench.reports.selection import BASELINE
 from leakbench.reports.statistics import Correlation, rank_correlation
 
@@ -29,14 +28,14 @@ class Agreement:
         return f"{draws}: rank correlation {rho:.3f} ({low:.3f}-{high:.3f})"
 
 
-def by_draw(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
+def by_draw(known: Sequence[Contender], benchmark: Benchmark) -> pd.DataFrame:
     """One line per defense, part and draw of the weights, of the parts that have several draws.
 
     Columns: defense, part, model_seed, and score: what the strongest attack reached (SSIM, or ROUGE-L), as a
     mean over the victims that count.
     """
     lines = []
-    for contender in contenders(entries):
+    for contender in known:
         for part in benchmark.parts:
             setting = contender.part(part)
             if setting is None or setting.best["model_seed"].nunique() < 2 or contender.defense == BASELINE:

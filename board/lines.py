@@ -44,8 +44,18 @@ class Contender:
         rows = pd.concat([each.trainings for each in self.entries], ignore_index=True)
         return rows[rows["defense"].isin((self.defense, BASELINE))].drop_duplicates("key")
 
+    @cached_property
+    def _parts(self) -> dict[str, Setting | None]:
+        """Those that have been asked for."""
+        return {}
+
     def part(self, name: str) -> Setting | None:
         """The tables of a part; None where no trial of it has a result."""
+        if name not in self._parts:
+            self._parts[name] = self._setting(name)
+        return self._parts[name]
+
+    def _setting(self, name: str) -> Setting | None:
         rows = self.trials[self.trials["part"] == name]
         measured = with_result(rows)
         if measured.empty or self.defense not in set(measured["defense"]):
@@ -74,7 +84,7 @@ def contenders(entries: Sequence[Entry]) -> list[Contender]:
     return [Contender(defense, tuple(own)) for (defense, _), own in found.items()]
 
 
-def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
+def part_lines(known: Sequence[Contender], benchmark: Benchmark) -> pd.DataFrame:
     """One line per defense setting and part of the protocol, in their order.
 
     Columns, besides those of `reports.leaderboard` (accuracy, change, sent, defense_seconds, by, ...):
@@ -90,7 +100,7 @@ def part_lines(entries: Sequence[Entry], benchmark: Benchmark) -> pd.DataFrame:
         scores: what the median is of, (observations, draws of weights).
     """
     lines = []
-    for each in contenders(entries):
+    for each in known:
         about = {"defense": each.defense, "entry": each.entries[0].about.name}
         for part in benchmark.parts:
             setting = each.part(part)

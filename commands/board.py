@@ -40,15 +40,16 @@ def run_board(options: argparse.Namespace, console: Console) -> int:
     """`leakbench board`."""
     from leakbench.board.benchmark import read_benchmark
     from leakbench.board.draws import agreement, by_draw
-    from leakbench.board.lines import leaderboard, part_lines
+    from leakbench.board.lines import contenders, leaderboard, part_lines
 
     benchmark = read_benchmark(options.protocol)
     entries, others = entries_of(options.folder, benchmark)
-    parts = part_lines(entries, benchmark)
+    known = contenders(entries)
+    parts = part_lines(known, benchmark)
     lines = leaderboard(parts)
     console.print(_whole(lines, benchmark.name))
     console.print(_by_part(lines, parts, benchmark))
-    for each in agreement(by_draw(entries, benchmark)):
+    for each in agreement(by_draw(known, benchmark)):
         console.print(f"order of {each.defenses} defenses in {each}")
     if others:
         console.print(f"note: {others} more of another protocol")

@@ -10,7 +10,7 @@ from running import ROOT, inside
 
 from leakbench.board import benchmark
 from leakbench.board.entry import ABOUT, Entry, digest_of
-from leakbench.board.lines import leaderboard, part_lines
+from leakbench.board.lines import contenders, leaderboard, part_lines
 from leakbench.board.verification import file_problems
 from leakbench.core.user_files import file_digest
 from leakbench.sweeps.checks import load_sweep
@@ -309,7 +309,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 
 def test_the_lines_are_those_of_the_rows(home):
     entry = Entry.read(home / "entries/clamp")
-    parts = part_lines([entry], benchmark.read_benchmark("v9"))
+    parts = part_lines(contenders([entry]), benchmark.read_benchmark("v9"))
     assert parts["part"].tolist() == ["digits", "two draws", "sentences"]
     rows = pd.read_parquet(entry.folder / "trials.parquet")
     own = rows[(rows["part"] == "digits") & (rows["defense"] == NAME)]
@@ -344,7 +344,7 @@ def test_whoever_breaks_a_defense_submits_an_attack_and_the_lower_number_stands(
     assert (first, second) == (0, 0)
     entries = [Entry.read(tmp_path / "entries" / name) for name in ("weak", "broken")]
     protocol = benchmark.read_benchmark("v9")
-    alone, both = (part_lines(own, protocol).set_index("part") for own in (entries[:1], entries))
+    alone, both = (part_lines(contenders(own), protocol).set_index("part") for own in (entries[:1], entries))
     assert entries[1].about.attacks == ["breaks.py:Breaks"]
     assert (both.loc["two draws", "victims"], alone.loc["two draws", "victims"]) == (2, 0)
     assert both["defense"].nunique() == 1
@@ -406,7 +406,7 @@ def test_the_line_of_lowest_score_is_first_whatever_leaked(home, tmp_path):
         (forged / "clamp.py").write_text(DEFENSE + f"# {name}\n")
         sign(forged, name=name)
     read = [Entry.read(tmp_path / name) for name in ("recognisable", "half")]
-    lines = leaderboard(part_lines(read, benchmark.read_benchmark("v9")))
+    lines = leaderboard(part_lines(contenders(read), benchmark.read_benchmark("v9")))
     assert lines["entry"].tolist() == ["half", "recognisable"]
     assert lines["leaked"].tolist() == [1, 0]
     assert lines["score"].tolist() == pytest.approx([0.625, 0.85])
@@ -428,7 +428,7 @@ def test_a_defense_that_fails_in_a_part_is_below_all_others(home, tmp_path):
     rewrite(forged, "trials", failing)
     (forged / "clamp.py").write_text(DEFENSE + "\n")  # another defense, therefore
     sign(forged, name="better")
-    parts = part_lines([Entry.read(forged), entry], benchmark.read_benchmark("v9"))
+    parts = part_lines(contenders([Entry.read(forged), entry]), benchmark.read_benchmark("v9"))
     lines = leaderboard(parts)
     assert lines["entry"].tolist() == ["clamp", "better"]
     assert lines["missing"].tolist() == [0, 1]

@@ -20,7 +20,7 @@ from leakbench.bench.trial import Trial, prepare
 from leakbench.board import benchmark
 from leakbench.board.entry import Entry
 from leakbench.board.handed_in import read_found
-from leakbench.board.lines import part_lines
+from leakbench.board.lines import contenders, part_lines
 from leakbench.commands.victims import parts_under
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
@@ -289,8 +289,8 @@ def test_another_file_of_reconstructions_is_found(entry, tmp_path, capsys):
 def test_the_board_shows_both_numbers(home, entry, capsys, monkeypatch):
     entries = [Entry.read(home / "entries" / name) for name in ("alone", "broken")]
     protocol = benchmark.read_benchmark("v9")
-    parts = part_lines(entries, protocol).set_index("part")
-    alone = part_lines(entries[:1], protocol).set_index("part")
+    parts = part_lines(contenders(entries), protocol).set_index("part")
+    alone = part_lines(contenders(entries[:1]), protocol).set_index("part")
     assert parts["handed_in"].tolist() == [1, 0, 0]  # a sentence leaks anyway
     assert alone["handed_in"].tolist() == [0, 0, 0]
     assert parts.loc["digits", "leaked"] == alone.loc["digits", "leaked"] + 1

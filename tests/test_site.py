@@ -12,7 +12,7 @@ from test_board import DEFENSE, HERE, protocols  # noqa: F401
 from leakbench.board.benchmark import read_benchmark
 from leakbench.board.draws import agreement, by_draw
 from leakbench.board.entry import Entry
-from leakbench.board.lines import leaderboard, part_lines
+from leakbench.board.lines import contenders, leaderboard, part_lines
 from leakbench.board.site.documents import anchor_of, read_documents
 from leakbench.core.errors import UserError
 
@@ -63,7 +63,7 @@ def cells(text):
 
 
 def test_the_table_is_that_of_the_entries(site, entries):
-    lines = leaderboard(part_lines(entries, read_benchmark("v9"))).to_dict("records")
+    lines = leaderboard(part_lines(contenders(entries), read_benchmark("v9"))).to_dict("records")
     shown = cells((site / "index.html").read_text())
     assert [row[1].rpartition(":")[2] for row in shown] == [
         line["defense"].rpartition(":")[2] for line in lines
@@ -168,7 +168,7 @@ def test_a_folder_without_entries_is_refused(tmp_path, capsys):
 
 
 def test_draws_are_compared_defense_by_defense(entries):
-    scores = by_draw(entries, read_benchmark("v9"))
+    scores = by_draw(contenders(entries), read_benchmark("v9"))
     assert set(scores["part"]) <= {"two draws"}
     assert "none" not in set(scores["defense"])
     rows = entries[-1].trials

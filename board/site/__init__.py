@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, se
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
+from leakbench.board.lines import contenders
 from leakbench.board.site.chart import chart
 from leakbench.board.site.documents import Document, read_documents
 from leakbench.board.site.overview import overview
@@ -44,8 +45,8 @@ def write_site(
     for each in ("defenses", "docs"):
         (folder / each).mkdir(parents=True, exist_ok=True)
     pages = read_documents(documents, folder / "docs/images")
-    known = profiles(entries, benchmark, data_root)
-    shown = overview(entries, benchmark, known)
+    known = profiles(contenders(entries), benchmark, data_root)
+    shown = overview(benchmark, known)
     names = {page.name for page in pages}
     readers = {name: text for name, text in READERS.items() if name in names}
     environment = _environment(readers=readers, documents=pages, benchmark=benchmark)

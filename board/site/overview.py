@@ -7,7 +7,7 @@ from typing import Any
 from leakbench.bench.modalities import TEXTS
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.draws import Agreement, agreement, by_draw
-from leakbench.board.entry import Entry, records
+from leakbench.board.entry import records
 from leakbench.board.lines import leaderboard, part_lines
 from leakbench.board.site.exhibits import Exhibit
 from leakbench.board.site.profile import Profile
@@ -41,9 +41,11 @@ class Overview:
         return next(each for each in self.lines if each.profile.slug == slug)
 
 
-def overview(entries: Sequence[Entry], benchmark: Benchmark, known: Sequence[Profile]) -> Overview:
+def overview(benchmark: Benchmark, known: Sequence[Profile]) -> Overview:
     """The first page, from the profiles of all entries."""
-    parts = part_lines(entries, benchmark)
+    contenders = [each.contender for each in known]
+    entries = [entry for each in contenders for entry in each.entries]
+    parts = part_lines(contenders, benchmark)
     images = [name for name in benchmark.parts if benchmark.modality(name) is not TEXTS]
     chosen = {name: _sample(name, known) for name in images}
     profile_of = {(each.contender.defense, each.entries[0].about.name): each for each in known}
@@ -59,7 +61,7 @@ def overview(entries: Sequence[Entry], benchmark: Benchmark, known: Sequence[Pro
     return Overview(
         lines,
         {part: each.original for part, each in shown.items()},
-        agreement(by_draw(entries, benchmark)),
+        agreement(by_draw(contenders, benchmark)),
         max(each.about.made for each in entries),
         sorted({each.about.versions["torch"] for each in entries}),
         sorted({name for each in entries for name in each.about.hardware}),

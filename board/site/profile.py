@@ -8,7 +8,7 @@ from typing import Any
 from leakbench.bench.modalities import IMAGES
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
-from leakbench.board.lines import Contender, contenders
+from leakbench.board.lines import Contender
 from leakbench.board.site.exhibits import Exhibit, by_attack, exhibits
 from leakbench.reports.flags import Raised
 from leakbench.reports.names import short_names
@@ -58,9 +58,8 @@ class Profile:
         }
 
 
-def profiles(entries: Sequence[Entry], benchmark: Benchmark, data_root: Path) -> list[Profile]:
-    """One per defense setting, in the order of the entries."""
-    known = contenders(entries)
+def profiles(known: Sequence[Contender], benchmark: Benchmark, data_root: Path) -> list[Profile]:
+    """One per defense setting, in their order."""
     names = short_names(each.defense for each in known)
     return [
         Profile(each, _slug(each), names[each.defense], dict(_parts(each, benchmark, data_root)))

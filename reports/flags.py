@@ -74,9 +74,10 @@ MEANINGS = {  # raised if, and what it means
         "the match loss fell to 1e-4 of the squared norm of the shared gradient, but the image still"
         " shows nothing (SSIM below the threshold for artifacts)",
         "The gradients match, but the images differ. Several images can have nearly the same gradient,"
-        " for example in a deep network with saturated units, or if most of the gradient was removed. A"
-        " small match loss does not show that an attack worked, and a wrong image does not show that a"
-        " defense worked.",
+        " for example in a deep network with saturated units, or if most of the gradient was removed. Or"
+        " the defense changed the images first, as `augment` does, and the attack rebuilt the changed ones:"
+        " look at the pictures. A small match loss does not show that an attack worked, and a wrong image"
+        " does not show that a defense worked.",
     ),
     Flag.NOT_ADAPTIVE: (
         "an attack that knows defenses had no information about this one, because the defense has no"

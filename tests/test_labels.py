@@ -80,7 +80,7 @@ def test_exchanges_find_the_best_of_all_labels(make_trial, free):
 
 
 def test_labels_are_read_off_the_last_layers_where_there_are_many_weights(make_trial, monkeypatch):
-    monkeypatch.setattr(batch_labels, "NEAREST", 7695)
+    monkeypatch.setattr(batch_labels, "MOST", 76950)
     trial = make_trial(protocol=BATCH, defense="prune(ratio=0.5)", attack="adaptive")
     case, victim, _ = prepare(trial, 0, DATA)
     assert batch_labels._nearest(case) == list(case.shared)[:-3:-1]

@@ -22,7 +22,7 @@ from leakbench.bench.posterior import kept_of, variance_of
 from leakbench.core.randomness import generator_for
 
 PROBES = 32  # random images, in two halves
-NEAREST = 100_000  # entries of the gradient, from the last layer on: earlier ones tell less of the class
+MOST = 10_000_000  # numbers in the gradients of all class scores; the last layers tell most of the class
 LEAST = 1e-16  # the variance of an entry that is the same for all images, without noise
 
 Misfit = Callable[[Sequence[int]], float]  # of labels, in any order
@@ -130,12 +130,12 @@ def _entries(case: Case) -> _Entries:
 
 
 def _nearest(case: Case) -> list[str]:
-    """Names of the last tensors, of NEAREST entries together, or of the last one if it has more."""
+    """Names of the last tensors, as many as MOST allows, but at least one."""
     names: list[str] = []
     entries = 0
     for name, shared in reversed(case.shared.items()):
         entries += shared.numel()
-        if names and entries > NEAREST:
+        if names and entries * case.spec.classes > MOST:
             break
         names.append(name)
     return names

@@ -437,8 +437,8 @@ def test_along_the_settings_of_a_protocol_texts_have_their_score():
         )
         for steps in (1, 2, 3)
     ]  # fmt: skip
-    setting, lines = along_protocols(settings(pd.concat(parts, ignore_index=True), TEXT_SCALE))
-    assert setting == "local_steps"
+    found = along_protocols(settings(pd.concat(parts, ignore_index=True), TEXT_SCALE))
+    lines = found["local_steps"]
     assert list(lines["rouge_l"]) == pytest.approx([0.3, 0.6, 0.9])
 
 

@@ -64,11 +64,9 @@ def write_figures(run: Run, folder: Path | None = None, formats: Sequence[str] =
     if len(lines) >= FEWEST_NETWORKS:
         paths = save(draw_against(lines), folder, "index_and_leakage", formats)
         drawn.append(Drawn(len(run.settings) - 1, "leakage", CAPTION, paths))
-    varied, along = along_protocols(run.settings)
-    if varied:
-        paths = save(
-            protocols.draw_along(varied, along, run.scale.modality), folder, f"against_{varied}", formats
-        )
+    for varied, along in along_protocols(run.settings).items():
+        figure = protocols.draw_along(varied, along, run.scale.modality)
+        paths = save(figure, folder, f"against_{varied}", formats)
         about = protocols.CAPTION.format(setting=varied.replace("_", " "))
         drawn.append(Drawn(len(run.settings) - 1, "protocols", about, paths))
     return drawn

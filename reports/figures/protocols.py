@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from leakbench.bench.modalities import IMAGES, Modality
 from leakbench.reports.style import HUES
 
-CAPTION = "What each attack gets of undefended updates, against {setting} of the protocol"
+CAPTION = "What attacks get of undefended updates, against {setting} of the protocol"
 WIDE = 8  # times: from there on, an axis is logarithmic
 
 

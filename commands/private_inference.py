@@ -67,11 +67,16 @@ def run_private_inference(options: argparse.Namespace, console: Console) -> int:
     subjects = subjects_of(options, jobs, console)
     results = Results()
     total = len(jobs) * sum(len(subject.images) for subject in subjects)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        advance = partial(progress.advance, progress.add_task("classified", total=total))
-        for subject in subjects:
-            for line in measure(subject, jobs, options.batch, results, advance):
-                progress.console.print(line)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            advance = partial(progress.advance, progress.add_task("classified", total=total))
+            for subject in subjects:
+                for line in measure(subject, jobs, options.batch, results, advance):
+                    progress.console.print(line)
+    except KeyboardInterrupt:
+        if results.rows:
+            _report(results, options.out, console)
+        raise
     _report(results, options.out, console)
     return 0
 

@@ -21,8 +21,8 @@ def along_protocols(settings: Sequence[Setting]) -> dict[str, pd.DataFrame]:
     Protocols of one name: of several, the one with most. Where other settings differ, too, they make panels,
     of which those with FEWEST_VALUES are kept. Columns:
         panel: dataset, model and the other settings that differ.
-        attack: its short name, or STRONGEST. An attack that had only some of the victims somewhere, those that
-            others left, has no line.
+        attack: its short name, or STRONGEST. An attack that somewhere had only some of the victims, because
+            others left no more, has no line.
         value: of the setting.
         images: victims with a result.
         ssim, ssim_low, ssim_high: the median, with its interval; of texts rouge_l, ...

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from running import ROOT, no_space
 import leakbench
 from leakbench import commands
 from leakbench.bench.models import MODELS
-from leakbench.bench.private import secretflow
+from leakbench.bench.private import dealer, secretflow
 from leakbench.bench.private.secretflow import python_of
 from leakbench.bench.private.steps import steps_of
 from leakbench.bench.sharing import FixedPoint
@@ -69,6 +70,29 @@ def test_tables_that_cannot_be_written_are_not_stored(folder, capsys, monkeypatc
     status, _, error = run(capsys, MODEL, *FEW, "--digits", "1", "--out", folder, "--weights", weights)
     assert status == commands.STOPPED
     assert error.endswith("; no rows are stored: the same command classifies again\n")
+
+
+def test_what_was_classified_before_ctrl_c_is_stored(folder, tmp_path, capsys, monkeypatch):
+    classify = dealer.classify
+
+    def stopped(subject, images, encoding, *rest):
+        if encoding.text == "10^-4":
+            signal.raise_signal(signal.SIGINT)
+        return classify(subject, images, encoding, *rest)
+
+    monkeypatch.setattr(dealer, "classify", stopped)
+    given = [
+        "--weights",
+        next((folder / "weights").glob("*.pt")),
+        "--digits",
+        "1,4",
+        "--out",
+        tmp_path / "out",
+    ]
+    status, out, err = run(capsys, MODEL, *FEW, *given)
+    assert (status, err) == (130, "stopped; what was stored is kept\n")
+    assert pd.read_csv(tmp_path / "out" / "rows.csv")["precision"].tolist() == ["10^-1"]
+    assert "10^-4" not in out
 
 
 def test_weights_are_trained_once(folder, capsys, monkeypatch, tmp_path):

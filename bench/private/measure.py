@@ -60,8 +60,9 @@ def measure(
     """
     for job in jobs:
         answers = job.classify(subject, batch, _steps_of(advance))
+        confused = confusions(subject, job.engine, job.encoding, answers)
         results.rows.append(row(subject, job.engine, job.encoding, answers))
-        results.confusions += confusions(subject, job.engine, job.encoding, answers)
+        results.confusions += confused
         accuracy, seconds = results.rows[-1]["accuracy"], answers.seconds
         yield f"{subject.model}, {job.engine} at {job.encoding.text}: {accuracy:.1%} right, {seconds:.0f} s"
     for job in [each for each in jobs if each.engine == DEALER][:1]:

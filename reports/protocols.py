@@ -53,7 +53,7 @@ def along_protocols(settings: Sequence[Setting]) -> dict[str, pd.DataFrame]:
 
 
 def _lines(rows: pd.DataFrame, setting: str, score: str) -> Iterator[dict[str, Any]]:
-    counts = rows.groupby("panel")[setting].nunique()
+    counts = rows.groupby("panel")[setting].nunique().to_dict()
     for (panel, attack), line in rows.groupby(["panel", "line"], sort=False):
         if line[setting].nunique() == counts[panel]:
             for value, own in line.groupby(setting):

@@ -172,14 +172,8 @@ def file_beside(folder: Path, option: str = "--out") -> Path:
     return folder.with_name(f"{folder.name}.yaml")
 
 
-def slug(name: str) -> str:
-    """`my_defense.py:Mine` as a part of a folder's name."""
-    stem = Path(name.partition(":")[0]).stem
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-
-
-def named_after(defense: str) -> str:
-    """`prune(ratio=0.5)` as `prune-ratio-0.5`, and `my/defense.py:Mine` as `defense`."""
-    match = USER_FILE.fullmatch(defense)
-    text = Path(match["file"]).stem if match else defense
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+def named_after(name: str) -> str:
+    """A folder's name: `prune-ratio-0.5` of `prune(ratio=0.5)`, `my_defense` of `my/my_defense.py:Mine`."""
+    match = USER_FILE.fullmatch(name)
+    text = Path(match["file"]).stem if match else name
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-")

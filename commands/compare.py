@@ -11,9 +11,9 @@ from leakbench.commands.common import (
     add_data_root,
     add_workers,
     file_beside,
+    named_after,
     problems_of,
     run_options,
-    slug,
 )
 from leakbench.commands.running import load, run_sweep, run_trainings
 from leakbench.commands.sweep import show_results
@@ -96,7 +96,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     except UserError as error:
         raise UserError(*(f"--against: {problem}" for problem in error.problems)) from error
     comparison = Comparison(tuple(new), tuple(known), BUDGETS[options.budget], options.data, options.model)
-    folder = options.out or Path("runs") / (PREFIX + "-".join(map(slug, options.defense)))
+    folder = options.out or Path("runs") / (PREFIX + "-".join(map(named_after, options.defense)))
     file = file_beside(folder)
     typed = [each for name in DECISIVE for each in (f"--{name}", getattr(options, name))]
     typed += [each for name in options.against for each in ("--against", name)]

@@ -21,10 +21,10 @@ from leakbench.commands.common import (
     add_timeout,
     add_workers,
     file_beside,
+    named_after,
     positive,
     run_options,
     show_failures,
-    slug,
     writing_reports,
 )
 from leakbench.commands.running import announce, attacker_for, load, run_sweep, there_already
@@ -135,7 +135,9 @@ def file_to_run(options: argparse.Namespace) -> Iterator[tuple[Path, "RunOptions
     if options.file is None and not options.dataset:
         raise UserError("expected a sweep FILE, or --dataset NAME and other options, got neither; see --help")
     content = merge(options.file, typed)
-    folder = own.out or Path("runs") / (options.file.stem if options.file else slug(options.dataset[0]))
+    folder = own.out or Path("runs") / (
+        options.file.stem if options.file else named_after(options.dataset[0])
+    )
     file = file_beside(folder)
     if options.file is not None and file.resolve() == options.file.resolve():
         text = f"--out: expected another folder than {folder}, because {file} would be overwritten"

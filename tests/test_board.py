@@ -12,6 +12,7 @@ from leakbench.board import benchmark
 from leakbench.board.entry import ABOUT, Entry, digest_of
 from leakbench.board.lines import contenders, leaderboard, part_lines
 from leakbench.board.verification import file_problems
+from leakbench.commands.common import named_after
 from leakbench.core.user_files import file_digest
 from leakbench.sweeps.checks import load_sweep
 
@@ -333,6 +334,20 @@ from leakbench.bench.attacks.linear import Linear
 class Breaks(Linear):
     pass
 """
+
+
+@pytest.mark.parametrize(
+    ("defense", "name"),
+    [
+        ("mine/my_defense.py", "my_defense"),
+        ("My2.py:Mine(limit=0.1)", "My2"),
+        ("top_k(ratio=0.01)", "top_k-ratio-0.01"),
+        ("sign", "sign"),
+    ],
+)
+def test_an_entry_is_named_after_its_defense(defense, name):
+    """As the documentation has it: `submit my_defense.py`, then `verify entries/my_defense`."""
+    assert named_after(defense) == name
 
 
 def test_whoever_breaks_a_defense_submits_an_attack_and_the_lower_number_stands(home, tmp_path):

@@ -11,7 +11,7 @@ from leakbench.core.citations import SOTERIA
 from leakbench.defenses.account import Account, ContractError, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.features import revealing_features
-from leakbench.defenses.sparse import rounded_down
+from leakbench.defenses.sparse import rounded_down, smallest_places
 from leakbench.defenses.traffic import bitmap_bytes
 
 
@@ -49,7 +49,7 @@ class Soteria(Defense):
     ) -> Gradients:
         """See `Defense.apply_knowing`."""
         layer, revealing = revealing_features(network, images)
-        dropped = revealing.argsort(stable=True)[: rounded_down(self.ratio, len(revealing))]
+        dropped = smallest_places(revealing, rounded_down(self.ratio, len(revealing)))
         name = next(name for name, each in network.named_parameters() if each is layer.weight)
         return {
             own: each.index_fill(1, dropped, 0.0) if own == name else each.clone()

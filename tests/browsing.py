@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,6 +20,20 @@ def browsers():
         program = api.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield program
         program.close()
+
+
+@contextmanager
+def watched(browser, path):
+    """The page of a file, opened, and the addresses that it requests; in the end there must be no error."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    problems, requests = [], []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(path.as_uri())
+    yield opened, requests
+    assert problems == []
+    opened.close()
 
 
 def contrast(one, other):

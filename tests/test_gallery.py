@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import contrast
+from browsing import contrast, watched
 from made_up import store, table, text_table
 from PIL import Image
 
@@ -138,14 +138,8 @@ def path(run):
 
 @pytest.fixture
 def page(browser, path):
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    problems = []
-    opened.on("console", lambda message: problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.goto(path.as_uri())
-    yield opened
-    assert problems == []
-    opened.close()
+    with watched(browser, path) as (opened, _):
+        yield opened
 
 
 def cells(page, defense):

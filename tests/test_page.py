@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import contrast
+from browsing import contrast, watched
 from made_up import store, table, text_table
 from PIL import Image
 
@@ -170,16 +170,9 @@ def test_a_page_of_many_trials_can_be_sent_by_mail(tmp_path):
 @pytest.fixture
 def page(browser, path):
     """The page, opened; in the end there must be no error, and no request to another place."""
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    problems, requests = [], []
-    opened.on("console", lambda message: problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: requests.append(request.url))
-    opened.goto(path.as_uri())
-    yield opened
-    assert problems == []
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-    opened.close()
+    with watched(browser, path) as (opened, requests):
+        yield opened
+        assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
 
 
 def names(page):

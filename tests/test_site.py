@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from browsing import contrast
+from browsing import contrast, watched
 from running import inside
 from test_board import DEFENSE, HERE, protocols  # noqa: F401
 
@@ -194,16 +194,9 @@ def test_equal_orders_agree_and_opposite_ones_do_not():
 @pytest.fixture
 def page(browser, site):
     """The first page, opened; in the end there must be no error, and no request to another place."""
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    problems, requests = [], []
-    opened.on("console", lambda message: problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: requests.append(request.url))
-    opened.goto((site / "index.html").as_uri())
-    yield opened
-    assert problems == []
-    assert [url for url in requests if not url.startswith(("data:", site.as_uri()))] == []
-    opened.close()
+    with watched(browser, site / "index.html") as (opened, requests):
+        yield opened
+        assert [url for url in requests if not url.startswith(("data:", site.as_uri()))] == []
 
 
 def test_the_search_finds_a_section_by_keyboard(page):

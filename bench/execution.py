@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks import Case, Found, NotApplicableError, Resources
+from leakbench.bench.attacks import Case, Found, Knows, NotApplicableError, Resources
 from leakbench.bench.gradients import distance_by_layer
 from leakbench.bench.hardware import hardware_of
 from leakbench.bench.job import Job
@@ -21,6 +21,7 @@ from leakbench.bench.row import (
     costs,
     failure,
     input_errors,
+    input_score_of,
     label_columns,
     make_row,
     match_loss_of,
@@ -84,6 +85,7 @@ class _Running:
     trace: Trace
     labels: Tensor | None  # (N,); None: unknown
     account: Account | None  # of its defense, whether the attacker is told it or not
+    entered: Tensor | None  # see `Exposed.entered`
     costs: dict[str, float | None]  # columns of its row
 
 
@@ -128,8 +130,9 @@ class _Group:
             self.watcher.preparing(trial)
             try:
                 case, victim, exposed = prepare(trial, number, self.conditions.data_root)
+                trace = Trace(victim.batch)
                 self.running[number] = _Running(
-                    trial, case, Trace(victim.batch), victim.labels, exposed.account, costs(exposed)
+                    trial, case, trace, victim.labels, exposed.account, exposed.entered, costs(exposed)
                 )
             except (Exception, SystemExit) as error:  # noqa: BLE001  # likewise, before the attack
                 self.failed.append(self._failure(trial, error))
@@ -168,14 +171,18 @@ class _Group:
         if isinstance(found, Exception):
             result = self._failure(each.trial, found, each.trace.steps)
         else:
-            result = self._finish(each, found)
+            try:
+                result = self._finish(each, found)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # the defense's author may err in it
+                result = self._failure(each.trial, error, found.iterations)
         del self.running[number]  # only now: a score that fails must not lose the trial
         return result
 
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
-        self._count(trial.steps - found.iterations)
-        x, device, spec = found.x.detach(), self.conditions.resources.device, case.spec
+        device, spec = self.conditions.resources.device, case.spec
+        input_score = input_score_of(each.entered, found.x.detach(), spec)
+        x = _restored(trial, found.x.detach())
         order = list(range(len(x))) if trace.truth is None else spec.modality.match(x, trace.truth, spec)
         trace.objective = list(found.history)
         trace.reconstruction = x[order]
@@ -196,6 +203,7 @@ class _Group:
             finite=all(map(math.isfinite, found.history)),
             **each.costs,
             modality=spec.modality.name,
+            input_score=input_score,
             **score_columns(trace.truth, trace.reconstruction, spec),
             neg_log_posterior=posterior_of(case, trial.protocol, each.account, found),
             **label_columns(trace.labels, labels),
@@ -204,6 +212,7 @@ class _Group:
             hardware=hardware_of(device),
             seconds=found.seconds,
         )
+        self._count(trial.steps - found.iterations)
         return Result(row, trace)
 
     def _failures(self) -> Iterator[Result]:
@@ -213,3 +222,8 @@ class _Group:
     def _failure(self, trial: Trial, error: BaseException, steps: int = 0) -> Result:
         self._count(trial.steps - steps)
         return failure(trial, one_line(error), self.conditions.resources.device)
+
+
+def _restored(trial: Trial, found: Tensor) -> Tensor:
+    """What was found, with what the defense made of the batch undone by those who know the defense."""
+    return trial.defense.checked_restoration(found) if Knows.DEFENSE in trial.attack.knows else found

@@ -60,6 +60,7 @@ class Row:
     defense_seconds: float | None  # in the defense's methods; the first trial's have to warm up
     modality: str | None  # images or texts
     score: float | None  # how much leaked, in [0, 1]: the SSIM, 0 where it is below; of texts ROUGE-L
+    input_score: float | None  # of the batch that a defense made of it; None: it is the same
     mse: float | None  # scores, None where the truth is unknown; these four, of images: the mean over them
     mse_raw: float | None
     psnr: float | None  # dB, peak 1.0
@@ -88,7 +89,7 @@ class Row:
 SCORES = ("score", *(column for each in MODALITIES.values() for column in each.columns))
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
-    "signal_to_noise", "sent_bytes", "defense_seconds", "modality", *SCORES, "neg_log_posterior",
+    "signal_to_noise", "sent_bytes", "defense_seconds", "modality", "input_score", *SCORES, "neg_log_posterior",
     "label_true", "label_recovered", "label_correct", "label_recall", "classes", "threat", "hardware",
 )  # fmt: skip
 
@@ -178,6 +179,14 @@ def score_columns(truth: Tensor | None, found: Tensor, spec: Spec) -> dict[str, 
     if truth is not None:
         scores |= spec.modality.scores(found, truth, spec)
     return scores
+
+
+def input_score_of(entered: Tensor | None, found: Tensor, spec: Spec) -> float | None:
+    """`score` of what was found (N, ...) against what entered the network; None: the batch itself did."""
+    if entered is None:
+        return None
+    order = spec.modality.match(found, entered, spec)
+    return spec.modality.scores(found[order], entered, spec)["score"]
 
 
 def asked_for(labels: Tensor) -> list[int]:

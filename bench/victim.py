@@ -31,6 +31,7 @@ class Exposed:
     sent_bytes: int
     seconds: float  # in `Defense.change_batch` and the methods that change gradients
     rounding: float = 0.0  # see `View.rounding`
+    entered: Tensor | None = None  # the batch of all clients, if the defense changed it
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Victim:
         examples = protocol.batch_size if protocol.separable else 1
         mean = Mean(protocol.rounds, examples, protocol.seen, first.rounding)
         account = defense.checked_account(shared, mean)
-        return replace(first, shared=shared, account=_with_rounding(account, shared, first.rounding))
+        account = _with_rounding(account, shared, first.rounding)
+        entered = first.entered if protocol.rounds == 1 else None  # in each round another
+        return replace(first, shared=shared, account=account, entered=entered)
 
     def _share(
         self, defense: Defense, protocol: Protocol, number: tuple[int, ...], memories: list[Memory]
@@ -93,7 +96,11 @@ class Victim:
         view = protocol.view([each.shared for each in sent], sent[0].sent_bytes, generator)
         mean = mean_of([each.gradient for each in sent])
         seconds = sum(each.seconds for each in sent) / len(sent)
-        return Exposed(sent[0].network, view.update, mean, None, view.sent_bytes, seconds, view.rounding)
+        changed = [each.entered for each in sent if each.entered is not None]
+        entered = torch.cat(changed) if changed else None
+        return Exposed(
+            sent[0].network, view.update, mean, None, view.sent_bytes, seconds, view.rounding, entered
+        )
 
     def _send(
         self, defense: Defense, protocol: Protocol, number: tuple[int, ...], client: int, memory: Memory
@@ -101,7 +108,7 @@ class Victim:
         """What one client sends in one round."""
         purpose = self._purpose(defense.own_name, number, client)
         generator = generator_for("defense", *purpose)
-        network, seconds = self.network, 0.0
+        network, seconds, entered = self.network, 0.0, None
         if defense.points() <= {Point.GRADIENT}:
             gradient = self._update(protocol, client)
             shared = defense.share(gradient, generator, memory)
@@ -111,6 +118,7 @@ class Victim:
             seconds = time.perf_counter() - began
             network, seed = self.network_under(defense), seed_for("layers", *purpose)
             known = Client(network, *batch)
+            entered = batch[0] if Point.BATCH in defense.points() else None
             if Point.EXAMPLES in defense.points():
                 each = example_updates(network, protocol, *batch, seed)
                 gradient = {name: own.mean(0) for name, own in each.items()}
@@ -120,7 +128,7 @@ class Victim:
                 shared = defense.share(gradient, generator, memory, known)
             network.eval()
         seconds += shared.seconds
-        return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds)
+        return Exposed(network, shared.gradients, gradient, None, shared.sent_bytes, seconds, entered=entered)
 
     def _update(self, protocol: Protocol, client: int) -> Gradients:
         """Of a client whose defense changes only its update, worked out once."""

@@ -10,14 +10,13 @@ from leakbench.core.citations import ATS
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import only_images
+from leakbench.defenses.transformations import Policy, restored, transformed, with_signs
 
-Policy = tuple[tuple[str, float], ...]  # transformations and their magnitudes, one after the other
 SHIFT, CONTRAST = 150 / 331 / 9, 0.5 / 9  # a unit of magnitude, as in AutoAugment
 POLICIES: dict[str, Policy] = {
     "3-1-7": (("x", 9 * SHIFT), ("contrast", 6 * CONTRAST), ("y", 2 * SHIFT)),
     "43-18-18": (("y", 3 * SHIFT), ("contrast", 7 * CONTRAST), ("contrast", 7 * CONTRAST)),
 }
-GRAY = torch.tensor([0.299, 0.587, 0.114])  # of red, green and blue
 
 
 @dataclass(frozen=True)
@@ -39,34 +38,19 @@ class Augment(Defense):
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """See `Defense.change_batch`."""
-        names = list(POLICIES) if self.policy == "hybrid" else [self.policy]
-        chosen = torch.randint(len(names), (len(images),), generator=generator).tolist()
+        chosen = torch.randint(len(self._policies), (len(images),), generator=generator).tolist()
         pairs = zip(only_images(self, images), chosen, strict=True)
-        return torch.stack(
-            [transformed(each, POLICIES[names[own]], generator) for each, own in pairs]
-        ), labels
+        changed = [transformed(each, with_signs(self._policies[own], generator)) for each, own in pairs]
+        return torch.stack(changed), labels
+
+    def restore_batch(self, images: Tensor) -> Tensor:
+        """See `Defense.restore_batch`: black, or gray, borders tell which way an image was shifted."""
+        return torch.stack([restored(each, self._policies) for each in images])
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: the gradient of the changed batch is shared as it is."""
         return Account()
 
-
-def transformed(image: Tensor, policy: Policy, generator: torch.Generator) -> Tensor:
-    """An image (C, H, W) in [0, 1] after all transformations of a policy."""
-    for what, magnitude in policy:
-        way = magnitude * (2 * int(torch.randint(2, (), generator=generator)) - 1)
-        if what == "contrast":
-            gray = (image * GRAY.to(image.dtype).view(-1, 1, 1)).sum(0) if len(image) == 3 else image.mean(0)
-            image = (gray.mean() + (1 + way) * (image - gray.mean())).clamp(0, 1)
-        else:
-            image = shifted(image, way, dim=1 if what == "y" else 2)
-    return image
-
-
-def shifted(image: Tensor, share: float, dim: int) -> Tensor:
-    """The image moved by that share of its side, to higher places if it is positive, and 0 behind it."""
-    side = image.shape[dim]
-    by = round(share * side)
-    sources = torch.arange(side) - by
-    inside = ((sources >= 0) & (sources < side)).to(image.dtype)
-    return image.index_select(dim, sources.clamp(0, side - 1)) * inside.view(-1, *[1] * (2 - dim))
+    @property
+    def _policies(self) -> list[Policy]:
+        return list(POLICIES.values()) if self.policy == "hybrid" else [POLICIES[self.policy]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leakbench.core.configured import Configured
 from leakbench.defenses.account import SINGLE, Account, ContractError, Gradients, Mean
-from leakbench.defenses.contract import bad_account, broken_batch, broken_promises, is_finite
+from leakbench.defenses.contract import bad_account, broken_batch, broken_promises, is_finite, unlike
 from leakbench.defenses.memory import Memory
 
 
@@ -149,6 +149,18 @@ class Defense(Configured):
             generator: as for `apply`.
         """
         return images, labels
+
+    def restore_batch(self, images: Tensor) -> Tensor:
+        """The images before `change_batch`, as far as they can be told from those after it.
+
+        What attacks found that know the defense passes through it before it is scored, as an attacker would
+        undo a known change. Where nothing can be undone, the images are returned as they are.
+
+        Args:
+            images: (N, C, H, W), on the CPU, not always in [0, 1]: what an attack found. Must not be changed
+                in place.
+        """
+        return images
 
     def change_model(self, network: nn.Module) -> nn.Module:
         """The network to train, with layers added; the client and the server, hence the attacker, know it.
@@ -321,6 +333,21 @@ class Defense(Configured):
         if answers.ndim == 2 and answers.is_floating_point():
             answers = nn.functional.pad(answers, (0, classes - answers.shape[1]))
         return pixels, answers
+
+    def checked_restoration(self, images: Tensor) -> Tensor:
+        """`restore_batch`, with its contract checked.
+
+        Raises:
+            ContractError: it changed its input, or returned images that are not finite or have another
+                shape or dtype.
+        """
+        given = images.clone()
+        restored = self.restore_batch(given)
+        if not torch.equal(given, images):
+            raise ContractError(f"defense {self}: restore_batch: changed its input in place")
+        for problem in unlike(images, restored):
+            raise ContractError(f"defense {self}: restore_batch: {problem}")
+        return restored
 
     def checked_model(self, network: nn.Module, seed: int) -> nn.Module:
         """`change_model`, with its contract checked; the seed determines its random draws.

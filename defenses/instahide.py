@@ -13,6 +13,7 @@ from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import mixed, only_images
 
 MOST = 0.65  # the largest coefficient, as in the authors' code
+ERROR = 0.03  # of a pixel that an attack found
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class InstaHide(Defense):
         hidden, answers = mixed(only_images(self, images), labels, weights, generator)
         flipped = torch.randint(2, images.shape, generator=generator).bool()
         return torch.where(flipped, 2 * self.center - hidden, hidden), answers
+
+    def restore_batch(self, images: Tensor) -> Tensor:
+        """See `Defense.restore_batch`: the side of `center` that lies in [0, 1]; if both do, the darker."""
+        distance = (images - self.center).abs()
+        darker = self.center - distance
+        return torch.where(darker < -ERROR, self.center + distance, darker.clamp(min=0))
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: the gradient of the changed batch is shared as it is."""

@@ -11,7 +11,7 @@ from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
 from leakbench.core.words import counted as how_many
 from leakbench.reports.names import defense_order
-from leakbench.reports.selection import BASELINE, counted, scored, strongest, with_result
+from leakbench.reports.selection import BASELINE, VICTIM, counted, scored, strongest, with_result
 from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
@@ -35,6 +35,7 @@ class Flag(StrEnum):
     NOT_CONVERGED = "NOT_CONVERGED"
     ZERO_GRADIENT = "ZERO_GRADIENT"
     LOSS_IMAGE_DISAGREE = "LOSS_IMAGE_DISAGREE"
+    INPUT_REBUILT = "INPUT_REBUILT"
     NOT_ADAPTIVE = "NOT_ADAPTIVE"
     HARD_TO_CHOOSE = "HARD_TO_CHOOSE"
 
@@ -74,10 +75,17 @@ MEANINGS = {  # raised if, and what it means
         "the match loss fell to 1e-4 of the squared norm of the shared gradient, but the image still"
         " shows nothing (SSIM below the threshold for artifacts)",
         "The gradients match, but the images differ. Several images can have nearly the same gradient,"
-        " for example in a deep network with saturated units, or if most of the gradient was removed. Or"
-        " the defense changed the images first, as `augment` does, and the attack rebuilt the changed ones:"
-        " look at the pictures. A small match loss does not show that an attack worked, and a wrong image"
-        " does not show that a defense worked.",
+        " for example in a deep network with saturated units, or if most of the gradient was removed. A"
+        " small match loss does not show that an attack worked, and a wrong image does not show that a"
+        " defense worked.",
+    ),
+    Flag.INPUT_REBUILT: (
+        "the defense changed the images before they entered the network, and an attack rebuilt the changed"
+        " ones (SSIM of a leak), but not the images themselves",
+        "The gradient hid nothing. All that protects these images is that their change cannot be undone,"
+        " and the attack undid no more of it than the defense's `restore_batch` says. A mixture or an"
+        " encoding may still be read by an attack made for it, and a person may recognise a changed image"
+        " whose SSIM is low: look at the pictures.",
     ),
     Flag.NOT_ADAPTIVE: (
         "an attack that knows defenses had no information about this one, because the defense has no"
@@ -188,6 +196,16 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
     misled = int((matched & (best[scale.column] < scale.artifacts)).sum())
     if misled:
         yield Flag.LOSS_IMAGE_DISAGREE, f"{how_many(misled, one)} wrong though the gradients match"
+    rebuilt = int((most_of_input(rows, best) >= scale.leak)[~best["leaked"]].sum())
+    if rebuilt:
+        text = f"{how_many(rebuilt, one)} rebuilt as they entered the network, but not as they were before"
+        yield Flag.INPUT_REBUILT, text
+
+
+def most_of_input(rows: pd.DataFrame, best: pd.DataFrame) -> pd.Series:
+    """For each line of `best`, the highest `input_score` of its victim's rows; NaN where there is none."""
+    most = rows.groupby(VICTIM)["input_score"].max().rename("most")
+    return best.join(most, on=VICTIM)["most"]
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:

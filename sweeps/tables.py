@@ -11,7 +11,7 @@ from leakbench.bench.training_row import TrainingRow
 from leakbench.bench.trial import SCHEMA_VERSION
 from leakbench.core.configured import setting_types
 
-FORMAT = 12  # of a run's folder
+FORMAT = 13  # of a run's folder
 _VERSION = {"leakbench": f"format {FORMAT}, schema {SCHEMA_VERSION}"}  # in every file
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

@@ -94,6 +94,15 @@ def test_a_match_without_the_image_is_flagged():
     assert raised(rows(match_loss=1e-4, ssim=0.4)) == set()
 
 
+def test_changed_images_that_were_rebuilt_are_flagged():
+    assert raised(rows(input_score=0.9)) == {("INPUT_REBUILT", "int8")}
+    assert raised(rows(input_score=0.89)) == set()
+    assert raised(rows(input_score=0.9, ssim=0.9)) == set()  # the images themselves leaked
+    by_another = rows().assign(attack="adaptive", input_score=0.95, ssim=0.0)
+    both = pd.concat([rows(input_score=0.1), by_another[by_another["defense"] == "int8"]])
+    assert raised(both.reset_index(drop=True)) == {("INPUT_REBUILT", "int8")}
+
+
 def test_a_defense_that_an_attack_knows_nothing_about_is_flagged():
     made = rows(threat="nothing").assign(attack="adaptive")
     assert raised(made) == set()  # an attack that uses no account

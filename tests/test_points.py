@@ -293,6 +293,51 @@ def test_a_pruned_gradient_is_counted_tensor_by_tensor():
     assert prune.share(gradients, torch.Generator()).sent_bytes == (2 * 4 + 1) + 4
 
 
+RESTORED = FLIP + "\n    def restore_batch(self, images):\n        return images.flip(-1)\n"
+
+
+def test_those_who_know_the_defense_undo_what_it_did_to_the_images(make_trial, define):
+    """`recursive` knows defenses, and `cosine` does not; both rebuild what entered the network."""
+    flip, undone = define(FLIP), define(RESTORED, name="Undone")
+    trials = [make_trial(defense=each, attack="recursive") for each in ("none", flip, undone)]
+    plain, flipped, restored = [each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA))]
+    assert plain.input_score is None
+    assert min(plain.ssim, restored.ssim, flipped.input_score, restored.input_score) > 0.9
+    assert flipped.ssim < 0.5
+    unaware = make_trial(defense=undone, attack="cosine(steps=40)")
+    ((row, _),) = (
+        (each.row, each.trace) for each in run_trials([unaware], Conditions(Resources(slots=3), DATA))
+    )
+    assert row.ssim < 0.5
+
+
+def test_what_enters_differs_from_round_to_round(make_trial, define):
+    flip = define(FLIP)
+    rounds = make_trial(defense=flip, protocol="fedsgd(rounds=2)", attack="recursive")
+    (result,) = run_trials([rounds], Conditions(Resources(slots=3), DATA))
+    assert result.row.status != "error"
+    assert result.row.input_score is None
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("return images[:, :1]", "expected shape (1, 3, 32, 32), got (1, 1, 32, 32)"),
+        ("return images.mul_(2)", "changed its input in place"),
+        ("return images / 0", "holds NaN or infinity"),
+    ],
+)
+def test_a_restoration_that_breaks_its_contract_is_the_reason_in_its_row(make_trial, define, method, reason):
+    wrong = define(FLIP + f"\n    def restore_batch(self, images):\n        {method}\n")
+    trials = [make_trial(defense=each, attack="adaptive(steps=4)") for each in ("none", wrong)]
+    rows = {
+        row.defense: row
+        for row in (each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA)))
+    }
+    assert rows["none"].status != "error"  # the others are not lost
+    assert rows[wrong].reason == f"ContractError: defense {wrong}: restore_batch: {reason}"
+
+
 def test_added_layers_are_trained():
     (plain,) = train_together([training()], DATA)
     (trained,) = train_together([training(BOTTLENECK)], DATA, keep=[0, 1])

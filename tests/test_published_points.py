@@ -1,6 +1,7 @@
 """Defenses of batches, of the model and of those who see both, from the literature, against their papers."""
 
 import math
+from statistics import median
 
 import pytest
 import torch
@@ -10,12 +11,15 @@ from torch.distributions import Normal, kl_divergence
 from torch.func import grad, vmap
 from torch.nn import functional
 
+from leakbench.bench.datasets import DATASETS, open_images
 from leakbench.bench.lock_step import train_together
+from leakbench.bench.metrics import score
 from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, Client, ContractError
-from leakbench.defenses.augment import shifted, transformed
+from leakbench.defenses.augment import POLICIES
 from leakbench.defenses.bottleneck import Bottleneck, Divergence
+from leakbench.defenses.transformations import restored, shifted, transformed, with_signs
 
 pytestmark = pytest.mark.numeric
 
@@ -195,10 +199,22 @@ class TestInstaHide:
         dark, _ = DEFENSES.parse("instahide(center=0.25)").change_batch(image + 1, torch.tensor([0]), drawn())
         assert set(dark.unique().tolist()) == {1.0, -0.5}
 
+    def test_values_out_of_range_give_signs_away(self):
+        """Around 0.25, 1 became -0.5 and 0.6 became -0.1; but 0.2 and 0.3 stay one of both, the darker."""
+        image = torch.tensor([1.0, 0.6, 0.3, 0.0]).view(1, 1, 1, 4)
+        defense = DEFENSES.parse("instahide(center=0.25)")
+        for seed in range(4):
+            hidden, _ = defense.change_batch(image, torch.tensor([0]), drawn(seed))
+            restored = defense.restore_batch(hidden).flatten().tolist()
+            assert restored == pytest.approx([1.0, 0.6, 0.2, 0.0])
+            noisy = defense.restore_batch(hidden + 0.01).flatten().tolist()
+            assert noisy == pytest.approx([1.0, 0.6, 0.2, 0.0], abs=0.02)
+
 
 def both_ways(image):
     """What half as much and half more contrast make of an image, as numbers."""
-    changed = [transformed(image, (("contrast", 0.5),), drawn(seed)) for seed in range(9)]
+    policy = (("contrast", 0.5),)
+    changed = [transformed(image, with_signs(policy, drawn(seed))) for seed in range(9)]
     return {tuple(round(each, 5) for each in own.flatten().tolist()) for own in changed}
 
 
@@ -210,9 +226,9 @@ def shifts_of(image):
 class TestAugment:
     def test_a_shift_leaves_black_behind(self):
         image = torch.tensor([[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]])
-        assert shifted(image, 0.5, dim=2).tolist() == [[[0, 0, 1, 2], [0, 0, 5, 6]]]
-        assert shifted(image, -0.25, dim=2).tolist() == [[[2, 3, 4, 0], [6, 7, 8, 0]]]
-        assert shifted(image, -0.5, dim=1).tolist() == [[[5, 6, 7, 8], [0, 0, 0, 0]]]
+        assert shifted(image, 0.5, "x").tolist() == [[[0, 0, 1, 2], [0, 0, 5, 6]]]
+        assert shifted(image, -0.25, "x").tolist() == [[[2, 3, 4, 0], [6, 7, 8, 0]]]
+        assert shifted(image, -0.5, "y").tolist() == [[[5, 6, 7, 8], [0, 0, 0, 0]]]
 
     def test_contrast_is_the_distance_from_the_mean_gray(self):
         image = torch.tensor([0.2, 0.6]).view(1, 1, 2)
@@ -230,6 +246,22 @@ class TestAugment:
         for image in changed[:, 0]:
             assert shifts_of(image) == shifts
         assert labels.tolist() == list(range(8))
+
+    @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+    @pytest.mark.parametrize(("dataset", "error"), [("cifar10-sample", 0.01), ("mnist-5k", 0.005)])
+    def test_what_was_not_shifted_out_is_restored(self, policy, dataset, error):
+        """The attacker knows both policies, and neither which one was taken nor the signs."""
+        images, _ = open_images(DATASETS.parse(dataset), DATA).batch(range(10))
+        kept = []
+        for seed, image in enumerate(images):
+            taken = with_signs(policy, drawn(seed))
+            seen = transformed(image, taken) + error * torch.randn(image.shape, generator=drawn(seed))
+            inside = transformed(torch.ones_like(image), tuple(each for each in taken if each[0] in "xy"))
+            for what, way in reversed(taken):
+                inside = shifted(inside, -way, what) if what in "xy" else inside
+            found = restored(seen, list(POLICIES.values()))
+            kept.append(score((image * inside)[None], (found * inside)[None]).ssim)
+        assert median(kept) > 0.8  # clipping lost some contrast
 
     def test_hybrid_takes_one_of_both(self):
         images = torch.ones(20, 1, 32, 32)

@@ -89,8 +89,9 @@ class Row:
 SCORES = ("score", *(column for each in MODALITIES.values() for column in each.columns))
 MEASURED = (  # the columns that only a trial with a result fills
     "iterations", "match_loss", "objective", "finite", "gradient_norm", "shared_norm",
-    "signal_to_noise", "sent_bytes", "defense_seconds", "modality", "input_score", *SCORES, "neg_log_posterior",
-    "label_true", "label_recovered", "label_correct", "label_recall", "classes", "threat", "hardware",
+    "signal_to_noise", "sent_bytes", "defense_seconds", "modality", "input_score", *SCORES,
+    "neg_log_posterior", "label_true", "label_recovered", "label_correct", "label_recall", "classes",
+    "threat", "hardware",
 )  # fmt: skip
 
 

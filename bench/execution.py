@@ -226,4 +226,8 @@ class _Group:
 
 def _restored(trial: Trial, found: Tensor) -> Tensor:
     """What was found, with what the defense made of the batch undone by those who know the defense."""
-    return trial.defense.checked_restoration(found) if Knows.DEFENSE in trial.attack.knows else found
+    if Knows.DEFENSE not in trial.attack.knows:
+        return found
+    # of a sum, nobody knows which images are of one client, but for those that are alone
+    together = 1 if trial.protocol.batch_size == 1 else len(found)
+    return torch.cat([trial.defense.checked_restoration(each) for each in found.split(together)])

@@ -12,12 +12,13 @@ from leakbench.bench.modalities import IMAGES, MODALITIES
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
+from leakbench.reports.flags import rebuilt_inputs
 from leakbench.reports.leaderboard import UTILITY
 from leakbench.reports.selection import BASELINE, counted, judged, with_result
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, mean_of_medians, wilson
 
-COUNTS = ["victims", "leaked", "handed_in", "observations"]
+COUNTS = ["victims", "leaked", "handed_in", "inputs", "observations"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def part_lines(known: Sequence[Contender], benchmark: Benchmark) -> pd.DataFrame
             sum is one victim.
         observations: how many different examples the victims are of: several draws of weights do not count.
         handed_in: those of `leaked` that no attack has rebuilt whose code is known.
+        inputs: those that did not leak, but were rebuilt as they entered the network, after the defense had
+            changed them.
         rate, low, high: the share that leaked, and its interval.
         score: the median of SSIM, or of ROUGE-L. All of these are NaN where no trial has a result.
         scores: what the median is of, (observations, draws of weights).
@@ -111,7 +114,7 @@ def part_lines(known: Sequence[Contender], benchmark: Benchmark) -> pd.DataFrame
 
 def _line(setting: Setting, defense: str) -> dict[str, Any]:
     line = setting.board[setting.board["defense"] == defense].to_dict("records")[0]
-    best = counted(setting.best)
+    best, rows = counted(setting.best), setting.rows
     own = best[best["defense"] == defense]
     by_code = _by_code(setting, defense)
     scores = own.pivot_table(index="index", columns="model_seed", values=setting.scale.column)
@@ -119,6 +122,7 @@ def _line(setting: Setting, defense: str) -> dict[str, Any]:
         **{str(name): value for name, value in line.items()},
         "victims": line["images"],
         "handed_in": int(line["leaked"] - by_code["leaked"].sum()),
+        "inputs": int(rebuilt_inputs(rows[rows["defense"] == defense], own, setting.scale).sum()),
         "score_by_code": by_code[setting.scale.column].median(),
         "observations": len(scores),
         **ends("", wilson(line["rate"], len(scores))),
@@ -138,7 +142,7 @@ def leaderboard(parts: pd.DataFrame) -> pd.DataFrame:
 
     Columns:
         defense, entry: as there.
-        victims, leaked, handed_in, rate, low, high: of all parts with images together.
+        victims, leaked, handed_in, inputs, rate, low, high: of all parts with images together.
         score, score_low, score_high: the mean over these parts of the median SSIM, and its interval;
             score_by_code: the mean without what was handed in.
         missing: how many of these parts have no trial with a result. Such a line is below all others: it

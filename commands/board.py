@@ -87,7 +87,9 @@ def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
         table.add_row(
             line["defense"],
             with_interval(line, "score", ".3f"),
-            f"{line['leaked']}/{line['victims']}" + f" ({line['missing']} missing)" * bool(line["missing"]),
+            f"{line['leaked']}/{line['victims']}"
+            + f" (+{line['inputs']} changed)" * bool(line["inputs"])
+            + f" ({line['missing']} missing)" * bool(line["missing"]),
             f"{100 * line['low']:.0f}-{100 * line['high']:.0f}%",
             *(f"{line['score_by_code']:.3f}, {line['leaked'] - line['handed_in']}/{line['victims']}",)
             * marked,
@@ -99,8 +101,9 @@ def _whole(lines: "pd.DataFrame", protocol: str) -> "Table":
         table,
         "SSIM: of what the strongest attack found, the mean of the parts' medians, with its 95 % interval\n"
         "leaked: of the images of all parts that leak without a defense\n"
-        + by_code
-        * marked
+        + by_code * marked
+        + "changed: rebuilt as they entered the network, after the defense had changed them; not counted\n"
+        * bool(lines["inputs"].any())
         + "missing: parts without a result; such a line cannot be compared with others\n"
         "accuracy: mean over the seeds ± half of its 95 % interval; sent: share of the undefended bytes\n",
     )

@@ -12,6 +12,7 @@ from leakbench.core.citations import MIXUP
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import mixed, only_images
+from leakbench.defenses.unmixing import unmixed
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Mixup(Defense):
     """Each image and its label become l times themselves plus (1 - l) times another one of the batch.
 
     l is drawn from Beta(alpha, alpha) and the others are a permutation, both once for a batch as in the
-    authors' code. A batch of one is not changed. The attacker knows neither draw.
+    authors' code. A batch of one is not changed.
     """
 
     citation: ClassVar[str] = MIXUP
@@ -46,6 +47,10 @@ class Mixup(Defense):
         own = np.random.default_rng(seed).beta(self.alpha, self.alpha)
         weights = torch.tensor([own, 1 - own], dtype=images.dtype).expand(len(images), 2)
         return mixed(only_images(self, images), labels, weights, generator)
+
+    def restore_batch(self, images: Tensor) -> Tensor:
+        """See `Defense.restore_batch`: whatever the weights and the permutation were."""
+        return unmixed(images)
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: the gradient of the changed batch is shared as it is."""

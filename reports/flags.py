@@ -196,16 +196,22 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
     misled = int((matched & (best[scale.column] < scale.artifacts)).sum())
     if misled:
         yield Flag.LOSS_IMAGE_DISAGREE, f"{how_many(misled, one)} wrong though the gradients match"
-    rebuilt = int((most_of_input(rows, best) >= scale.leak)[~best["leaked"]].sum())
+    rebuilt = int(rebuilt_inputs(rows, best, scale).sum())
     if rebuilt:
         text = f"{how_many(rebuilt, one)} rebuilt as they entered the network, but not as they were before"
         yield Flag.INPUT_REBUILT, text
 
 
-def most_of_input(rows: pd.DataFrame, best: pd.DataFrame) -> pd.Series:
-    """For each line of `best`, the highest `input_score` of its victim's rows; NaN where there is none."""
+def rebuilt_inputs(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.Series:
+    """Of which lines of `best` the images did not leak, but those that the defense had made of them did.
+
+    Args:
+        rows: all rows of the defense.
+        best: its lines, with `leaked`.
+        scale: what counts as a leak.
+    """
     most = rows.groupby(VICTIM)["input_score"].max().rename("most")
-    return best.join(most, on=VICTIM)["most"]
+    return (best.join(most, on=VICTIM)["most"] >= scale.leak) & ~best["leaked"]
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:

@@ -207,6 +207,11 @@ SETTINGS = "settings that give a name, and a name that gives the settings"
             "images: expected shape (8, 3, 32, 32), got (8, 1, 32, 32)",
         ),
         (
+            "def change_batch(self, images, labels, generator): return images.flip(-1), labels\n"
+            "    def restore_batch(self, images): return images[:1]", "a batch of 8",
+            "restore_batch: expected shape (8, 3, 32, 32), got (1, 3, 32, 32)",
+        ),
+        (
             "def change_model(self, network): return torch.nn.Sequential(network, torch.nn.Linear(3, 3))",
             "the model lenet, trained and attacked",
             "expected a model that takes images of 3x32x32, got RuntimeError:",

@@ -428,6 +428,27 @@ def test_the_line_of_lowest_score_is_first_whatever_leaked(home, tmp_path):
     assert (lines["score_low"] <= lines["score"]).all()
 
 
+def test_images_that_were_rebuilt_as_they_entered_are_counted_apart(home, tmp_path, capsys, monkeypatch):
+    forged = shutil.copytree(home / "entries/clamp", tmp_path / "entries/changed")
+
+    def changed(rows):
+        own = (rows["part"] == "digits") & (rows["defense"] == NAME)
+        lower = {each: rows[each].mask(own, 0.1) for each in ("score", "ssim")}
+        first = own & (rows["index"] == rows["index"].min())
+        return rows.assign(**lower, input_score=rows["input_score"].mask(first, 0.95))
+
+    rewrite(forged, "trials", changed)
+    sign(forged, name="changed")
+    parts = part_lines(contenders([Entry.read(forged)]), benchmark.read_benchmark("v9"))
+    (line,) = leaderboard(parts).to_dict("records")
+    assert (line["victims"], line["leaked"], line["inputs"]) == (2, 0, 1)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert inside(tmp_path, "board", "--protocol", "v9") == 0
+    out = capsys.readouterr().out
+    assert "0/2 (+1 changed)" in out
+    assert "changed: rebuilt as they entered the network" in out
+
+
 def test_a_defense_that_fails_in_a_part_is_below_all_others(home, tmp_path):
     entry = Entry.read(home / "entries/clamp")
     forged = shutil.copytree(entry.folder, tmp_path / "better")

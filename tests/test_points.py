@@ -311,6 +311,16 @@ def test_those_who_know_the_defense_undo_what_it_did_to_the_images(make_trial, d
     assert row.ssim < 0.5
 
 
+def test_images_of_clients_that_have_one_each_are_restored_one_by_one(make_trial, define):
+    alone = "\n    def restore_batch(self, images):\n        return images * 0 + len(images) / 10\n"
+    found = {}
+    for protocol in ("secure_sum(clients=2)", "fedsgd(batch_size=2)"):
+        trial = make_trial(defense=define(FLIP + alone), protocol=protocol, attack="adaptive(steps=2)")
+        (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+        found[protocol] = result.trace.reconstruction.unique().tolist()
+    assert list(found.values()) == [[pytest.approx(0.1)], [pytest.approx(0.2)]]
+
+
 def test_what_enters_differs_from_round_to_round(make_trial, define):
     flip = define(FLIP)
     rounds = make_trial(defense=flip, protocol="fedsgd(rounds=2)", attack="recursive")

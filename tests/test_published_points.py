@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from leakbench.bench.datasets import DATASETS, open_images
 from leakbench.bench.lock_step import train_together
-from leakbench.bench.metrics import score
+from leakbench.bench.metrics import match, score
 from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, Client, ContractError
 from leakbench.defenses.augment import POLICIES
 from leakbench.defenses.bottleneck import Bottleneck, Divergence
 from leakbench.defenses.transformations import restored, shifted, transformed, with_signs
+from leakbench.defenses.unmixing import unmixed
 
 pytestmark = pytest.mark.numeric
 
@@ -168,6 +169,34 @@ class TestMixup:
         mixed, answers = DEFENSES.parse("mixup").checked_batch(image, torch.tensor([2]), drawn(), 4)
         torch.testing.assert_close(mixed, image)
         assert answers.tolist() == [[0, 0, pytest.approx(1), 0]]
+
+    @pytest.mark.parametrize("dataset", ["mnist-5k", "cifar10-sample", "lfw-subset"])
+    @pytest.mark.parametrize("count", [2, 4, 8])
+    def test_a_batch_is_unmixed_whatever_its_weights(self, dataset, count):
+        """With errors of 0.003, as those of an attack; mixtures of halves cannot be undone."""
+        images, labels = open_images(DATASETS.parse(dataset), DATA).batch(range(4, 4 + count))
+        seeds = [seed for seed in range(8) if 0.1 < smaller_weight(count, seed) < 0.45][:2]
+        for seed in seeds:
+            mixed, _ = DEFENSES.parse("mixup").change_batch(images, labels, drawn(seed))
+            mixed += 0.003 * torch.randn(mixed.shape, generator=drawn(seed))
+            restored = DEFENSES.parse("mixup").restore_batch(mixed)
+            before, after = (score(images, each[match(each, images)]).ssim for each in (mixed, restored))
+            assert after > max(0.9, before - 0.05)
+        assert seeds
+
+    def test_what_cannot_be_unmixed_stays_as_it_is(self):
+        images = open_images(DATASETS.parse("mnist-5k"), DATA).batch(range(2))[0]
+        half = images.mean(0, keepdim=True).expand_as(images)
+        for each in (images[:1], half, torch.zeros(3, 1, 4, 4), torch.rand(2, 1, 1, 1)):
+            assert torch.equal(unmixed(each), each)
+
+
+def smaller_weight(count, seed):
+    """Of the two images that mixup takes, of a batch of that many and by the seed; 0 if it mixes none."""
+    blank = torch.zeros(count, 1, 1, 1)
+    _, answers = DEFENSES.parse("mixup").change_batch(blank, torch.arange(count), drawn(seed))
+    parts = answers[(answers > 0).sum(1) == 2]
+    return float(parts[parts > 0].min()) if len(parts) else 0.0
 
 
 class TestInstaHide:

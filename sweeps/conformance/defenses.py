@@ -120,6 +120,7 @@ def _batch(defense: Defense, count: int) -> None:
     images, batch, labels = _images(count)
     given = images.shape, images.classes
     changed, answers = defense.checked_batch(batch, labels, generator_for("check"), images.classes)
+    defense.checked_restoration(changed)
     scores = MODELS.parse("lenet").build(*given, seed=0)(changed)
     nn.functional.cross_entropy(scores, answers)
 

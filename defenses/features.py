@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from leakbench.defenses.account import ContractError
+from leakbench.defenses.account import ContractError, Gradients
 
 SMALL = 0.1  # added to a feature before it divides, as in the authors' code
 SEVERAL = 64  # features differentiated at once
@@ -37,3 +37,15 @@ def _slopes(features: Tensor, pixels: Tensor, chosen: Tensor) -> Tensor:
     (slopes,) = torch.autograd.grad(features, pixels, each, retain_graph=True, is_grads_batched=True)
     sizes: Tensor = slopes.flatten(2).norm(dim=2)
     return sizes
+
+
+def last_matrix(gradients: Gradients) -> str:
+    """The name of the last tensor of two dimensions: the weight of the last nn.Linear.
+
+    Raises:
+        ContractError: there is none.
+    """
+    names = [name for name, each in gradients.items() if each.ndim == 2]
+    if not names:
+        raise ContractError("soteria: expected a model with an nn.Linear, found none")
+    return names[-1]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.citations import SOTERIA
-from leakbench.defenses.account import Account, ContractError, Gradients
+from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.features import revealing_features
+from leakbench.defenses.features import last_matrix, revealing_features
 from leakbench.defenses.sparse import rounded_down, smallest_places
 from leakbench.defenses.traffic import bitmap_bytes
 
@@ -67,15 +67,3 @@ class Soteria(Defense):
         matrix = shared[last_matrix(shared)]
         zeros = int((~matrix.any(0)).sum()) * len(matrix) * matrix.element_size()
         return super().sent_bytes(shared) - zeros + bitmap_bytes(matrix.shape[1])
-
-
-def last_matrix(gradients: Gradients) -> str:
-    """The name of the last tensor of two dimensions: the weight of the last nn.Linear.
-
-    Raises:
-        ContractError: there is none.
-    """
-    names = [name for name, each in gradients.items() if each.ndim == 2]
-    if not names:
-        raise ContractError("soteria: expected a model with an nn.Linear, found none")
-    return names[-1]

@@ -61,8 +61,8 @@ def plain_result(key="a", **changes):
         objective=0.25,
         finite=True, gradient_norm=2.5, shared_norm=2.25, signal_to_noise=0.5, sent_bytes=9,
         defense_seconds=0.5, mse=0.1 + 0.2, mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0,
-        modality="images", score=0.0, **dict.fromkeys(TEXTS.columns), neg_log_posterior=7.5, label_true=3,
-        label_recovered=4, label_correct=False, label_recall=0.0, classes=10,
+        modality="images", score=0.0, input_score=0.75, **dict.fromkeys(TEXTS.columns),
+        neg_log_posterior=7.5, label_true=3, label_recovered=4, label_correct=False, label_recall=0.0, classes=10,
         threat="nothing", seconds=0.25, device="cpu",
         hardware="AVX2", torch_version="2",
     )  # fmt: skip
@@ -76,8 +76,8 @@ def plain_result(key="a", **changes):
 def failed(key="b"):
     nothing = dict.fromkeys(
         ["iterations", "match_loss", "objective", "classes", "hardware", "finite", "gradient_norm",
-         "shared_norm", "signal_to_noise", "neg_log_posterior", "modality", *SCORES, "label_true",
-         "label_recovered", "label_correct", "label_recall", "strength"]
+         "shared_norm", "signal_to_noise", "neg_log_posterior", "modality", "input_score", *SCORES,
+         "label_true", "label_recovered", "label_correct", "label_recall", "strength"]
     )  # fmt: skip
     reason = 'RuntimeError: "no", NA\tway'
     row = dataclasses.replace(plain_result(key).row, status="error", reason=reason, defense="none", **nothing)
@@ -334,10 +334,10 @@ def test_a_disk_that_takes_nothing_more_is_a_sentence(store, monkeypatch):
     assert store.statuses().keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 12}', '{"format": 1, "sweep": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 13}', '{"format": 1, "sweep": 1}'])
 def test_a_manifest_that_is_none(write, tmp_path, content):
     write("odd/sweep.json", content)
-    with pytest.raises(UserError, match="expected format 12, got"):
+    with pytest.raises(UserError, match="expected format 13, got"):
         Store.existing(tmp_path / "odd")
 
 
@@ -353,7 +353,7 @@ def test_folders_that_are_no_run(sweep, tmp_path, write):
     with pytest.raises(UserError, match="nowhere: expected the folder of a run, found no sweep.json"):
         Store.existing(tmp_path / "nowhere")
     write("old/sweep.json", '{"format": 0}')
-    with pytest.raises(UserError, match="expected format 12, got 0; it is from another version"):
+    with pytest.raises(UserError, match="expected format 13, got 0; it is from another version"):
         Store.existing(tmp_path / "old")
     write("torn/sweep.json", "{")
     with pytest.raises(UserError, match="not readable"):

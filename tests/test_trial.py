@@ -58,7 +58,7 @@ def test_a_trial_gives_a_whole_row(make_trial):
     assert row.shared_norm == pytest.approx(norm(shared(trial)))
     assert row.gradient_norm < row.shared_norm  # there is noise of 15,000 entries in it
     unmeasured = {name for name in MEASURED if getattr(row, name) is None}
-    assert unmeasured == set(TEXTS.columns)
+    assert unmeasured == {"input_score", *TEXTS.columns}
     assert (row.device, row.hardware, row.torch_version) == ("cpu", hardware_of("cpu"), torch.__version__)
     assert row.classes == 10
 
@@ -338,8 +338,8 @@ def test_row_columns_are_the_documented_ones():
         "dataset_settings", "model_settings", "protocol_settings", "attack_settings", "defense_settings",
         "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "signal_to_noise", "sent_bytes", "defense_seconds", "modality",
-        "score", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "rouge_1", "rouge_2", "rouge_l",
-        "token_accuracy", "bag_recall", "bag_precision", "exact", "neg_log_posterior", "label_true",
+        "score", "input_score", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "rouge_1", "rouge_2",
+        "rouge_l", "token_accuracy", "bag_recall", "bag_precision", "exact", "neg_log_posterior", "label_true",
         "label_recovered", "label_correct", "label_recall", "classes", "threat", "seconds", "device",
         "hardware", "torch_version",
     ]  # fmt: skip

@@ -62,8 +62,8 @@ def plain_result(key="a", **changes):
         finite=True, gradient_norm=2.5, shared_norm=2.25, signal_to_noise=0.5, sent_bytes=9,
         defense_seconds=0.5, mse=0.1 + 0.2, mse_raw=1e300, psnr=math.inf, ssim=-0.0, ssim_least=-0.0,
         modality="images", score=0.0, input_score=0.75, **dict.fromkeys(TEXTS.columns),
-        neg_log_posterior=7.5, label_true=3, label_recovered=4, label_correct=False, label_recall=0.0, classes=10,
-        threat="nothing", seconds=0.25, device="cpu",
+        neg_log_posterior=7.5, label_true=3, label_recovered=4, label_correct=False, label_recall=0.0,
+        classes=10, threat="nothing", seconds=0.25, device="cpu",
         hardware="AVX2", torch_version="2",
     )  # fmt: skip
     picture = torch.linspace(-1, 2, 3 * 4 * 4).reshape(1, 3, 4, 4)

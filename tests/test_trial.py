@@ -339,9 +339,9 @@ def test_row_columns_are_the_documented_ones():
         "status", "reason", "iterations", "match_loss", "objective", "finite",
         "gradient_norm", "shared_norm", "signal_to_noise", "sent_bytes", "defense_seconds", "modality",
         "score", "input_score", "mse", "mse_raw", "psnr", "ssim", "ssim_least", "rouge_1", "rouge_2",
-        "rouge_l", "token_accuracy", "bag_recall", "bag_precision", "exact", "neg_log_posterior", "label_true",
-        "label_recovered", "label_correct", "label_recall", "classes", "threat", "seconds", "device",
-        "hardware", "torch_version",
+        "rouge_l", "token_accuracy", "bag_recall", "bag_precision", "exact", "neg_log_posterior",
+        "label_true", "label_recovered", "label_correct", "label_recall", "classes", "threat", "seconds",
+        "device", "hardware", "torch_version",
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -180,14 +180,16 @@ class _Group:
 
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels
-        device, spec = self.conditions.resources.device, case.spec
+        device, spec, classes = self.conditions.resources.device, case.spec, found.classes
+        if case.whole:
+            found, spec, classes = replace(found, labels=None), case.whole.spec, case.whole.labels
         input_score = input_score_of(each.entered, found.x.detach(), spec)
         x = _restored(trial, found.x.detach())
         order = list(range(len(x))) if trace.truth is None else spec.modality.match(x, trace.truth, spec)
         trace.objective = list(found.history)
         trace.reconstruction = x[order]
-        if found.classes is not None and case.labels is None:
-            trace.labels = asked_for(found.classes[order])
+        if classes is not None and case.labels is None:
+            trace.labels = asked_for(classes[order])
         if found.inputs and trace.truth is not None:
             trace.input_errors = input_errors(case.model, spec.image_shape, trace.truth, found.inputs)
         trace.snapshots = {step: each[order] for step, each in trace.snapshots.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbench.bench.attacks import ATTACKS, Attack, Case, Knows, Spec
+from leakbench.bench.before_draws import as_attacked
 from leakbench.bench.datasets import DATASETS, Dataset, Recorded, Source, Texts
 from leakbench.bench.job import Job
 from leakbench.bench.models import MODELS, Model
@@ -106,7 +107,7 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim | 
         number, exposed.network, exposed.shared, spec, purpose, account, protocol,
         labels=labels, lengths=lengths,
     )  # fmt: skip
-    return case, victim, exposed
+    return as_attacked(case, trial.attack, trial.defense), victim, exposed
 
 
 def spec_of(source: Source, protocol: Protocol, model: Model) -> Spec:

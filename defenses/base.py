@@ -174,6 +174,18 @@ class Defense(Configured):
         """
         return network
 
+    def before_draws(self, network: nn.Module) -> nn.Module | None:
+        """The part of a network under `change_model` that comes before its first random draw.
+
+        It is to end in an nn.Linear with a bias, and its parameters are to keep their names. None: there is
+        no such part, or nothing is drawn. Attacks that know the defense attack it in place of the network:
+        see `bench.before_draws`.
+
+        Args:
+            network: a copy, in evaluation mode, which may be changed.
+        """
+        return None
+
     def sent_bytes(self, shared: Gradients) -> int:
         """The bytes that a client sends for the output of `apply`: all entries, unless overridden."""
         return sum(gradient.numel() * gradient.element_size() for gradient in shared.values())
@@ -365,6 +377,22 @@ class Defense(Configured):
         for layer in changed.modules():
             layer.training = layer not in own
         return changed
+
+    def checked_part(self, network: nn.Module) -> nn.Module | None:
+        """`before_draws` of a copy, with its contract checked.
+
+        Raises:
+            ContractError: it did not return a module, or None.
+        """
+        if type(self).before_draws is Defense.before_draws:
+            return None  # and no copy is made
+        part = self.before_draws(deepcopy(network))
+        if part is not None and not isinstance(part, nn.Module):
+            got = type(part).__name__
+            raise ContractError(
+                f"defense {self}: before_draws: expected a torch.nn.Module or None, got {got}"
+            )
+        return part
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """PRECODE: Scheliga et al. 2022. A variational bottleneck before the last fully connected layer."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -46,6 +47,18 @@ class Precode(Defense):
             return layers
         parent, _, attribute = name.rpartition(".")
         setattr(network.get_submodule(parent), attribute, layers)
+        return network
+
+    def before_draws(self, network: nn.Module) -> nn.Module | None:
+        """See `Defense.before_draws`: up to the code's mean and deviation."""
+        name, bottleneck = next((n, m) for n, m in network.named_modules() if isinstance(m, Bottleneck))
+        encoder = nn.Sequential(
+            OrderedDict({name.rpartition(".")[2]: nn.Sequential(OrderedDict(encode=bottleneck.encode))})
+        )
+        above, _, attribute = name.rpartition(".")[0].rpartition(".")
+        if not attribute:
+            return encoder
+        setattr(network.get_submodule(above), attribute, encoder)
         return network
 
     def account(self, shared: Gradients) -> Account:

@@ -63,4 +63,5 @@ def _unlikeliness(matrix: Tensor, edges: Tensor) -> Tensor:
     parts = matrix @ edges
     size = parts.square().mean(1, keepdim=True).sqrt()
     rounded = ((parts / size).square() + ROUND**2).sqrt().mean(1)
-    return (rounded * size[:, 0]).log().sum() - torch.linalg.slogdet(matrix).logabsdet
+    volume: Tensor = torch.linalg.slogdet(matrix).logabsdet
+    return (rounded * size[:, 0]).log().sum() - volume

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from leakbench.bench.attacks import Attack, Case, Knows
+from leakbench.bench.before_draws import as_attacked
 from leakbench.bench.datasets import Dataset, Recorded, open_dataset
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.models import Model
@@ -66,7 +67,8 @@ def _refusals(
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
             spec = spec_of(images, protocol.value, model.value)
             for attack in sweep.attacks:
-                case = Case(0, network, zeros, spec, protocol=protocol.value)
+                whole = Case(0, network, zeros, spec, protocol=protocol.value)
+                case = as_attacked(whole, attack.value, defense.value)
                 text = untold(attack.value, data.value, model.value) or refusal(attack.value, case)
                 if text:
                     what = attack.value, data.value, model.value, protocol.value, defense.value

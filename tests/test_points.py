@@ -321,6 +321,67 @@ def test_images_of_clients_that_have_one_each_are_restored_one_by_one(make_trial
     assert list(found.values()) == [[pytest.approx(0.1)], [pytest.approx(0.2)]]
 
 
+@pytest.mark.parametrize("model", ["lenet", "mlp(hidden=[32])"])
+def test_what_is_before_random_draws_is_attacked_as_if_there_were_none(make_trial, model):
+    trials = [
+        make_trial(defense=each, model=model, attack="recursive")
+        for each in ("none", "precode(size=16)", "precode(size=16, beta=10.0)")
+    ]
+    plain, *random = [each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA))]
+    assert plain.ssim > 0.9
+    for row in random:
+        assert row.ssim > plain.ssim - 0.02
+        assert row.label_correct
+        assert (row.classes, row.match_loss) == (10, None)  # of the whole network nothing is matched
+    case = prepare(trials[1], 0, DATA)[0]
+    assert (
+        list(case.shared)[-2:] == ["encode.weight", "encode.bias"] or "encode.bias" in list(case.shared)[-1]
+    )
+    assert case.spec.logit_shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attack": "cosine(steps=2)"},
+        {"protocol": "fedsgd(batch_size=2)"},
+        {"protocol": "fedavg(local_steps=2)"},
+    ],
+)
+def test_else_the_whole_network_is_attacked(make_trial, changes):
+    trial = make_trial(**{"defense": "precode(size=16)", "attack": "adaptive(steps=2)", **changes})
+    case = prepare(trial, 0, DATA)[0]
+    assert case.whole is None
+    assert case.spec.classes == 10
+    (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+    assert result.row.status != "error"
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("return 3", "before_draws: expected a torch.nn.Module or None, got int"),
+        (
+            "return nn.Sequential(nn.Flatten(), nn.Linear(3072, 2))",
+            "before_draws: expected parameters of the network, got '1.bias'",
+        ),
+    ],
+)
+def test_a_part_that_is_none_is_the_reason_in_its_row(make_trial, define, part, reason):
+    wrong = define(DROPOUT + f"\n    def before_draws(self, network):\n        {part}\n")
+    (result,) = run_trials(
+        [make_trial(defense=wrong, attack="adaptive(steps=2)")], Conditions(Resources(slots=3), DATA)
+    )
+    assert result.row.reason == f"ContractError: defense {wrong}: {reason}"
+
+
+@pytest.mark.parametrize("part", ["network[1][-1] = nn.Flatten(); return network", "return None"])
+def test_without_a_last_layer_the_whole_network_is_attacked(make_trial, define, part):
+    """The part of the first ends in a nn.Flatten."""
+    mine = define(DROPOUT + f"\n    def before_draws(self, network):\n        {part}\n")
+    assert prepare(make_trial(defense=mine, attack="adaptive(steps=2)"), 0, DATA)[0].whole is None
+
+
 def test_what_enters_differs_from_round_to_round(make_trial, define):
     flip = define(FLIP)
     rounds = make_trial(defense=flip, protocol="fedsgd(rounds=2)", attack="recursive")

@@ -95,6 +95,7 @@ class Case:
     start: Start | None = None  # on the CPU; None: the attack draws its own
     labels: Tensor | None = None  # if the attack knows labels: (N,), or of masked texts (N, L)
     lengths: tuple[int, ...] | None = None  # if the attack knows lengths: of each text
+    whole: "Whole | None" = None  # the network that `model` is a part of, see `bench.before_draws`
 
     def copy(self) -> "Case":
         """A copy whose model and gradient may be changed; the originals are shared with other trials."""
@@ -104,6 +105,14 @@ class Case:
     def generator(self, what: str) -> torch.Generator:
         """A CPU generator for the draws named by `what`; trials with other starts get other draws."""
         return generator_for(what, *self.purpose)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A network of which a part is attacked, whose outputs are no class scores."""
+
+    spec: Spec
+    labels: Tensor | None  # (N,), as the gradient of its last bias tells them
 
 
 @dataclass(frozen=True)

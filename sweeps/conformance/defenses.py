@@ -128,6 +128,7 @@ def _batch(defense: Defense, count: int) -> None:
 def _network(defense: Defense, name: str) -> str | None:
     images, batch, labels = _images(1)
     model = MODELS.parse(name)
+    defense.checked_part(with_layers(defense, model.build(images.shape, images.classes, 0), name, 0).eval())
 
     def build() -> nn.Module:
         plain = model.build(images.shape, images.classes, seed=0)

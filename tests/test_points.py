@@ -334,9 +334,7 @@ def test_what_is_before_random_draws_is_attacked_as_if_there_were_none(make_tria
         assert row.label_correct
         assert (row.classes, row.match_loss) == (10, None)  # of the whole network nothing is matched
     case = prepare(trials[1], 0, DATA)[0]
-    assert (
-        list(case.shared)[-2:] == ["encode.weight", "encode.bias"] or "encode.bias" in list(case.shared)[-1]
-    )
+    assert list(case.shared)[-1].endswith("encode.bias")
     assert case.spec.logit_shape == (1, 32)
 
 

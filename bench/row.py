@@ -186,6 +186,7 @@ def input_score_of(entered: Tensor | None, found: Tensor, spec: Spec) -> float |
     """`score` of what was found (N, ...) against what entered the network; None: the batch itself did."""
     if entered is None:
         return None
+    found, entered = spec.modality.in_range(found, entered)
     order = spec.modality.match(found, entered, spec)
     return spec.modality.scores(found[order], entered, spec)["score"]
 

@@ -311,6 +311,14 @@ def test_those_who_know_the_defense_undo_what_it_did_to_the_images(make_trial, d
     assert row.ssim < 0.5
 
 
+def test_what_enters_may_lie_out_of_the_range_of_images(make_trial, define):
+    wide = "    def change_batch(self, images, labels, generator):\n        return 4 * images - 2, labels"
+    trial = make_trial(defense=define(wide), attack="recursive")
+    (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+    assert result.row.input_score > 0.99
+    assert result.row.ssim < 0.7  # of pixels that are clipped
+
+
 def test_images_of_clients_that_have_one_each_are_restored_one_by_one(make_trial, define):
     alone = "\n    def restore_batch(self, images):\n        return images * 0 + len(images) / 10\n"
     found = {}

@@ -92,6 +92,10 @@ class Modality(ABC):
         """The examples as they are looked at."""
         return found
 
+    def in_range(self, found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Both on a scale that holds the true ones, which a defense may have brought out of their range."""
+        return found, truth
+
     def prior(self, found: Tensor) -> float:
         """The negative logarithm of how likely such examples are, whatever was shared; up to a constant."""
         return 0.0

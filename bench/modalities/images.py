@@ -69,6 +69,11 @@ class ImageModality(Modality):
         """See `Modality.seen`: in [0, 1]."""
         return found.clamp(0, 1)
 
+    def in_range(self, found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Modality.in_range`: pixels beyond [0, 1] would be clipped."""
+        low, high = truth.min().clamp(max=0), truth.max().clamp(min=1)
+        return (found - low) / (high - low), (truth - low) / (high - low)
+
     def prior(self, found: Tensor) -> float:
         """See `Modality.prior`."""
         return image_prior(found)

@@ -211,7 +211,7 @@ def rebuilt_inputs(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.S
         scale: what counts as a leak.
     """
     most = rows.groupby(VICTIM)["input_score"].max().rename("most")
-    return (best.join(most, on=VICTIM)["most"] >= scale.leak) & ~best["leaked"]
+    return (best[VICTIM].join(most, on=VICTIM)["most"] >= scale.leak) & ~best["leaked"]
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:

@@ -102,5 +102,6 @@ def is_of(rows: pd.DataFrame, columns: list[str], values: Sequence[Any]) -> pd.S
 
 def leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) -> pd.Series:
     """For each row, whether the undefended attack leaked at the same place."""
-    baseline = leaks[leaks["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
-    return rows.join(baseline, on=place)["undefended"].eq(True)
+    own = leaks[[*place, "defense", "leaked"]]  # joining all columns takes ten times as long
+    baseline = own[own["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
+    return rows[place].join(baseline, on=place)["undefended"].eq(True)

@@ -150,7 +150,7 @@ def _starts(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.DataFram
     measured = most(with_result(rows), [*place, "defense"])
     starts = measured.assign(leaked=measured[scale.column] >= scale.leak)
     baseline = starts[starts["defense"] == BASELINE].set_index(place)[scale.column].rename("undefended")
-    undefended = starts.join(baseline, on=place)["undefended"]
+    undefended = starts[place].join(baseline, on=place)["undefended"]
     return starts.assign(
         attackable=leaks_without(best, VICTIM, starts),
         paired=leaks_without(starts, place, starts),

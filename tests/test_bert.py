@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from leakbench.bench.datasets import DATASETS, open_dataset
+from leakbench.bench.gradients import shared_gradient
 from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.bench.models import MODELS
 from leakbench.bench.models.bert import load_transformers
+from leakbench.bench.victim import with_layers
 from leakbench.core.configured import SettingError
+from leakbench.defenses import DEFENSES
 
 SMALL = "bert(depth=1, hidden=32, heads=2)"
 GUESSING = "bert(depth=1, hidden=32, heads=2, task=mlm)"
@@ -75,6 +78,18 @@ def test_a_text_to_classify_is_given_whole(sotu):
     inputs, answers = MODELS.parse(SMALL).given(sotu, batch, labels, [(), ()])
     assert torch.equal(inputs, batch)
     assert torch.equal(answers, labels)
+
+
+@pytest.mark.parametrize("name", [SMALL, GUESSING])
+def test_layers_that_a_defense_adds_are_computed_with(sotu, name):
+    model = MODELS.parse(name)
+    plain = build(model, sotu)
+    changed = with_layers(DEFENSES.parse("precode(size=4)"), plain, name, 0)
+    tokens, labels = sotu.batch([0])
+    inputs, answers = model.given(sotu, tokens, labels, [("x", 0)])
+    assert not torch.equal(changed.eval()(inputs), plain.eval()(inputs))
+    shared = shared_gradient(changed, inputs, answers)
+    assert any("encode" in each and bool(shared[each].any()) for each in shared)
 
 
 def test_weights_of_a_folder(sotu, tmp_path):

@@ -115,6 +115,12 @@ class BertNetwork(nn.Module):
         object.__setattr__(self, "whole", whole)  # not as a module, which would be a part of every name
         self.masked = masked
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What a defense puts in place of a part is computed with, too."""
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):
+            setattr(self.whole, name, value)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """The scores; padding is not attended to."""
         padding = tokens[:, None, None, :] == self.whole.config.pad_token_id

@@ -223,6 +223,7 @@ def test_the_image_is_no_argument_of_an_attack(attack):
     assert issubclass(attack, Attack)
     known = ["number", "model", "shared", "spec", "purpose", "account", "protocol", "start"]
     known += ["labels", "lengths"]  # of those who are told them, who say so
+    known += ["whole"]  # worked out of what was shared
     assert [field.name for field in dataclasses.fields(Case)] == known
     assert [field.name for field in dataclasses.fields(Spec)] == [
         "shape", "classes", "count", "steps", "signed", "modality", "vocabulary", "masked",

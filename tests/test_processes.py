@@ -14,10 +14,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from joblib.externals.loky.backend import fork_exec
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from leakbench.bench.trial import Trial
 from leakbench.core.errors import StoppedError
 from leakbench.core.interrupts import uninterrupted
+from leakbench.core.process import prepare_worker
 from leakbench.sweeps.executors.base import Inline
 from leakbench.sweeps.executors.processes import Joblib
 from leakbench.sweeps.executors.suspects import Suspects
@@ -76,6 +78,14 @@ def test_inline_runs_in_this_process_on_one_thread():
     assert steps == [0, 1]
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_the_blas_of_numpy_and_scipy_has_one_thread():
+    """It splits sums of more than 10,000 numbers, and then the last bits depend on the number of cores."""
+    with threadpool_limits(2, user_api="blas"):
+        prepare_worker()
+        found = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    assert found == {1}
 
 
 def tell_when_all_are_there(trials, device, watcher, folder, workers):

@@ -23,7 +23,7 @@ def as_attacked(case: Case, attack: Attack, defense: Defense) -> Case:
         ContractError: what the defense takes for the part has other parameters.
     """
     spec = case.spec
-    if Knows.DEFENSE not in attack.knows or spec.count > 1 or spec.steps > 1 or spec.signed:
+    if Knows.DEFENSE not in attack.knows or not spec.single:
         return case
     part = defense.checked_part(case.model)
     if part is None:

@@ -167,16 +167,13 @@ class _Group:
                     trace.distances[step] = distance_by_layer(case.model, case.shared, each, label)
 
     def _answer(self, number: int, found: Found | ContractError | NotApplicableError) -> Result:
-        each = self.running[number]
+        each = self.running.pop(number)
         if isinstance(found, Exception):
-            result = self._failure(each.trial, found, each.trace.steps)
-        else:
-            try:
-                result = self._finish(each, found)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # the defense's author may err in it
-                result = self._failure(each.trial, error, found.iterations)
-        del self.running[number]  # only now: a score that fails must not lose the trial
-        return result
+            return self._failure(each.trial, found, each.trace.steps)
+        try:
+            return self._finish(each, found)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the defense's author may err in it
+            return self._failure(each.trial, error, found.iterations)
 
     def _finish(self, each: _Running, found: Found) -> Result:
         trial, case, trace, labels = each.trial, each.case, each.trace, each.labels

@@ -12,9 +12,8 @@ from leakbench.bench.modalities import IMAGES, MODALITIES
 from leakbench.bench.verdicts import Scale
 from leakbench.board.benchmark import Benchmark
 from leakbench.board.entry import Entry
-from leakbench.reports.flags import rebuilt_inputs
 from leakbench.reports.leaderboard import UTILITY
-from leakbench.reports.selection import BASELINE, counted, judged, with_result
+from leakbench.reports.selection import BASELINE, counted, judged, rebuilt_inputs, with_result
 from leakbench.reports.setting import Setting
 from leakbench.reports.statistics import ends, mean_of_medians, wilson
 

@@ -3,7 +3,7 @@
 from leakbench.core.registry import Registry
 from leakbench.defenses.account import Account, ContractError, Gradients
 from leakbench.defenses.augment import Augment
-from leakbench.defenses.base import Client, Defense, NoDefense, Point
+from leakbench.defenses.base import Client, Defense, Point
 from leakbench.defenses.clipping import Clip, DPGaussian
 from leakbench.defenses.dual_pruning import DualPrune
 from leakbench.defenses.freezing import FreezeEmbeddings
@@ -11,6 +11,7 @@ from leakbench.defenses.instahide import InstaHide
 from leakbench.defenses.memory import Memory
 from leakbench.defenses.mixup import Mixup
 from leakbench.defenses.noise import Gaussian, Laplacian
+from leakbench.defenses.none import NoDefense
 from leakbench.defenses.precision import BFloat16, Float16
 from leakbench.defenses.precode import Precode
 from leakbench.defenses.pruning import Prune

@@ -393,14 +393,3 @@ class Defense(Configured):
                 f"defense {self}: before_draws: expected a torch.nn.Module or None, got {got}"
             )
         return part
-
-
-@dataclass(frozen=True)
-class NoDefense(Defense):
-    """No change to the gradient: the baseline that every defense is compared with."""
-
-    name: ClassVar[str] = "none"
-
-    def account(self, shared: Gradients) -> Account:
-        """See `Defense.account`: the gradient is unchanged."""
-        return Account()

@@ -52,13 +52,10 @@ class Precode(Defense):
     def before_draws(self, network: nn.Module) -> nn.Module | None:
         """See `Defense.before_draws`: up to the code's mean and deviation."""
         name, bottleneck = next((n, m) for n, m in network.named_modules() if isinstance(m, Bottleneck))
-        encoder = nn.Sequential(
-            OrderedDict({name.rpartition(".")[2]: nn.Sequential(OrderedDict(encode=bottleneck.encode))})
-        )
-        above, _, attribute = name.rpartition(".")[0].rpartition(".")
-        if not attribute:
-            return encoder
-        setattr(network.get_submodule(above), attribute, encoder)
+        layers = network.get_submodule(name.rpartition(".")[0])
+        assert isinstance(layers, nn.Sequential)  # of `change_model`
+        layers[0] = nn.Sequential(OrderedDict(encode=bottleneck.encode))
+        del layers[1]
         return network
 
     def account(self, shared: Gradients) -> Account:

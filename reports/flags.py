@@ -11,7 +11,7 @@ from leakbench.bench.attacks import Knows, Status
 from leakbench.bench.verdicts import Scale
 from leakbench.core.words import counted as how_many
 from leakbench.reports.names import defense_order
-from leakbench.reports.selection import BASELINE, VICTIM, counted, scored, strongest, with_result
+from leakbench.reports.selection import BASELINE, counted, rebuilt_inputs, scored, strongest, with_result
 from leakbench.reports.summary import summarize
 
 BASELINE_SHARE = 0.8  # of the images must leak without a defense
@@ -200,18 +200,6 @@ def _of_defense(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> Iterato
     if rebuilt:
         text = f"{how_many(rebuilt, one)} rebuilt as they entered the network, but not as they were before"
         yield Flag.INPUT_REBUILT, text
-
-
-def rebuilt_inputs(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.Series:
-    """Of which lines of `best` the images did not leak, but those that the defense had made of them did.
-
-    Args:
-        rows: all rows of the defense.
-        best: its lines, with `leaked`.
-        scale: what counts as a leak.
-    """
-    most = rows.groupby(VICTIM)["input_score"].max().rename("most")
-    return (best[VICTIM].join(most, on=VICTIM)["most"] >= scale.leak) & ~best["leaked"]
 
 
 def _untold(rows: pd.DataFrame) -> set[str]:

@@ -105,3 +105,15 @@ def leaks_without(leaks: pd.DataFrame, place: list[str], rows: pd.DataFrame) -> 
     own = leaks[[*place, "defense", "leaked"]]  # joining all columns takes ten times as long
     baseline = own[own["defense"] == BASELINE].set_index(place)["leaked"].rename("undefended")
     return rows[place].join(baseline, on=place)["undefended"].eq(True)
+
+
+def rebuilt_inputs(rows: pd.DataFrame, best: pd.DataFrame, scale: Scale) -> pd.Series:
+    """Of which lines of `best` the images did not leak, but those that the defense had made of them did.
+
+    Args:
+        rows: all rows of the defense.
+        best: its lines, with `leaked`.
+        scale: what counts as a leak.
+    """
+    most = rows.groupby(VICTIM)["input_score"].max().rename("most")
+    return (best[VICTIM].join(most, on=VICTIM)["most"] >= scale.leak) & ~best["leaked"]

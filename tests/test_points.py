@@ -18,6 +18,7 @@ from leakbench.defenses import DEFENSES, Point
 pytestmark = pytest.mark.numeric
 
 DATA = Path("data")
+CONDITIONS = Conditions(Resources(slots=3), DATA)
 HEAD = (
     "from dataclasses import dataclass\nimport torch\nfrom torch import nn\nfrom leakbench import Defense\n"
 )
@@ -255,10 +256,7 @@ def test_clipping_hides_nothing_from_an_attack_that_knows_it(make_trial, attack,
         make_trial(defense=each, attack=attack, model=model)
         for each in ("none", "clip(norm=0.01)", "dp_gaussian(noise_multiplier=0, clip=0.01)")
     ]
-    rows = {
-        row.defense_name: row
-        for row in (each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA)))
-    }
+    rows = {row.defense_name: row for row in (each.row for each in run_trials(trials, CONDITIONS))}
     assert rows["clip"].shared_norm == pytest.approx(0.01, rel=1e-5)
     for name in ("clip", "dp_gaussian"):
         assert rows[name].ssim > rows["none"].ssim - 0.02
@@ -300,21 +298,19 @@ def test_those_who_know_the_defense_undo_what_it_did_to_the_images(make_trial, d
     """`recursive` knows defenses, and `cosine` does not; both rebuild what entered the network."""
     flip, undone = define(FLIP), define(RESTORED, name="Undone")
     trials = [make_trial(defense=each, attack="recursive") for each in ("none", flip, undone)]
-    plain, flipped, restored = [each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA))]
+    plain, flipped, restored = [each.row for each in run_trials(trials, CONDITIONS)]
     assert plain.input_score is None
     assert min(plain.ssim, restored.ssim, flipped.input_score, restored.input_score) > 0.9
     assert flipped.ssim < 0.5
     unaware = make_trial(defense=undone, attack="cosine(steps=40)")
-    ((row, _),) = (
-        (each.row, each.trace) for each in run_trials([unaware], Conditions(Resources(slots=3), DATA))
-    )
-    assert row.ssim < 0.5
+    (result,) = run_trials([unaware], CONDITIONS)
+    assert result.row.ssim < 0.5
 
 
 def test_what_enters_may_lie_out_of_the_range_of_images(make_trial, define):
     wide = "    def change_batch(self, images, labels, generator):\n        return 4 * images - 2, labels"
     trial = make_trial(defense=define(wide), attack="recursive")
-    (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+    (result,) = run_trials([trial], CONDITIONS)
     assert result.row.input_score > 0.99
     assert result.row.ssim < 0.7  # of pixels that are clipped
 
@@ -324,7 +320,7 @@ def test_images_of_clients_that_have_one_each_are_restored_one_by_one(make_trial
     found = {}
     for protocol in ("secure_sum(clients=2)", "fedsgd(batch_size=2)"):
         trial = make_trial(defense=define(FLIP + alone), protocol=protocol, attack="adaptive(steps=2)")
-        (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+        (result,) = run_trials([trial], CONDITIONS)
         found[protocol] = result.trace.reconstruction.unique().tolist()
     assert list(found.values()) == [[pytest.approx(0.1)], [pytest.approx(0.2)]]
 
@@ -335,7 +331,7 @@ def test_what_is_before_random_draws_is_attacked_as_if_there_were_none(make_tria
         make_trial(defense=each, model=model, attack="recursive")
         for each in ("none", "precode(size=16)", "precode(size=16, beta=10.0)")
     ]
-    plain, *random = [each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA))]
+    plain, *random = [each.row for each in run_trials(trials, CONDITIONS)]
     assert plain.ssim > 0.9
     for row in random:
         assert row.ssim > plain.ssim - 0.02
@@ -359,7 +355,7 @@ def test_else_the_whole_network_is_attacked(make_trial, changes):
     case = prepare(trial, 0, DATA)[0]
     assert case.whole is None
     assert case.spec.classes == 10
-    (result,) = run_trials([trial], Conditions(Resources(slots=3), DATA))
+    (result,) = run_trials([trial], CONDITIONS)
     assert result.row.status != "error"
 
 
@@ -375,9 +371,7 @@ def test_else_the_whole_network_is_attacked(make_trial, changes):
 )
 def test_a_part_that_is_none_is_the_reason_in_its_row(make_trial, define, part, reason):
     wrong = define(DROPOUT + f"\n    def before_draws(self, network):\n        {part}\n")
-    (result,) = run_trials(
-        [make_trial(defense=wrong, attack="adaptive(steps=2)")], Conditions(Resources(slots=3), DATA)
-    )
+    (result,) = run_trials([make_trial(defense=wrong, attack="adaptive(steps=2)")], CONDITIONS)
     assert result.row.reason == f"ContractError: defense {wrong}: {reason}"
 
 
@@ -391,7 +385,7 @@ def test_without_a_last_layer_the_whole_network_is_attacked(make_trial, define, 
 def test_what_enters_differs_from_round_to_round(make_trial, define):
     flip = define(FLIP)
     rounds = make_trial(defense=flip, protocol="fedsgd(rounds=2)", attack="recursive")
-    (result,) = run_trials([rounds], Conditions(Resources(slots=3), DATA))
+    (result,) = run_trials([rounds], CONDITIONS)
     assert result.row.status != "error"
     assert result.row.input_score is None
 
@@ -407,10 +401,7 @@ def test_what_enters_differs_from_round_to_round(make_trial, define):
 def test_a_restoration_that_breaks_its_contract_is_the_reason_in_its_row(make_trial, define, method, reason):
     wrong = define(FLIP + f"\n    def restore_batch(self, images):\n        {method}\n")
     trials = [make_trial(defense=each, attack="adaptive(steps=4)") for each in ("none", wrong)]
-    rows = {
-        row.defense: row
-        for row in (each.row for each in run_trials(trials, Conditions(Resources(slots=3), DATA)))
-    }
+    rows = {row.defense: row for row in (each.row for each in run_trials(trials, CONDITIONS))}
     assert rows["none"].status != "error"  # the others are not lost
     assert rows[wrong].reason == f"ContractError: defense {wrong}: restore_batch: {reason}"
 

@@ -119,7 +119,7 @@ def least_weight(case: Case) -> float:
 
 def _residual(case: Case) -> Tensor | None:
     """The residual p - y (1, K) of a single image; None if it is not known."""
-    if case.spec.count > 1 or case.spec.steps > 1 or case.spec.signed or case.account is None:
+    if not case.spec.single or case.account is None:
         return None
     try:
         bias = output_layer(case.model, case.spec).bias

@@ -25,6 +25,11 @@ class Spec:
     masked: bool = False  # whether the network is to guess hidden words, rather than to classify
 
     @property
+    def single(self) -> bool:
+        """Whether the gradient of one example was shared, as it is."""
+        return self.count == 1 and self.steps == 1 and not self.signed
+
+    @property
     def batch_shape(self) -> tuple[int, ...]:
         """The shape of a reconstruction: (N, C, H, W) of images, (N, L) of texts."""
         return self.modality.batch_shape(self)

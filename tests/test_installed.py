@@ -105,7 +105,7 @@ def test_every_other_kind_is_found_likewise(package, write):
 
 
 def test_a_name_of_our_own_stays_ours(package):
-    assert outcome(package, "print(type(DEFENSES.parse('none')).__module__)") == "leakbench.defenses.base"
+    assert outcome(package, "print(type(DEFENSES.parse('none')).__module__)") == "leakbench.defenses.none"
 
 
 def test_a_wrong_one_is_explained_in_a_line(package):

@@ -1,6 +1,5 @@
 """A training: everything that decides how well a model is trained with a defense."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
@@ -15,6 +14,7 @@ from leakbench.bench.models import MODELS, Model
 from leakbench.bench.protocols import PROTOCOLS, FedSGD, Protocol
 from leakbench.bench.trial import key_of
 from leakbench.core.configured import Configured
+from leakbench.core.ranges import Count, Positive, Share
 from leakbench.defenses import DEFENSES, Defense, Point
 
 WIDTH = 4  # trainings in lock step, always: another number of them gives other last digits
@@ -26,22 +26,12 @@ class Recipe(Configured):
 
     name: ClassVar[str] = "fedsgd"
 
-    clients: int = 4  # that share a gradient at every step
-    batch_size: int = 5  # examples of each of them, where the protocol asks for no more than one
-    epochs: int = 30
-    lr: float = 0.02
-    momentum: float = 0.9  # of sgd
+    clients: Count = 4  # that share a gradient at every step
+    batch_size: Count = 5  # examples of each of them, where the protocol asks for no more than one
+    epochs: Count = 30
+    lr: Positive = 0.02
+    momentum: Share = 0.9  # of sgd
     optimizer: Literal["sgd", "adam"] = "sgd"  # of the server
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts of at least 1, a rate above 0, a momentum below 1."""
-        for setting in ("clients", "batch_size", "epochs"):
-            if getattr(self, setting) < 1:
-                yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
-        if self.lr <= 0:
-            yield "lr", f"expected a number > 0, got {self.lr:g}"
-        if not 0 <= self.momentum < 1:
-            yield "momentum", f"expected a number in [0, 1), got {self.momentum:g}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from leakbench.core.ranges import Range
 
 PLAIN_TEXT = re.compile(r"[\w./:+-]+")
 
@@ -34,8 +36,9 @@ class Configured:
     A setting that does not affect how the object behaves is a field with `compare=False`; it is left
     out of the text.
 
-    A subclass overrides `problems()` for constraints that types cannot express (ranges, either-or).
-    Types and `problems()` are checked when the object is created.
+    Types are checked when the object is created, with the ranges of `core.ranges` where they have one. If
+    all fit, so are the constraints that a type cannot express (either-or), which a subclass yields from
+    `problems()`.
 
     Raises:
         SettingError: with every problem of the settings, not just the first.
@@ -53,7 +56,7 @@ class Configured:
             raise SettingError(found)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a (setting, "expected ..., got ...") pair for each value outside its range."""
+        """Yield a (setting, "expected ..., got ...") pair for each value that does not fit the others."""
         return iter(())
 
     def _coerce_types(self) -> Iterator[tuple[str, str]]:
@@ -106,7 +109,7 @@ def _without_folder(value: Any) -> Any:
 
 def setting_types(cls: type) -> dict[str, Any]:
     """{setting: annotated type} of a Configured class, in order."""
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
@@ -124,6 +127,8 @@ def coerce(value: Any, kind: Any) -> Any:
     if kind is Any:
         return _plain(value)
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _coerce_range(value, *ranged(kind))
     if origin in (Union, UnionType):
         return _coerce_union(value, get_args(kind))
     if origin is Literal:
@@ -133,12 +138,12 @@ def coerce(value: Any, kind: Any) -> Any:
     if origin in (tuple, list):
         item = get_args(kind)[0]
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"a list of {describe(item)}s")
+            raise ValueError(f"a {describe(kind)}")
         return tuple(coerce(each, item) for each in value)
     if origin is dict:
         item = get_args(kind)[1]
         if not isinstance(value, Mapping):
-            raise ValueError(f"a {describe(item)} for each name")
+            raise ValueError(f"a {describe(kind)}")
         return {str(name): coerce(each, item) for name, each in value.items()}
     if kind is float and type(value) in (int, float):
         if not -sys.float_info.max <= value <= sys.float_info.max:  # also rejects huge whole numbers and NaN
@@ -158,6 +163,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _coerce_range(value: Any, kind: Any, allowed: Range | None) -> Any:
+    found = coerce(value, kind)
+    if allowed and found not in allowed:
+        raise ValueError(f"a {describe(kind)} {allowed}")
+    return found
+
+
 def _coerce_union(value: Any, kinds: tuple[Any, ...]) -> Any:
     if value is None and NoneType in kinds:
         return None
@@ -172,14 +184,26 @@ def _coerce_union(value: Any, kinds: tuple[Any, ...]) -> Any:
     raise ValueError(" or ".join(expected))
 
 
+def ranged(kind: Any) -> tuple[Any, Range | None]:
+    """An annotated type without what it is annotated with, and the range among that; see `core.ranges`."""
+    if get_origin(kind) is not Annotated:
+        return kind, None
+    plain, *notes = get_args(kind)
+    return plain, next((each for each in notes if isinstance(each, Range)), None)
+
+
 def describe(kind: Any) -> str:
     """A type in words: "whole number", "number", "one of tensor, global"."""
     words = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "any value"}
     origin = get_origin(kind)
+    if origin is Annotated:
+        plain, allowed = ranged(kind)
+        return f"{describe(plain)} {allowed}" if allowed else describe(plain)
     if origin is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if origin in (tuple, list):
-        return f"list of {describe(get_args(kind)[0])}s"
+        plain, allowed = ranged(get_args(kind)[0])
+        return f"list of {describe(plain)}s" + (f" {allowed}" if allowed else "")
     if origin is dict:
         return f"{describe(get_args(kind)[1])} for each name"
     if origin in (Union, UnionType):

@@ -1,6 +1,5 @@
 """Clipped gradients: a client's whole update, or each example's with Gaussian noise on their sum (DP-SGD)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DP_FEDAVG, DP_SGD
+from leakbench.core.ranges import NonNegative, Positive
 from leakbench.defenses.account import SINGLE, Account, Gradients, Mean
 from leakbench.defenses.base import Defense
 
@@ -22,12 +22,7 @@ class Clip(Defense):
     name: ClassVar[str] = "clip"
     grid: ClassVar[dict[str, list[Any]]] = {"norm": [0.1, 1.0, 10.0]}
 
-    norm: float
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """The norm must be above 0."""
-        if self.norm <= 0:
-            yield "norm", f"expected a number > 0, got {self.norm:g}"
+    norm: Positive
 
     @property
     def strength(self) -> float:
@@ -64,15 +59,8 @@ class DPGaussian(Defense):
     name: ClassVar[str] = "dp_gaussian"
     grid: ClassVar[dict[str, list[Any]]] = {"noise_multiplier": [0.01, 0.1, 1.0]}
 
-    noise_multiplier: float
-    clip: float = 1.0
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A multiplier of at least 0, a norm above 0."""
-        if self.noise_multiplier < 0:
-            yield "noise_multiplier", f"expected a number >= 0, got {self.noise_multiplier:g}"
-        if self.clip <= 0:
-            yield "clip", f"expected a number > 0, got {self.clip:g}"
+    noise_multiplier: NonNegative
+    clip: Positive = 1.0
 
     @property
     def strength(self) -> float:

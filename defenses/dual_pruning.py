@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DUAL_PRUNE
+from leakbench.core.ranges import Share
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.sparse import Sparse, rounded_down, smallest_places
 
@@ -25,16 +26,13 @@ class DualPrune(Sparse):
     name: ClassVar[str] = "dual_prune"
     grid: ClassVar[dict[str, list[Any]]] = {"largest": [0.05], "smallest": [0.5, 0.75]}
 
-    largest: float = 0.05
-    smallest: float = 0.75
+    largest: Share = 0.05
+    smallest: Share = 0.75
     error_feedback: bool = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Two shares that leave something."""
-        for setting in ("largest", "smallest"):
-            if not 0 <= getattr(self, setting) < 1:
-                yield setting, f"expected a number in [0, 1), got {getattr(self, setting):g}"
-        if 0 <= self.largest < 1 and 0 <= self.smallest < 1 and self.strength >= 1:
+        """Both together must leave something."""
+        if self.strength >= 1:
             yield "", f"expected largest + smallest < 1, got {self.strength:g}"
 
     @property

@@ -1,6 +1,5 @@
 """InstaHide: Huang et al. 2020. Images are mixed, and the signs of their pixels drawn."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import INSTAHIDE
+from leakbench.core.ranges import Count, Unit
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import mixed, only_images
@@ -31,15 +31,8 @@ class InstaHide(Defense):
     name: ClassVar[str] = "instahide"
     grid: ClassVar[dict[str, list[Any]]] = {"k": [2, 4]}
 
-    k: int = 4
-    center: float = 0.5
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """At least the image itself, and a value of pixels."""
-        if self.k < 1:
-            yield "k", f"expected a whole number >= 1, got {self.k}"
-        if not 0 <= self.center <= 1:
-            yield "center", f"expected a number in [0, 1], got {self.center:g}"
+    k: Count = 4
+    center: Unit = 0.5
 
     @property
     def strength(self) -> float:

@@ -1,6 +1,5 @@
 """Mixup: Zhang et al. 2018. Pairs of examples are mixed, and their labels with them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import MIXUP
+from leakbench.core.ranges import Positive
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.batches import mixed, only_images
@@ -27,12 +27,7 @@ class Mixup(Defense):
     name: ClassVar[str] = "mixup"
     grid: ClassVar[dict[str, list[Any]]] = {"alpha": [0.2, 1.0]}
 
-    alpha: float = 1.0
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A parameter of a Beta distribution."""
-        if self.alpha <= 0:
-            yield "alpha", f"expected a number > 0, got {self.alpha:g}"
+    alpha: Positive = 1.0
 
     @property
     def strength(self) -> float:

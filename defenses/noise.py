@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DLG
+from leakbench.core.ranges import NonNegative
 from leakbench.defenses.account import SINGLE, Account, Gradients, Mean
 from leakbench.defenses.base import Defense
 
@@ -28,18 +29,15 @@ class Noise(Defense, ABC):
 
     citation: ClassVar[str] = DLG
 
-    variance: float | None = None
-    std: float | None = None
-    relative: float | None = None
+    variance: NonNegative | None = None
+    std: NonNegative | None = None
+    relative: NonNegative | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Exactly one of the three must be given, and not negative."""
+        """Exactly one of the three must be given."""
         given = [setting for setting, value in self.settings().items() if value is not None]
         if len(given) != 1:
             yield "", f"expected one of variance, std and relative, got {' and '.join(given) or 'none'}"
-        for setting, value in self.settings().items():
-            if value is not None and value < 0:
-                yield setting, f"expected a number >= 0, got {value:g}"
 
     def canonical(self) -> dict[str, Any]:
         """As for all; `relative` counts where it is given."""

@@ -1,13 +1,13 @@
 """PRECODE: Scheliga et al. 2022. A variational bottleneck before the last fully connected layer."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
 
 from leakbench.core.citations import PRECODE
+from leakbench.core.ranges import Count, NonNegative
 from leakbench.defenses.account import Account, ContractError, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.bottleneck import Bottleneck
@@ -26,15 +26,8 @@ class Precode(Defense):
     name: ClassVar[str] = "precode"
     grid: ClassVar[dict[str, list[Any]]] = {"size": [64, 256]}
 
-    size: int = 256
-    beta: float = 0.001
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """At least one number, and a weight."""
-        if self.size < 1:
-            yield "size", f"expected a whole number >= 1, got {self.size}"
-        if self.beta < 0:
-            yield "beta", f"expected a number >= 0, got {self.beta:g}"
+    size: Count = 256
+    beta: NonNegative = 0.001
 
     def change_model(self, network: nn.Module) -> nn.Module:
         """See `Defense.change_model`."""

@@ -1,6 +1,5 @@
 """Gradient pruning: Zhu et al. 2019, section 5.2. The smallest entries are set to zero."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import DLG
+from leakbench.core.ranges import Share
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.sparse import as_vector, pieces_of, rounded_down, smallest_places
@@ -26,14 +26,9 @@ class Prune(Defense):
     name: ClassVar[str] = "prune"
     grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.1, 0.5, 0.9]}
 
-    ratio: float
+    ratio: Share
     scope: Literal["tensor", "global"] = "tensor"
     count: Literal["all", "nonzero"] = "all"
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """The ratio must be below 1: otherwise nothing is shared."""
-        if not 0 <= self.ratio < 1:
-            yield "ratio", f"expected a number in [0, 1), got {self.ratio:g}"
 
     @property
     def strength(self) -> float:

@@ -1,6 +1,5 @@
 """QSGD: Alistarh et al. 2017. Stochastic rounding to a few levels of the norm."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import QSGD as PAPER
+from leakbench.core.ranges import Count
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.rounding import least, mean_square
@@ -25,12 +25,7 @@ class QSGD(Defense):
     name: ClassVar[str] = "qsgd"
     grid: ClassVar[dict[str, list[Any]]] = {"levels": [4, 16, 128]}
 
-    levels: int
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """At least one level."""
-        if self.levels < 1:
-            yield "levels", f"expected a whole number >= 1, got {self.levels}"
+    levels: Count
 
     @property
     def strength(self) -> float:

@@ -1,6 +1,5 @@
 """Soteria: Sun et al. 2021. The last layer's gradient is masked for features that would reveal the image."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbench.core.citations import SOTERIA
+from leakbench.core.ranges import Share
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.features import last_matrix, revealing_features
@@ -27,12 +27,7 @@ class Soteria(Defense):
     name: ClassVar[str] = "soteria"
     grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.01, 0.6]}
 
-    ratio: float
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A share of the features that leaves some."""
-        if not 0 <= self.ratio < 1:
-            yield "ratio", f"expected a number in [0, 1), got {self.ratio:g}"
+    ratio: Share
 
     @property
     def strength(self) -> float:

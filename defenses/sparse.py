@@ -1,15 +1,18 @@
 """Defenses that send some entries of a gradient as they are, and the others not at all."""
 
 from abc import ABC
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from leakbench.core.ranges import Range
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.traffic import sparse_bytes
+
+Sent = Annotated[float, Range(0, 1, open=(0,))]  # a share of the entries
 
 
 def rounded_down(share: float, entries: int) -> int:
@@ -67,12 +70,7 @@ class Sparse(Defense, ABC):
 class SparseByShare(Sparse, ABC):
     """Of the n entries of the whole gradient about ratio * n are sent."""
 
-    ratio: float
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A share of the entries."""
-        if not 0 < self.ratio <= 1:
-            yield "ratio", f"expected a number in (0, 1], got {self.ratio:g}"
+    ratio: Sent
 
     @property
     def strength(self) -> float:

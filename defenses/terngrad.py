@@ -1,6 +1,5 @@
 """TernGrad: Wen et al. 2017. Every entry becomes -s, 0 or s, at random and without bias."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from leakbench.core.citations import TERNGRAD
+from leakbench.core.ranges import NonNegative
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
 from leakbench.defenses.rounding import mean_square
@@ -27,12 +27,7 @@ class TernGrad(Defense):
     name: ClassVar[str] = "terngrad"
     grid: ClassVar[dict[str, list[Any]]] = {"clip": [2.5, 0.0]}
 
-    clip: float = 2.5
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """A multiple of the deviation."""
-        if self.clip < 0:
-            yield "clip", f"expected a number >= 0, got {self.clip:g}"
+    clip: NonNegative = 2.5
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """Each gradient made ternary."""

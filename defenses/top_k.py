@@ -7,7 +7,7 @@ import torch
 
 from leakbench.core.citations import TOP_K
 from leakbench.defenses.account import Account, Gradients
-from leakbench.defenses.sparse import SparseByShare, as_vector, pieces_of, rounded_down, smallest_places
+from leakbench.defenses.sparse import Sent, SparseByShare, as_vector, pieces_of, rounded_down, smallest_places
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TopK(SparseByShare):
     name: ClassVar[str] = "top_k"
     grid: ClassVar[dict[str, list[Any]]] = {"ratio": [0.01, 0.001]}
 
-    ratio: float = 0.01
+    ratio: Sent = 0.01
     error_feedback: bool = True
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:

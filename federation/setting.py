@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from leakbench.core.configured import Configured, SettingError
 from leakbench.core.errors import UserError
+from leakbench.core.ranges import Count
 from leakbench.core.registry import make
 
 KNOWN = ("sgd", "adam")  # optimizers whose updates are attacked
@@ -24,8 +25,8 @@ class Setting(Configured):
     lr: PerParameter | None = None
     momentum: PerParameter = 0.0
     weight_decay: PerParameter = 0.0
-    local_steps: int | None = None  # of the optimizer, in a round
-    local_batch: int | None = None  # examples of a step
+    local_steps: Count | None = None  # of the optimizer, in a round
+    local_batch: Count | None = None  # examples of a step
     holds: Literal["weights", "updates"] = "weights"  # updates: what came back minus what was sent
     buffers: tuple[str, ...] | None = None  # what no gradient is taken of; None: to be guessed from the names
 
@@ -35,9 +36,8 @@ class Setting(Configured):
             if value is None and self.optimizer in KNOWN:
                 lost = 'without it say "optimizer": "unknown", and no gradient can be taken of an update'
                 yield setting, f"expected a number > 0 with the optimizer {self.optimizer}, got none; {lost}"
-        for setting in ("lr", "local_steps", "local_batch"):
-            for wrong in [each for each in numbers_of(getattr(self, setting)) if each <= 0]:
-                yield setting, f"expected a number > 0, got {wrong}"
+        for wrong in [each for each in numbers_of(self.lr) if each <= 0]:
+            yield "lr", f"expected a number > 0, got {wrong}"
         for wrong in [each for each in numbers_of(self.momentum) if not 0 <= each < 1]:
             yield "momentum", f"expected a number in [0, 1), got {wrong}"
 
@@ -59,14 +59,8 @@ class Sender(Configured):
 
     name: ClassVar[str] = "client"
 
-    examples: int | None = None  # None: not known
-    summed: int = 1  # how many clients' files it is the sum of
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """See `Configured.problems`."""
-        for setting, value in self.settings().items():
-            if value is not None and value < 1:
-                yield setting, f"expected a whole number > 0, got {value}"
+    examples: Count | None = None  # None: not known
+    summed: Count = 1  # how many clients' files it is the sum of
 
 
 def value_for(name: str, value: PerParameter) -> float:

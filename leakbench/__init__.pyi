@@ -26,6 +26,13 @@ from .commands.main import main as main
 from .core.errors import FailedTrialsError as FailedTrialsError
 from .core.errors import StoppedError as StoppedError
 from .core.errors import UserError as UserError
+from .core.ranges import Count as Count
+from .core.ranges import CountOrZero as CountOrZero
+from .core.ranges import NonNegative as NonNegative
+from .core.ranges import Positive as Positive
+from .core.ranges import Range as Range
+from .core.ranges import Share as Share
+from .core.ranges import Unit as Unit
 from .defenses import Account as Account
 from .defenses import ContractError as ContractError
 from .defenses import Defense as Defense

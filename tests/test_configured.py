@@ -1,7 +1,7 @@
 """Objects print as their constructor and are built from that text."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from leakbench.bench.attacks import ATTACKS
 from leakbench.bench.datasets import DATASETS
 from leakbench.bench.models import MODELS
-from leakbench.core.configured import Configured, SettingError
+from leakbench.bench.protocols import PROTOCOLS
+from leakbench.core.configured import Configured, SettingError, setting_types
+from leakbench.core.ranges import Count, Positive, Range, Share
 from leakbench.core.registry import Registry
 from leakbench.defenses import DEFENSES
 
@@ -27,7 +29,12 @@ class Thing(Configured):
     flag: bool = False
     mode: Literal["fast", "slow"] = "fast"
     maybe: float | None = None
+    share: Share = 0.5
+    rate: Positive | None = None
+    small: Annotated[int, Range(most=3)] = 0
+    noted: Annotated[float, "of anything"] = 0.0
     many: tuple[int, ...] = ()
+    counts: tuple[Count, ...] = ()
     words: tuple[str, ...] = ()
 
 
@@ -93,7 +100,15 @@ def test_short_form_of_a_folder(tmp_path):
         ("thing(number=inf)", "number: expected a finite number, got inf"),
         ("thing(flag=1)", "flag: expected true or false, got 1"),
         ("thing(mode=medium)", "mode: expected one of fast, slow, got 'medium'"),
+        ("thing(share=1)", "share: expected a number in [0, 1), got 1"),
+        ("thing(share=-0.1)", "share: expected a number in [0, 1), got -0.1"),
+        ("thing(share=half)", "share: expected a number, got 'half'"),
+        ("thing(rate=0)", "rate: expected a number > 0, got 0"),
+        ("thing(small=4)", "small: expected a whole number <= 3, got 4"),
+        ("thing(noted=x)", "noted: expected a number, got 'x'"),
         ("thing(many=3)", "many: expected a list of whole numbers, got 3"),
+        ("thing(counts=3)", "counts: expected a list of whole numbers >= 1, got 3"),
+        ("thing(counts=[2, 0])", "counts: expected a whole number >= 1, got [2, 0]"),
         ("thing(count=1, count=2)", "setting 'count' is given twice; remove one"),
         ("thing(3)", "expected setting=value pairs, got '3'"),
         ("thing)", "expected name(setting=value, ...), got 'thing)'"),
@@ -112,6 +127,14 @@ def test_all_problems_of_an_object_are_reported_at_once():
     with pytest.raises(SettingError) as caught:
         Thing(count="a", flag="b")
     assert [setting for setting, _ in caught.value.problems] == ["count", "flag"]
+
+
+@pytest.mark.parametrize("registry", [DEFENSES, ATTACKS, MODELS, DATASETS, PROTOCOLS])
+def test_another_default_does_not_lose_the_range(registry):
+    for member in map(registry.find, registry.known()):
+        kinds = setting_types(member)
+        for base in filter(is_dataclass, member.__mro__):
+            assert {name: kinds[name] for name in setting_types(base)} == setting_types(base), member
 
 
 def test_a_required_setting_that_is_missing():

@@ -17,7 +17,7 @@ HEAD = """from dataclasses import dataclass, replace
 from time import perf_counter_ns
 import torch
 from torch import nn
-from leakbench import Dataset, Images, Model, Protocol
+from leakbench import Count, Dataset, Images, Model, Protocol
 from leakbench.core.configured import SettingError
 """
 
@@ -232,7 +232,7 @@ def test_our_own_protocol_passes(capsys, name):
 
 
 def test_a_protocol_of_a_users_passes(here, capsys):
-    write(here, "@dataclass(frozen=True)\nclass Mine(Protocol):\n    batch_size: int = 2\n")
+    write(here, "@dataclass(frozen=True)\nclass Mine(Protocol):\n    batch_size: Count = 2\n")
     assert checked(capsys) == {}
     assert PROTOCOLS.parse("mine.py:Mine").batch_size == 2
 
@@ -241,8 +241,8 @@ def test_a_protocol_of_a_users_passes(here, capsys):
     ("member", "what", "problem"),
     [
         (
-            "def problems(self): return iter(())", "a SettingError for a count of 0",
-            "expected a SettingError for batch_size=0, got none; yield super's `problems`, too",
+            "batch_size: int = 2", "a SettingError for a count of 0",
+            "expected a SettingError for batch_size=0, got none; annotate it with leakbench.Count",
         ),
         (
             "rounds: float = 1.5",

@@ -246,9 +246,9 @@ def test_defaults_are_the_authors():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("dlg(steps=0)", "steps: expected a whole number >= 1, got 0"),
-        ("dlg(history=0)", "history: expected a whole number >= 1, got 0"),
-        ("dlg(lr=0)", "lr: expected a number > 0, got 0"),
+        ("dlg(steps=0)", r"steps: expected a whole number in \[1, 1000000000\], got 0"),
+        ("dlg(history=0)", r"history: expected a whole number in \[1, 10000\], got 0"),
+        ("dlg(lr=0)", r"lr: expected a number in \(0, 1e\+38\], got 0"),
         ("dlg(stop_loss=-1)", "stop_loss: expected a number >= 0, got -1"),
         ("dlg(pixel_limit=0)", "pixel_limit: expected a number > 0, got 0"),
         ("dlg(engine=fast)", "engine: expected one of batched, reference, got 'fast'"),

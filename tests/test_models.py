@@ -227,7 +227,7 @@ def test_a_users_model_is_another_when_its_file_changes(write):
         ("{path}:nn", "expected a class 'nn'"),
         ("{path}:Net(depth=3)", "depth: unknown setting 'depth'"),
         ("lenett", "unknown model 'lenett'; did you mean 'lenet'?"),
-        ("mlp(hidden=[0])", r"hidden: expected whole numbers >= 1, got \[0\]"),
+        ("mlp(hidden=[0])", r"hidden: expected a whole number >= 1, got \[0\]"),
         ("lenet(activation=gelu)", "activation: expected one of sigmoid, tanh, relu, got 'gelu'"),
     ],
 )

@@ -258,14 +258,14 @@ def test_a_modulus_that_overflows_is_a_line():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("fedavg(local_steps=0)", "local_steps: expected a whole number >= 1, got 0"),
+        ("fedavg(local_steps=0)", "local_steps: expected a whole number in [1, 10000], got 0"),
         ("fedavg(batch_size=4, local_batch=3)", "local_batch: expected a divisor of batch_size, 4, or 0"),
         (
             "fedavg(batch_size=4, local_batch=2)",
             "local_steps: expected 2 or more, so that every image takes part, got 1",
         ),
-        ("secure_sum(bits=-1)", "bits: expected a whole number in 0..52 (0: base and digits), got -1"),
-        ("secure_sum(bits=60)", "bits: expected a whole number in 0..52 (0: base and digits), got 60"),
+        ("secure_sum(bits=-1)", "bits: expected a whole number in [0, 52], got -1"),
+        ("secure_sum(bits=60)", "bits: expected a whole number in [0, 52], got 60"),
         (
             'secure_sum(of="fedsgd(batch_size=8)")',
             "of: expected no batch_size in it, which stands next to it: fedsgd(batch_size=8)",

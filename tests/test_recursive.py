@@ -154,7 +154,7 @@ def test_a_gradient_of_nothing_gives_a_picture(attack):
 def test_steps_are_at_least_one():
     with pytest.raises(SettingError) as error:
         Recursive(steps=0)
-    assert error.value.problems == [("steps", "expected a whole number in 1..1000000000, got 0")]
+    assert error.value.problems == [("steps", "expected a whole number in [1, 1000000000], got 0")]
 
 
 # from there on by optimisation

@@ -227,7 +227,7 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
         ),
         (
             lambda folder: change(folder / "round.json", clients={"a": {"summed": 0}}),
-            "round-001/round.json: clients.a: summed: expected a whole number > 0, got 0",
+            "round-001/round.json: clients.a: summed: expected a whole number >= 1, got 0",
         ),
         (
             lambda folder: change(folder / "round.json", lr=None),
@@ -252,7 +252,7 @@ def test_what_keeps_an_update_from_being_a_gradient_is_said(setting, words):
         ),
         (
             lambda folder: change(folder / "round.json", local_batch=0),
-            "round-001/round.json: local_batch: expected a number > 0, got 0",
+            "round-001/round.json: local_batch: expected a whole number >= 1, got 0",
         ),
         (
             lambda folder: change(folder / "round.json", momentum=1.0),

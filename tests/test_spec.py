@@ -234,9 +234,9 @@ BAD = {
     SMALL + "defenses: [none]\ntrial_timeout: 10 parsecs":
         "trial_timeout: expected a duration such as 90 s, 10 min or 1h30m, in 0..9999999 s, got '10 parsecs'",
     SMALL + "defenses: [none]\nattacks: [dlg(history=10001)]":
-        "attacks[0].history: expected at most 10000, got 10001",
+        "attacks[0].history: expected a whole number in [1, 10000], got 10001",
     SMALL + "defenses: [none]\nattacks: [dlg(lr=1e39)]":
-        "attacks[0].lr: expected a number that float32 holds, got 1e+39",
+        "attacks[0].lr: expected a number in (0, 1e+38], got 1e+39",
     SMALL + "defenses: [none]\nattacks: [3]": "attacks[0]: expected an attack by name, or a mapping with",
     SMALL + "defenses: [none]\nmodel_seeds: x": "model_seeds: expected whole numbers in 0..9999999 such as 3",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: 0-25}]":
@@ -246,11 +246,11 @@ BAD = {
     SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=21)]":
         "datasets[0]: expected 21 images or more, as batch_size requires, got 20",
     SMALL + "defenses: [none]\nprotocols: [fedsgd(batch_size=0)]":
-        "protocols[0].batch_size: expected a whole number >= 1, got 0",
+        "protocols[0].batch_size: expected a whole number in [1, 10000], got 0",
     SMALL + "defenses: [none]\nprotocols: [{name: fedsgd, rounds: 0}]":
-        "protocols[0].rounds: expected a whole number >= 1, got 0",
+        "protocols[0].rounds: expected a whole number in [1, 10000], got 0",
     SMALL + "defenses: [none]\nprotocols: [fedsgd(rounds=10001)]":
-        "protocols[0].rounds: expected at most 10000, got 10001",
+        "protocols[0].rounds: expected a whole number in [1, 10000], got 10001",
     SMALL + "defenses: [none]\nprotocols: [fedsdg]":
         "protocols[0]: unknown protocol 'fedsdg'; did you mean 'fedsgd'? known: fedsgd",
     "defenses: [none]\ndatasets: [{name: cifar10-sample, indices: [1, 1]}]":

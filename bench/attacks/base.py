@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,10 @@ from leakbench.bench.modalities import IMAGES, Modality, Spec
 from leakbench.bench.protocols.base import Protocol
 from leakbench.core.configured import Configured
 from leakbench.core.randomness import generator_for
+from leakbench.core.ranges import Range
 from leakbench.defenses import Account, ContractError, Gradients
+
+Steps = Annotated[int, Range(1, 10**9)]  # of an attack that iterates
 
 
 class Observer(typing.Protocol):

@@ -7,19 +7,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from leakbench.bench.attacks import batched, reference
-from leakbench.bench.attacks.base import Case, Observer, Resources, Start, Status
+from leakbench.bench.attacks.base import Case, Observer, Resources, Start, Status, Steps
 from leakbench.bench.attacks.optimised import Candidate, Optimised, Stage
 from leakbench.bench.steppers import LockStepLBFGS, Stepper
 from leakbench.bench.steppers.lbfgs import Settings
 from leakbench.core import citations
+from leakbench.core.ranges import NonNegative, Positive, Range
 
-MOST = {"steps": 10**9, "max_iter": 10**9, "max_eval": 10**9, "history": 10**4}
+LARGEST = 1e38  # a rate that float32 holds
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,18 @@ class DLG(Optimised):
     name: ClassVar[str] = "dlg"
     citation: ClassVar[str] = citations.DLG
 
-    steps: int = 300  # outer steps; the authors' `iters`
-    lr: float = 1.0
-    max_iter: int = 20  # L-BFGS iterations per outer step
-    max_eval: int = 25  # function evaluations per outer step
-    history: int = 100  # pairs that L-BFGS stores
-    tolerance_grad: float = 1e-7
-    tolerance_change: float = 1e-9
-    stop_loss: float = 1e-6  # converged below this, as in the code of iDLG (Zhao et al. 2020)
-    pixel_limit: float = 1e3  # diverged above this: no run that exceeded it was ever seen to return
+    steps: Steps = 300  # outer steps; the authors' `iters`
+    lr: Annotated[float, Range(0, LARGEST, open=(0,))] = 1.0
+    max_iter: Steps = 20  # L-BFGS iterations per outer step
+    max_eval: Steps = 25  # function evaluations per outer step
+    history: Annotated[int, Range(1, 10**4)] = 100  # pairs that L-BFGS stores
+    tolerance_grad: NonNegative = 1e-7
+    tolerance_change: NonNegative = 1e-9
+    stop_loss: NonNegative = 1e-6  # converged below this, as in the code of iDLG (Zhao et al. 2020)
+    pixel_limit: Positive = 1e3  # diverged above this: no run that exceeded it was ever seen to return
     init: Literal["normal", "uniform"] = "normal"  # the variables start at N(0, 1) or U(0, 1)
     parameterisation: Literal["raw", "sigmoid"] = "raw"  # whether a sigmoid maps variables to pixels
     engine: Literal["batched", "reference"] = "batched"
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts must be at least 1, rates and limits positive, tolerances not negative."""
-        for setting, most in MOST.items():
-            if getattr(self, setting) < 1:
-                yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
-            elif getattr(self, setting) > most:
-                yield setting, f"expected at most {most}, got {getattr(self, setting)}"
-        if self.lr > torch.finfo(torch.float32).max:
-            yield "lr", f"expected a number that float32 holds, got {self.lr:g}"
-        for setting in ("lr", "pixel_limit"):
-            if getattr(self, setting) <= 0:
-                yield setting, f"expected a number > 0, got {getattr(self, setting):g}"
-        for setting in ("tolerance_grad", "tolerance_change", "stop_loss"):
-            if getattr(self, setting) < 0:
-                yield setting, f"expected a number >= 0, got {getattr(self, setting):g}"
 
     @property
     def budget(self) -> int:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.core import citations
+from leakbench.core.ranges import Range
 from leakbench.defenses import Gradients
 
 ROUNDING = 1e-6  # of the largest tensor, in its mean square: smaller ones, such as a key's bias, are rounding
@@ -51,12 +52,7 @@ class DLGText(Attack):
     modality: ClassVar[Modality] = TEXTS
     knows: ClassVar[frozenset[Knows]] = frozenset({Knows.LABELS, Knows.LENGTH})
 
-    steps: int = 150
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """The count must be at least 1."""
-        if not 1 <= self.steps <= 10**6:
-            yield "steps", f"expected a whole number in 1..{10**6}, got {self.steps}"
+    steps: Annotated[int, Range(1, 10**6)] = 150
 
     @property
     def budget(self) -> int:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from leakbench.bench.attacks.adaptive import Adaptive, least_weight
-from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.base import Case, Steps
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.optimised import Candidate, Stage
 from leakbench.bench.attacks.recursive import Recursive
@@ -26,7 +26,7 @@ class Hybrid(Adaptive):
     falling: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
     shares: ClassVar[tuple[float, ...]] = (0.25, 0.25, 0.25, 0.25)
 
-    steps: int = 100  # outer steps, of five evaluations each
+    steps: Steps = 100  # outer steps, of five evaluations each
 
     def refusal(self, example: Case) -> str:
         """See `Attack.refusal`."""

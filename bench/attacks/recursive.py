@@ -6,14 +6,13 @@ the activation before it gives the output of the previous layer.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status
+from leakbench.bench.attacks.base import Attack, Case, Found, Knows, NotApplicableError, Status, Steps
 from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.chain import Activation, Chain, chain_of
 from leakbench.bench.equations import Equations, Output, Solution
@@ -38,12 +37,7 @@ class Recursive(Attack):
     citation: ClassVar[str] = citations.RECURSIVE
     knows: ClassVar[frozenset[Knows]] = frozenset({Knows.DEFENSE})  # which entries were kept
 
-    steps: int = 2000  # the most LSMR steps per layer
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """The count must be at least 1."""
-        if not 1 <= self.steps <= 10**9:
-            yield "steps", f"expected a whole number in 1..{10**9}, got {self.steps}"
+    steps: Steps = 2000  # the most LSMR steps per layer
 
     def refusal(self, example: Case) -> str:
         """See `Attack.refusal`."""

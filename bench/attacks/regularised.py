@@ -1,21 +1,22 @@
 """Attacks with a smoothness prior, which start from grey and read the labels off the gradient."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.base import Case, NotApplicableError, Status
+from leakbench.bench.attacks.base import Case, NotApplicableError, Status, Steps
 from leakbench.bench.attacks.labels import readings
 from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.attacks.optimised import Candidate, Optimised, Stage, Terms
 from leakbench.bench.posterior import total_variation
 from leakbench.bench.steppers import HalvingLBFGS, Stepper
 from leakbench.bench.steppers.lbfgs import Settings
+from leakbench.core.ranges import Range
 
 GREY = 0.1  # standard deviation of the start, before the sigmoid
 EVERY = 5  # evaluations per outer step
@@ -29,15 +30,8 @@ class Regularised(Optimised, ABC):
 
     shares: ClassVar[tuple[float, ...]] = (0.12, 0.12, 0.16, 0.2, 0.2, 0.2)  # of the steps, per stage
 
-    steps: int = 200  # outer steps, of EVERY evaluations each
-    history: int = 50  # pairs that L-BFGS stores
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts must be at least 1."""
-        for setting, most in (("steps", 10**9), ("history", 10**4)):
-            count = getattr(self, setting)
-            if not 1 <= count <= most:
-                yield setting, f"expected a whole number in 1..{most}, got {count}"
+    steps: Steps = 200  # outer steps, of EVERY evaluations each
+    history: Annotated[int, Range(1, 10**4)] = 50  # pairs that L-BFGS stores
 
     @property
     def budget(self) -> int:

@@ -1,6 +1,5 @@
 """TAG (Deng et al. 2021): DLG for texts, with an L1 distance added, which counts small entries more."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from leakbench.bench.attacks.dlg_text import DLGText
 from leakbench.core import citations
+from leakbench.core.ranges import NonNegative
 from leakbench.defenses import Gradients
 
 
@@ -19,13 +19,7 @@ class TAG(DLGText):
     name: ClassVar[str] = "tag"
     citation: ClassVar[str] = citations.TAG
 
-    alpha: float = 0.01
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """See `DLGText.problems`; the weight must not be negative."""
-        yield from super().problems()
-        if self.alpha < 0:
-            yield "alpha", f"expected a number >= 0, got {self.alpha:g}"
+    alpha: NonNegative = 0.01
 
     def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
         """See `DLGText.distance`."""

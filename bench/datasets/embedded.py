@@ -1,6 +1,5 @@
 """Real images that are bundled with the project or with one of its dependencies."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from leakbench.bench.datasets.base import Dataset, Images, to_image
+from leakbench.core.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,8 @@ class Mnist5k(Embedded):
     name: ClassVar[str] = "mnist-5k"
     file: ClassVar[str] = "mnist_5k.npz"
 
-    size: int = 28
+    size: Count = 28
     grey: bool = True
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """The size must be at least one pixel."""
-        if self.size < 1:
-            yield "size", f"expected a whole number >= 1, got {self.size}"
 
     def open(self, data_root: Path) -> Images:
         """See `Dataset.open`."""

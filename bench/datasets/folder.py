@@ -14,6 +14,7 @@ from torch import Tensor
 
 from leakbench.bench.datasets.base import Dataset, Images, to_image
 from leakbench.core.configured import SettingError
+from leakbench.core.ranges import Count
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -29,15 +30,13 @@ class Folder(Dataset):
     name: ClassVar[str] = "folder"
 
     path: str
-    size: int = 32
+    size: Count = 32
     grey: bool = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """The folder must exist, and the size must be at least one pixel."""
+        """The folder must exist."""
         if not os.path.isdir(self.path):  # pathlib would raise if the name is too long
             yield "path", f"expected a folder of pictures, found none at {self.path!r}"
-        if self.size < 1:
-            yield "size", f"expected a whole number >= 1, got {self.size}"
 
     def canonical(self) -> dict[str, Any]:
         """See `Configured.canonical`; the pictures are included by their content."""

@@ -15,6 +15,7 @@ from leakbench.bench.protocols import PROTOCOLS, Protocol
 from leakbench.bench.vocabulary import vocabulary_of
 from leakbench.core.configured import SettingError
 from leakbench.core.errors import UserError
+from leakbench.core.ranges import Positive
 from leakbench.core.user_files import file_digest
 from leakbench.federation.rounds import CLIENT
 from leakbench.federation.setting import Sender
@@ -46,7 +47,7 @@ class Recorded(Dataset):
     path: str = ""
     before: str = ""
     after: str = ""
-    lr: float | None = None
+    lr: Positive | None = None
     shape: tuple[int, ...] = ()
     classes: int = 0
     vocabulary: str = ""
@@ -63,8 +64,6 @@ class Recorded(Dataset):
             value = getattr(self, setting)
             if value and not os.path.exists(value):  # pathlib would raise if the name is too long
                 yield setting, f"{value}: no such file"
-        if self.lr is not None and not self.lr > 0:
-            yield "lr", f"expected a number > 0, got {self.lr}"
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             expected = "expected [channels, height, width] of an image, or [tokens] of the longest text"
             yield "shape", f"{expected}, got {list(self.shape)}"

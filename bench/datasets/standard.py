@@ -13,6 +13,7 @@ from leakbench.bench.datasets.base import Dataset, Images, to_image
 from leakbench.bench.datasets.torchvision_import import torchvision_datasets
 from leakbench.core.configured import SettingError
 from leakbench.core.foreign import ForeignError, foreign
+from leakbench.core.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Lfw(Dataset):
 
     name: ClassVar[str] = "lfw"
 
-    size: int = 32
+    size: Count = 32
 
     def open(self, data_root: Path) -> Images:
         """See `Dataset.open`."""

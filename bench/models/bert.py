@@ -17,6 +17,7 @@ from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.bench.models.base import Model
 from leakbench.bench.vocabulary import INSTALL
 from leakbench.core.configured import SettingError
+from leakbench.core.ranges import Count
 from leakbench.core.user_files import file_digest
 
 FOLDER = "folder:"
@@ -38,17 +39,14 @@ class Bert(Model):
 
     weights: str = "default"
     task: Literal["classification", "mlm"] = "classification"
-    depth: int = 2  # layers
-    hidden: int = 256
-    heads: int = 4
-    longest: int = 512  # tokens
+    depth: Count = 2  # layers
+    hidden: Count = 256
+    heads: Count = 4
+    longest: Count = 512  # tokens
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Sizes must be positive, and the heads must share the hidden units equally."""
-        for setting in ("depth", "hidden", "heads", "longest"):
-            if getattr(self, setting) < 1:
-                yield setting, f"expected a whole number >= 1, got {getattr(self, setting)}"
-        if self.heads > 0 and self.hidden % self.heads:
+        """The heads must share the hidden units equally, and the weights must be there."""
+        if self.hidden % self.heads:
             yield "heads", f"expected a divisor of hidden, {self.hidden}, got {self.heads}"
         folder = self.weights.removeprefix(FOLDER)
         if self.weights == "minilm":

@@ -9,6 +9,7 @@ from torch import nn
 
 from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
 from leakbench.core.configured import SettingError
+from leakbench.core.ranges import Count, CountOrZero
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,21 @@ class CNN(Model):
 
     name: ClassVar[str] = "cnn"
 
-    channels: tuple[int, ...] = (12, 12, 12)
-    kernel: tuple[int, ...] = (5,)
-    stride: tuple[int, ...] = (2, 2, 1)
-    padding: tuple[int, ...] = (2,)
+    channels: tuple[Count, ...] = (12, 12, 12)
+    kernel: tuple[Count, ...] = (5,)
+    stride: tuple[Count, ...] = (2, 2, 1)
+    padding: tuple[CountOrZero, ...] = (2,)
     activation: ActivationName = "sigmoid"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Sizes must be positive (`padding` may be 0), and one per convolution or one for all."""
+        """One size per convolution, or one for all."""
         yield from super().problems()
-        for setting, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
-            values = getattr(self, setting)
-            if not values or min(values) < least:
-                yield setting, f"expected whole numbers >= {least}, got {list(values)}"
-            elif setting != "channels" and len(values) not in (1, len(self.channels)):
-                yield setting, f"expected 1 or {len(self.channels)} numbers, like channels, got {len(values)}"
+        if not self.channels:
+            yield "channels", "expected one number or more, got none"
+        for setting in ("kernel", "stride", "padding"):
+            count = len(getattr(self, setting))
+            if count not in (1, len(self.channels)):
+                yield setting, f"expected 1 or {len(self.channels)} numbers, like channels, got {count}"
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`.

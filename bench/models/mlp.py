@@ -1,6 +1,5 @@
 """A fully connected network."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -9,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
+from leakbench.core.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,8 @@ class MLP(Model):
 
     name: ClassVar[str] = "mlp"
 
-    hidden: tuple[int, ...] = (500,)
+    hidden: tuple[Count, ...] = (500,)
     activation: ActivationName = "sigmoid"
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Layers have at least one unit."""
-        yield from super().problems()
-        if any(width < 1 for width in self.hidden):
-            yield "hidden", f"expected whole numbers >= 1, got {list(self.hidden)}"
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`."""

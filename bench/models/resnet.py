@@ -1,6 +1,5 @@
 """The residual networks of the DLG paper: sigmoid instead of ReLU, and no strides."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from leakbench.bench.models.base import ACTIVATIONS, ActivationName, Model
 from leakbench.core.configured import SettingError
+from leakbench.core.ranges import CountOrZero
 
 WIDTHS = (16, 32, 64)  # channels of the three stages: He et al. 2016, section 4.2
 
@@ -30,13 +30,7 @@ class ResNet(Model):
 
     activation: ActivationName = "sigmoid"
     norm: NormName = "batch"
-    pool: int = 0
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """`pool` must not be negative."""
-        yield from super().problems()
-        if self.pool < 0:
-            yield "pool", f"expected a whole number >= 0, got {self.pool}"
+    pool: CountOrZero = 0
 
     def layers(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """See `Model.layers`.

@@ -1,16 +1,18 @@
 """What a protocol is: what a client makes of its images, and what the server sees of several clients."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from leakbench.core.configured import Configured
+from leakbench.core.ranges import Range
 from leakbench.defenses import Gradients
 
-MOST = 10**4
+SmallCount = Annotated[int, Range(1, 10**4)]  # of something that a client has, or does
+SmallCountOrZero = Annotated[int, Range(0, 10**4)]
 Weights = Mapping[str, Tensor]  # {parameter name: tensor} of the trained parameters
 GradientOf = Callable[[Weights, Tensor, Tensor], Gradients]  # (weights, images, labels) -> of the mean loss
 
@@ -45,13 +47,10 @@ class Protocol(Configured):
     strength of a defense means the same in every protocol.
     """
 
-    batch_size: int = 1  # images of a client: the trial's, and those after it
-    rounds: int = 1  # how often the update of the same batch is shared, under fresh draws of the defense
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts of at least 1."""
-        for setting in ("batch_size", "rounds"):
-            yield from count_problems(setting, getattr(self, setting))
+    batch_size: SmallCount = 1  # images of a client: the trial's, and those after it
+    rounds: SmallCount = (
+        1  # how often the update of the same batch is shared, under fresh draws of the defense
+    )
 
     @property
     def seen(self) -> int:
@@ -132,11 +131,3 @@ class Protocol(Configured):
 def mean_of(updates: Sequence[Gradients]) -> Gradients:
     """Name by name."""
     return {name: torch.stack([each[name] for each in updates]).mean(0) for name in updates[0]}
-
-
-def count_problems(setting: str, count: int, least: int = 1) -> Iterator[tuple[str, str]]:
-    """What is wrong with a setting that counts something."""
-    if count < least:
-        yield setting, f"expected a whole number >= {least}, got {count}"
-    elif count > MOST:
-        yield setting, f"expected at most {MOST}, got {count}"

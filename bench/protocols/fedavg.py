@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from leakbench.bench.protocols.base import GradientOf, Protocol, Server, Weights, count_problems
+from leakbench.bench.protocols.base import GradientOf, Protocol, Server, SmallCount, SmallCountOrZero, Weights
 from leakbench.core import citations
+from leakbench.core.ranges import Positive, Share
 from leakbench.defenses import Gradients
 
 BETAS = (0.9, 0.999)  # of Adam, as PyTorch has them
@@ -26,17 +27,14 @@ class FedAvg(Protocol):
     name: ClassVar[str] = "fedavg"
     citation: ClassVar[str] = citations.FEDSGD
 
-    local_steps: int = 1
-    local_batch: int = 0  # images in each step; 0: all of them
-    lr: float = 0.01
-    momentum: float = 0.0  # of sgd
+    local_steps: SmallCount = 1
+    local_batch: SmallCountOrZero = 0  # images in each step; 0: all of them
+    lr: Positive = 0.01
+    momentum: Share = 0.0  # of sgd
     optimizer: Literal["sgd", "adam"] = "sgd"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts and rates above 0, and batches that divide the client's images."""
-        yield from super().problems()
-        yield from count_problems("local_steps", self.local_steps)
-        yield from count_problems("local_batch", self.local_batch, least=0)
+        """Batches divide the client's images, and `momentum` is of sgd."""
         if self.local_batch and self.batch_size % self.local_batch:
             text = f"expected a divisor of batch_size, {self.batch_size}, or 0 for all of it"
             yield "local_batch", f"{text}, got {self.local_batch}"
@@ -44,10 +42,6 @@ class FedAvg(Protocol):
             least = self.batch_size // self.local_batch
             text = f"expected {least} or more, so that every image takes part, got {self.local_steps}"
             yield "local_steps", text
-        if self.lr <= 0:
-            yield "lr", f"expected a number > 0, got {self.lr:g}"
-        if not 0 <= self.momentum < 1:
-            yield "momentum", f"expected a number in [0, 1), got {self.momentum:g}"
         if self.momentum and self.optimizer == "adam":
             yield "momentum", f"expected 0 with optimizer=adam, which has its own, got {self.momentum:g}"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,17 +13,19 @@ from leakbench.bench.protocols.base import (
     GradientOf,
     Protocol,
     Server,
+    SmallCount,
+    SmallCountOrZero,
     View,
     Weights,
-    count_problems,
 )
 from leakbench.bench.sharing import Encoding, FixedPoint, Levels, Ring, check_modulus
 from leakbench.core import citations
 from leakbench.core.configured import SettingError
+from leakbench.core.ranges import Range
 from leakbench.core.registry import name_and_settings
 from leakbench.defenses import ContractError, Gradients
 
-MOST_BITS = 52  # so that float64 holds every level
+Bits = Annotated[int, Range(0, 52)]  # so that float64 holds every level
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,22 @@ class SecureSum(Protocol):
     name: ClassVar[str] = "secure_sum"
     citation: ClassVar[str] = citations.SECURE_SUM
 
-    clients: int = 4
+    clients: SmallCount = 4
     of: str = "fedsgd"  # what each client makes of its images
     base: int = 10  # fixed precision as PySyft has it: base^-digits, truncated
     digits: int = 3
-    bits: int = 0  # where not 0, as SecAgg+ has it: 2^bits levels in +-clip, rounded by chance
+    bits: Bits = 0  # where not 0, as SecAgg+ has it: 2^bits levels in +-clip, rounded by chance
     clip: float = 8.0
     modulus: int = 64  # bits of the numbers that are summed
-    colluders: int = 0
-    dropouts: int = 0
+    colluders: SmallCountOrZero = 0
+    dropouts: SmallCountOrZero = 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Counts, a protocol of the clients, an encoding, and a modulus that has room for values up to 1."""
+        """Some client seen, a protocol of theirs, an encoding, and a modulus with room for values up to 1."""
         found = list(self._problems())
         yield from found or self._overflow()
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        yield from super().problems()
-        if not 0 <= self.bits <= MOST_BITS:
-            text = f"expected a whole number in 0..{MOST_BITS} (0: base and digits), got {self.bits}"
-            yield "bits", text
-            return
-        yield from count_problems("clients", self.clients)
-        for setting in ("colluders", "dropouts"):
-            yield from count_problems(setting, getattr(self, setting), least=0)
         if self.seen < 1:
             text = f"expected fewer than {self.clients} clients that collude or drop out"
             yield "colluders", f"{text}, got {self.colluders} and {self.dropouts}"

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from leakbench.core.configured import Configured, SettingError
+from leakbench.core.ranges import Positive, Range
 
 LARGEST = 2.0**63  # that an int64 does not hold any more
 
@@ -60,14 +61,12 @@ class FixedPoint(Encoding):
 
     name: ClassVar[str] = "fixed"
 
-    base: int = 10
+    base: Annotated[int, Range(2)] = 10
     digits: int = 3
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A base of at least 2, and digits that an int64 has room for."""
-        if self.base < 2:
-            yield "base", f"expected a whole number >= 2, got {self.base}"
-        elif not 1 <= self.digits < 64 or self.scale >= LARGEST:
+        """Digits that an int64 has room for."""
+        if not 1 <= self.digits < 64 or self.scale >= LARGEST:
             yield "digits", f"expected a whole number >= 1 with {self.base}^digits < 2^63, got {self.digits}"
 
     @property
@@ -115,13 +114,11 @@ class Levels(Encoding):
 
     name: ClassVar[str] = "levels"
 
-    clip: float = 8.0
+    clip: Positive = 8.0
     levels: int = 1 << 22
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """A range, and levels of which 0 is one."""
-        if self.clip <= 0:
-            yield "clip", f"expected a number > 0, got {self.clip:g}"
+        """Levels of which 0 is one."""
         if self.levels < 2 or self.levels % 2 or self.levels > 1 << 52:
             yield "levels", f"expected an even number in 2..2^52, got {self.levels}"
 

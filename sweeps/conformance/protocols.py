@@ -46,7 +46,7 @@ def _refused(protocol: Protocol) -> str | None:
             replace(protocol, **{name: 0})
         except SettingError:
             continue
-        return f"expected a SettingError for {name}=0, got none; yield super's `problems`, too"
+        return f"expected a SettingError for {name}=0, got none; annotate it with leakbench.Count"
     return None
 
 

@@ -7,6 +7,8 @@ from torch.nn import functional
 from leakbench.defenses.account import ContractError
 from leakbench.defenses.base import Defense
 
+MOST = 0.65  # the largest coefficient of InstaHide, as in the authors' code
+
 
 def only_images(defense: Defense, images: Tensor) -> Tensor:
     """The images (N, C, H, W).
@@ -34,3 +36,12 @@ def mixed(
     return torch.as_tensor(pixels), torch.as_tensor(
         sum(own[:, None] * answers[order] for own, order in parts)
     )
+
+
+def weights_of(k: int, generator: torch.Generator) -> Tensor:
+    """The coefficients (k,) of an image and of those that InstaHide mixes with it."""
+    while True:
+        sizes = torch.randn(k, generator=generator, dtype=torch.float64).abs()
+        weights = sizes / sizes.sum()
+        if k == 1 or float(weights.max()) <= MOST:
+            return weights

@@ -10,9 +10,8 @@ from leakbench.core.citations import INSTAHIDE
 from leakbench.core.ranges import Count, Unit
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.batches import mixed, only_images
+from leakbench.defenses.batches import mixed, only_images, weights_of
 
-MOST = 0.65  # the largest coefficient, as in the authors' code
 ERROR = 0.03  # of a pixel that an attack found
 
 
@@ -43,7 +42,7 @@ class InstaHide(Defense):
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """See `Defense.change_batch`."""
-        weights = torch.stack([self._weights(generator) for _ in images]).to(images.dtype)
+        weights = torch.stack([weights_of(self.k, generator) for _ in images]).to(images.dtype)
         hidden, answers = mixed(only_images(self, images), labels, weights, generator)
         flipped = torch.randint(2, images.shape, generator=generator).bool()
         return torch.where(flipped, 2 * self.center - hidden, hidden), answers
@@ -57,11 +56,3 @@ class InstaHide(Defense):
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`: the gradient of the changed batch is shared as it is."""
         return Account()
-
-    def _weights(self, generator: torch.Generator) -> Tensor:
-        """The coefficients (k,) of one image and of those mixed with it."""
-        while True:
-            sizes = torch.randn(self.k, generator=generator, dtype=torch.float64).abs()
-            weights = sizes / sizes.sum()
-            if self.k == 1 or float(weights.max()) <= MOST:
-                return weights

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from leakbench.core.citations import QSGD as PAPER
 from leakbench.core.ranges import Count
 from leakbench.defenses.account import Account, Gradients
 from leakbench.defenses.base import Defense
-from leakbench.defenses.rounding import least, mean_square
+from leakbench.defenses.rounding import least, mean_square, rounded
 from leakbench.defenses.traffic import elias_bytes
 
 
@@ -34,7 +33,8 @@ class QSGD(Defense):
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """Each gradient rounded to multiples of its norm / levels."""
-        return {name: self._round(gradient, generator) for name, gradient in gradients.items()}
+        steps = {name: each.double().norm() / self.levels for name, each in gradients.items()}
+        return {name: rounded(each, steps[name], generator) for name, each in gradients.items()}
 
     def account(self, shared: Gradients) -> Account:
         """See `Defense.account`."""
@@ -53,12 +53,3 @@ class QSGD(Defense):
     def sent_bytes(self, shared: Gradients) -> int:
         """The paper's encoding; see `elias_bytes`."""
         return sum(elias_bytes(each, self.levels) for each in shared.values())
-
-    def _round(self, gradient: Tensor, generator: torch.Generator) -> Tensor:
-        step = gradient.double().norm() / self.levels
-        if step == 0:
-            return gradient.clone()
-        level = gradient.abs().double() / step
-        up = torch.rand(gradient.shape, dtype=torch.float64, generator=generator) < level.frac()
-        rounded: Tensor = gradient.sign() * step * (level.floor() + up)
-        return rounded.to(gradient.dtype)

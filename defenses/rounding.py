@@ -1,6 +1,17 @@
-"""What random rounding does to a tensor, as it can be estimated from the result."""
+"""Random rounding of a tensor, and what it did, as it can be estimated from the result."""
 
+import torch
 from torch import Tensor
+
+
+def rounded(gradient: Tensor, step: Tensor, generator: torch.Generator) -> Tensor:
+    """Each entry as one of the two multiples of a float64 step next to it, at random and without bias."""
+    if step == 0:
+        return gradient.clone()
+    level = gradient.abs().double() / step
+    up = torch.rand(gradient.shape, dtype=torch.float64, generator=generator) < level.frac()
+    multiple: Tensor = gradient.sign() * step * (level.floor() + up)
+    return multiple.to(gradient.dtype)
 
 
 def least(shared: Tensor) -> float:

@@ -6,7 +6,6 @@ from math import pi
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from leakbench.core.citations import EF_SIGN, SIGN_SGD
 from leakbench.defenses.account import Account, Gradients
@@ -37,7 +36,8 @@ class Sign(Defense):
 
     def apply(self, gradients: Gradients, generator: torch.Generator) -> Gradients:
         """See the class."""
-        return {name: each.sign() * self._scale(each) for name, each in gradients.items()}
+        scales = {name: each.abs().mean() if self.scale == "mean" else 1 for name, each in gradients.items()}
+        return {name: each.sign() * scales[name] for name, each in gradients.items()}
 
     def account(self, shared: Gradients) -> Account | None:
         """See `Defense.account`: magnitudes have a known sum, n times their mean m, so none is above that.
@@ -57,8 +57,3 @@ class Sign(Defense):
         """One bit per entry, and one more where some are 0; one float32 per tensor for the scale."""
         bits = sum(bitmap_bytes(each.numel()) * (2 - bool(each.all())) for each in shared.values())
         return bits + (4 * len(shared) if self.scale == "mean" else 0)
-
-    def _scale(self, gradient: Tensor) -> Tensor:
-        if self.scale == "none":
-            return torch.ones((), dtype=gradient.dtype)
-        return gradient.abs().mean()

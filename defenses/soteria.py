@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from leakbench.core.citations import SOTERIA
 from leakbench.core.ranges import Share
@@ -35,12 +35,7 @@ class Soteria(Defense):
         return self.ratio
 
     def apply_knowing(
-        self,
-        gradients: Gradients,
-        network: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        generator: torch.Generator,
+        self, gradients: Gradients, network: nn.Module, images: Tensor, labels: Tensor, generator: Generator
     ) -> Gradients:
         """See `Defense.apply_knowing`."""
         layer, revealing = revealing_features(network, images)

@@ -18,6 +18,7 @@ from leakbench.bench.trial import prepare, victim_of
 from leakbench.core.configured import SettingError
 from leakbench.defenses import DEFENSES, Client, ContractError
 from leakbench.defenses.augment import POLICIES
+from leakbench.defenses.batches import weights_of
 from leakbench.defenses.bottleneck import Bottleneck, Divergence
 from leakbench.defenses.transformations import restored, shifted, transformed, with_signs
 from leakbench.defenses.unmixing import unmixed
@@ -214,8 +215,8 @@ class TestInstaHide:
             assert int((answers > 0).sum(1).max()) <= k
 
     def test_coefficients_are_bounded(self):
-        instahide, generator = DEFENSES.parse("instahide(k=2)"), drawn()
-        weights = torch.stack([instahide._weights(generator) for _ in range(500)])
+        generator = drawn()
+        weights = torch.stack([weights_of(2, generator) for _ in range(500)])
         assert float(weights.max()) <= 0.65
         assert float(weights.max()) > 0.6
         torch.testing.assert_close(weights.sum(1), torch.ones(500, dtype=torch.float64))

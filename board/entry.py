@@ -162,4 +162,5 @@ def _read(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
     if missing:
         raise UserError(f"{path}: expected the columns of a run's rows, found no {missing[0]}")
     rows: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
-    return rows.astype(dict(dtypes))
+    # texts as objects share a block: rows of many tables of 60 columns are chosen in two thirds of the time
+    return rows.astype({name: object if dtype == "str" else dtype for name, dtype in dtypes.items()})

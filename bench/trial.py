@@ -100,11 +100,12 @@ def prepare(trial: Trial, number: int, data_root: Path) -> tuple[Case, Victim | 
     spec = spec_of(victim.source, trial.protocol, trial.model)
     purpose = (trial.dataset.address, trial.index, trial.start)
     account = exposed.account if Knows.DEFENSE in trial.attack.knows else None
+    defense = trial.defense if Knows.DEFENSE in trial.attack.knows else None
     protocol = trial.protocol if Knows.PROTOCOL in trial.attack.knows else None
     labels = victim.labels if Knows.LABELS in trial.attack.knows else None
     lengths = victim.lengths if Knows.LENGTH in trial.attack.knows else None
     case = Case(
-        number, exposed.network, exposed.shared, spec, purpose, account, protocol,
+        number, exposed.network, exposed.shared, spec, purpose, account, defense, protocol,
         labels=labels, lengths=lengths,
     )  # fmt: skip
     return as_attacked(case, trial.attack, trial.defense), victim, exposed

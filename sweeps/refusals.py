@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -12,10 +13,11 @@ from leakbench.bench.before_draws import as_attacked
 from leakbench.bench.datasets import Dataset, Recorded, open_dataset
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.models import Model
+from leakbench.bench.protocols import Protocol
 from leakbench.bench.trial import spec_of
 from leakbench.bench.victim import with_layers
 from leakbench.core.foreign import ForeignError, foreign
-from leakbench.defenses import Defense
+from leakbench.defenses import Defense, Point
 from leakbench.sweeps.grid import share_a_network
 from leakbench.sweeps.spec import Choice, Meeting, Sweep
 
@@ -34,45 +36,67 @@ def without_refused(
     """
     found = list(_refusals(sweep, datasets, data_root))
     problems = [
-        f"{attack.place}: {meeting.attack} on {meeting.model} and {meeting.dataset}: {text}"
-        for attack, meeting, text in found
-        if not sweep.suite and not meeting.defense
+        f"{each.attack.place}: {each.attack.value} on {each.model} and {each.dataset}: {each.text}"
+        for each in found
+        if not sweep.suite and each.always
     ]
     if problems:
         return sweep, list(dict.fromkeys(problems))
-    notices = (
-        f"{meeting.attack} is skipped on {meeting.model}"
-        f"{' with ' + meeting.defense if meeting.defense else ''}: {text}"
-        for _, meeting, text in found
-    )
-    refused = {meeting: text for _, meeting, text in found}
-    rest = replace(sweep, refused=refused, notices=(*sweep.notices, *dict.fromkeys(notices)))
+    refused = {meeting: each.text for each in found for meeting in each.meetings}
+    notices = dict.fromkeys(str(each) for each in found)
+    rest = replace(sweep, refused=refused, notices=(*sweep.notices, *notices))
     if found and not rest.size:
-        _, meeting, text = found[0]
-        return sweep, [f"suite: expected an attack that applies, found none: {meeting.attack}: {text}"]
+        text = f"expected an attack that applies, found none: {found[0].attack.value}: {found[0].text}"
+        return sweep, [f"suite: {text}"]
     return rest, []
 
 
-def _refusals(
-    sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
-) -> Iterator[tuple[Choice[Attack], Meeting, str]]:
+class Refusal(NamedTuple):
+    """Why an attack does not apply to a network, under some defenses."""
+
+    attack: Choice[Attack]
+    dataset: Dataset
+    model: Model
+    protocol: Protocol
+    defenses: tuple[Defense, ...]
+    always: bool  # whether these are all that leave the model alone
+    text: str
+
+    def __str__(self) -> str:
+        named = "" if self.always else f" with {', '.join(map(str, self.defenses))}"
+        return f"{self.attack.value} is skipped on {self.model}{named}: {self.text}"
+
+    @property
+    def meetings(self) -> list[Meeting]:
+        """What is skipped."""
+        what = self.attack.value, self.dataset, self.model, self.protocol
+        return [Meeting.of(*what, defense) for defense in self.defenses]
+
+
+def _refusals(sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path) -> Iterator[Refusal]:
     seed = sweep.model_seeds[0]
-    networks: list[Choice[Defense]] = [group[0] for group in share_a_network(sweep.defenses)]
     for data, model in product(datasets, sweep.models):
         images = open_dataset(data.value, data_root)
         plain = model.value.build(images.shape, images.classes, seed)
         protocols = [each for each in sweep.protocols if data.value.is_shared_by(each.value)]
-        for defense, protocol in product(networks, protocols):
-            network = with_layers(defense.value, plain, model.value.address, seed).eval()
+        for group, protocol in product(share_a_network(sweep.defenses), protocols):
+            first = group[0].value
+            network = with_layers(first, plain, model.value.address, seed).eval()
             zeros = {name: torch.zeros_like(each) for name, each in trained_parameters(network)}
             spec = spec_of(images, protocol.value, model.value)
             for attack in sweep.attacks:
                 whole = Case(0, network, zeros, spec, protocol=protocol.value)
-                case = as_attacked(whole, attack.value, defense.value)
+                case = as_attacked(whole, attack.value, first)
                 text = untold(attack.value, data.value, model.value) or refusal(attack.value, case)
-                if text:
-                    what = attack.value, data.value, model.value, protocol.value, defense.value
-                    yield attack, Meeting.of(*what), text
+                why: dict[str, list[Defense]] = {}
+                for each in group:
+                    under = text or refusal(attack.value, case, each.value)
+                    why.setdefault(under, []).append(each.value)
+                always = len(why) == 1 and Point.MODEL not in first.points()
+                for under, defenses in why.items():
+                    if under:
+                        what = attack, data.value, model.value, protocol.value, tuple(defenses)
+                        yield Refusal(*what, always, under)
 
 
 def untold(attack: Attack, dataset: Dataset, model: Model) -> str:
@@ -86,12 +110,12 @@ def untold(attack: Attack, dataset: Dataset, model: Model) -> str:
     return f"it has to be told what is not known of a recorded update: {missing}" if missing else ""
 
 
-def refusal(attack: Attack, example: Case) -> str:
-    """Why an attack cannot take such cases; empty if it can."""
+def refusal(attack: Attack, example: Case, defense: Defense | None = None) -> str:
+    """Why an attack cannot take such cases, or not under that defense; empty if it can."""
     if attack.modality is not example.spec.modality:
         return f"expected {attack.modality.name}, got {example.spec.modality.name}"
     try:
         with foreign(SystemExit):
-            return attack.refusal(example)
+            return attack.refusal(example) if defense is None else attack.refusal_under(defense, example)
     except ForeignError as error:
         return f"its `refusal` failed: {error.short}"

@@ -14,7 +14,7 @@ from leakbench.bench.protocols import Protocol
 from leakbench.bench.training import Examples, Recipe
 from leakbench.bench.verdicts import Scale
 from leakbench.core.configured import Configured
-from leakbench.defenses import Defense, Point
+from leakbench.defenses import Defense
 
 T = TypeVar("T", bound=Configured)
 
@@ -75,19 +75,14 @@ class Meeting(NamedTuple):
     dataset: str
     model: str
     protocol: str
-    defense: str  # empty if it leaves the model alone
+    defense: str
 
     @classmethod
     def of(
         cls, attack: Attack, dataset: Dataset, model: Model, protocol: Protocol, defense: Defense
     ) -> "Meeting":
         """The meeting of these objects, by their names."""
-        return cls(str(attack), str(dataset), str(model), str(protocol), cls.changed_by(defense))
-
-    @staticmethod
-    def changed_by(defense: Defense) -> str:
-        """The name of a defense that changes the model; empty for others."""
-        return str(defense) if Point.MODEL in defense.points() else ""
+        return cls(*map(str, (attack, dataset, model, protocol, defense)))
 
 
 @dataclass(frozen=True)
@@ -161,8 +156,7 @@ class Sweep:
         images: Counter[str] = Counter()
         for choice in self.datasets:  # one dataset may be listed twice, for other images
             images[str(choice.value)] += len(choice.indices)
-        changed = Meeting.changed_by(defense)
-        return sum(images[meeting.dataset] for meeting in self.refused if meeting.defense == changed)
+        return sum(images[meeting.dataset] for meeting in self.refused if meeting.defense == str(defense))
 
     @property
     def trainings(self) -> int:

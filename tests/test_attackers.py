@@ -33,6 +33,7 @@ SHORT = {
     "recursive": "recursive(steps=50)",
     "hybrid": "hybrid(steps=3)",
     "unrolled": "unrolled(steps=3)",
+    "defended": "defended(steps=6)",
 }
 STEPS = "fedavg(local_steps=2, lr=0.1)"  # what `unrolled` is for
 ADAM = "cosine(optimizer=adam, steps=5)"

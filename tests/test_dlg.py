@@ -221,7 +221,7 @@ def test_the_image_is_no_argument_of_an_attack(attack):
     parameters = list(inspect.signature(attack.invert_many).parameters)
     assert parameters == ["self", "cases", "observe", "resources"]
     assert issubclass(attack, Attack)
-    known = ["number", "model", "shared", "spec", "purpose", "account", "protocol", "start"]
+    known = ["number", "model", "shared", "spec", "purpose", "account", "defense", "protocol", "start"]
     known += ["labels", "lengths"]  # of those who are told them, who say so
     known += ["whole"]  # worked out of what was shared
     assert [field.name for field in dataclasses.fields(Case)] == known

@@ -34,6 +34,7 @@ SHORT = [  # so few steps that other last digits have not grown into another pic
     "recursive",
     "hybrid(steps=1)",
     "unrolled(steps=3)",
+    "defended(steps=6)",
 ]
 WORDS = ["dlg-text(steps=3)", "rows", "span", "bag"]
 TRAINED = [

@@ -271,7 +271,7 @@ def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatc
         ("datasets: [sotu-sample]\nmodels: ['bert(heads=3)']\n", "expected a divisor of hidden, 256, got 3"),
         (
             "datasets: [sotu-sample]\nattacks: [dlg-text(steps=0)]\n",
-            "expected a whole number in 1..1000000, got 0",
+            "expected a whole number in [1, 1000000], got 0",
         ),
         ("datasets: [sotu-sample]\nattacks: [tag(alpha=-1)]\n", "expected a number >= 0, got -1"),
         (
@@ -318,7 +318,18 @@ def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
 def test_every_attack_says_of_which_modality_it_is():
     assert {each.name: each.modality.name for each in ATTACKS} == {
         **dict.fromkeys(
-            ("dlg", "idlg", "cosine", "adaptive", "linear", "recursive", "hybrid", "unrolled", "handed-in"),
+            (
+                "dlg",
+                "idlg",
+                "cosine",
+                "adaptive",
+                "linear",
+                "recursive",
+                "hybrid",
+                "unrolled",
+                "defended",
+                "handed-in",
+            ),
             "images",
         ),
         **dict.fromkeys(("rows", "span", "bag", "dlg-text", "tag", "handed-in-texts"), "texts"),

@@ -13,6 +13,7 @@ from leakbench.bench.attacks.base import (
     Status,
 )
 from leakbench.bench.attacks.cosine import Cosine
+from leakbench.bench.attacks.defended import Defended
 from leakbench.bench.attacks.dlg import DLG
 from leakbench.bench.attacks.dlg_text import DLGText
 from leakbench.bench.attacks.handed_in import HandedIn, HandedInTexts
@@ -33,6 +34,6 @@ __all__ = [
     "Start", "Status", "attacks_of",
 ]  # fmt: skip
 
-OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled, HandedIn)
+OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled, Defended, HandedIn)
 OF_TEXTS = (Rows, Span, Bag, DLGText, TAG, HandedInTexts)
 ATTACKS: Registry[Attack] = Registry("attack", Attack, (*OF_IMAGES, *OF_TEXTS))

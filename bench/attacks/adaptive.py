@@ -12,6 +12,7 @@ from leakbench.bench.attacks.layers import output_layer
 from leakbench.bench.attacks.optimised import Candidate, Terms
 from leakbench.bench.attacks.regularised import Regularised, certain
 from leakbench.bench.gradients import soft_cross_entropy
+from leakbench.bench.modalities import Spec
 from leakbench.bench.posterior import PRIOR, TRUST, kept_of, square_of, variance_of, weights_of
 from leakbench.defenses import Gradients
 
@@ -113,8 +114,12 @@ def least_weight(case: Case) -> float:
     """The weight of total variation that is optimal under the defense's noise, times TRUST."""
     square = square_of(case.shared, weights_of(case.account, case.shared))
     variance = variance_of(case.account, kept_of(case.account, case.shared))
-    weight = TRUST * UNIT * 2 * variance * case.spec.pixels / (PRIOR * square)
-    return min(weight, MOST)  # a gradient of zero would give infinity
+    return smoothing(UNIT * variance / square, case.spec)
+
+
+def smoothing(noise: float, spec: Spec) -> float:
+    """The best weight of total variation, times TRUST; `noise` is what each entry adds to the objective."""
+    return min(TRUST * 2 * noise * spec.pixels / PRIOR, MOST)  # a gradient of zero would give infinity
 
 
 def _residual(case: Case) -> Tensor | None:

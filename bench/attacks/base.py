@@ -17,7 +17,7 @@ from leakbench.bench.protocols.base import Protocol
 from leakbench.core.configured import Configured
 from leakbench.core.randomness import generator_for
 from leakbench.core.ranges import Range
-from leakbench.defenses import Account, ContractError, Gradients
+from leakbench.defenses import Account, ContractError, Defense, Gradients
 
 Steps = Annotated[int, Range(1, 10**9)]  # of an attack that iterates
 
@@ -94,6 +94,7 @@ class Case:
     spec: Spec
     purpose: tuple[str | int, ...] = ()  # the address of the trial's random draws
     account: Account | None = None  # of the defense, if the attack knows defenses and this one gives one
+    defense: Defense | None = None  # of the clients, if the attack knows defenses
     protocol: Protocol | None = None  # of the clients, if the attack knows protocols
     start: Start | None = None  # on the CPU; None: the attack draws its own
     labels: Tensor | None = None  # if the attack knows labels: (N,), or of masked texts (N, L)
@@ -189,6 +190,10 @@ class Attack(Configured):
 
         It is called before a sweep starts. For problems that only appear later, raise NotApplicableError.
         """
+        return ""
+
+    def refusal_under(self, defense: Defense, example: Case) -> str:
+        """Why the attack is of no use under a defense, for cases such as this one; empty if it is of use."""
         return ""
 
     def bytes_per_slot(self, example: Case, kind: str = "cpu") -> int:

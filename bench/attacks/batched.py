@@ -113,6 +113,8 @@ class Batch:
         """Begin the present stage of a run at its current point."""
         for name, value in run.stage.terms.items():
             self.closure.terms[name][slot] = value
+        for name, tensor in self.attack.renewed(run).items():
+            self.closure.terms[name][slot] = tensor
         variable = run.variable.to(self.best.device)
         self.best[slot] = variable
         self.best_loss[slot] = math.inf

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +16,12 @@ from torch import Tensor
 from leakbench.bench.attacks import batched
 from leakbench.bench.attacks.base import Attack, Case, Found, NotApplicableError, Observer, Resources, Status
 from leakbench.bench.gradients import soft_cross_entropy
+from leakbench.bench.protocols.base import GradientOf, Protocol, Weights
 from leakbench.bench.steppers import Stepper
 from leakbench.defenses import Gradients
+
+if TYPE_CHECKING:
+    from leakbench.bench.attacks.runs import Run
 
 Terms = Mapping[str, Tensor]
 
@@ -75,6 +80,22 @@ class Optimised(Attack, ABC):
     def pixels(self, variable: Tensor) -> Tensor:
         """The dummy images that the variables stand for, of the same shape."""
         return variable
+
+    def renewed(self, run: "Run") -> Terms:
+        """Terms of a run that depend on the point at which it enters its present stage; by default none."""
+        return {}
+
+    def update(
+        self,
+        protocol: Protocol,
+        gradient: GradientOf,
+        weights: Weights,
+        images: Tensor,
+        labels: Tensor,
+        terms: Terms,
+    ) -> Gradients:
+        """What the server would see of the dummy images (N, C, H, W): see `Protocol.expected`."""
+        return protocol.expected(gradient, weights, images, labels)
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
         """The loss that gives the dummy's gradient: cross entropy against softmax(labels).

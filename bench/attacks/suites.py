@@ -3,7 +3,7 @@
 A victim is attacked in this order until one attack succeeds; those that leak most per second come first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from leakbench.bench.modalities import IMAGES, TEXTS, Modality
 from leakbench.bench.protocols.base import Protocol
@@ -13,9 +13,10 @@ SUITES = {
 }
 OF_TEXTS = {"standard": ("rows", "span", "bag", "dlg-text", "tag")}
 UPDATES = ("unrolled",)  # joins a suite where a protocol has several local steps
+SUMS = ("defended",)  # joins a suite where a protocol sums several clients
 
 
-def attacks_of(suite: str, protocols: Iterable[Protocol], modality: Modality = IMAGES) -> tuple[str, ...]:
+def attacks_of(suite: str, protocols: Sequence[Protocol], modality: Modality = IMAGES) -> tuple[str, ...]:
     """The attacks of a suite on clients with these protocols and such examples.
 
     Raises:
@@ -23,4 +24,5 @@ def attacks_of(suite: str, protocols: Iterable[Protocol], modality: Modality = I
     """
     if modality is TEXTS:
         return OF_TEXTS[suite]
-    return SUITES[suite] + (UPDATES if any(protocol.steps > 1 for protocol in protocols) else ())
+    updates = UPDATES if any(each.steps > 1 for each in protocols) else ()
+    return (*SUITES[suite], *updates, *(SUMS if any(each.seen > 1 for each in protocols) else ()))

@@ -16,10 +16,10 @@ def trials(sweep: Sweep) -> Iterator[Trial]:
     ):
         if not data.value.is_shared_by(protocol.value):
             continue
-        if not sweep.takes(attack.value, data.value, model.value, protocol.value, defenses[0].value):
-            continue
+        what = attack.value, data.value, model.value, protocol.value
+        taken = [each for each in defenses if sweep.takes(*what, each.value)]
         for index, model_seed, start, defense in product(
-            data.indices, sweep.model_seeds, range(sweep.restarts), defenses
+            data.indices, sweep.model_seeds, range(sweep.restarts), taken
         ):
             yield Trial(
                 dataset=data.value,

@@ -88,15 +88,19 @@ def _refusals(sweep: Sweep, datasets: Sequence[Choice[Dataset]], data_root: Path
                 whole = Case(0, network, zeros, spec, protocol=protocol.value)
                 case = as_attacked(whole, attack.value, first)
                 text = untold(attack.value, data.value, model.value) or refusal(attack.value, case)
-                why: dict[str, list[Defense]] = {}
-                for each in group:
-                    under = text or refusal(attack.value, case, each.value)
-                    why.setdefault(under, []).append(each.value)
-                always = len(why) == 1 and Point.MODEL not in first.points()
-                for under, defenses in why.items():
-                    if under:
-                        what = attack, data.value, model.value, protocol.value, tuple(defenses)
-                        yield Refusal(*what, always, under)
+                what = attack, data.value, model.value, protocol.value
+                yield from (Refusal(*what, *each) for each in _by_defense(attack.value, case, group, text))
+
+
+def _by_defense(
+    attack: Attack, case: Case, group: Sequence[Choice[Defense]], text: str
+) -> Iterator[tuple[tuple[Defense, ...], bool, str]]:
+    """Of defenses that share a network: those that an attack is refused under, if these are all, and why."""
+    why: dict[str, list[Defense]] = {}
+    for each in group:
+        why.setdefault(text or refusal(attack, case, each.value), []).append(each.value)
+    always = len(why) == 1 and Point.MODEL not in group[0].value.points()
+    yield from ((tuple(defenses), always, reason) for reason, defenses in why.items() if reason)
 
 
 def untold(attack: Attack, dataset: Dataset, model: Model) -> str:

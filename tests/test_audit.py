@@ -284,7 +284,7 @@ def test_each_sentence_counts_only_what_it_is_about():
 def test_more_images_than_an_attack_can_take_are_a_line(rounds, capsys):
     change(1, clients={"a": {"examples": 50_000}, "b": {"examples": 2}})
     assert audit(*UNKNOWN) == commands.USER_ERROR
-    text = "round.json: client a: batch_size: expected at most 10000, got 50000"
+    text = "round.json: client a: batch_size: expected a whole number in [1, 10000], got 50000"
     assert text in capsys.readouterr().err
 
 
@@ -364,7 +364,7 @@ PLAIN = {"path": "rounds", "shape": [1, 28, 28], "classes": 10}
         ({"path": "nowhere"}, "path: nowhere: no such file"),
         ({"shape": [28, 28]}, "of an image, or [tokens] of the longest text, got [28, 28]"),
         ({"classes": 1}, "classes: expected a whole number >= 2, got 1"),
-        ({"protocol": "fedsgd(batch_size=0)"}, "batch_size: expected a whole number >= 1, got 0"),
+        ({"protocol": "fedsgd(batch_size=0)"}, "batch_size: expected a whole number in [1, 10000], got 0"),
         ({"protocol": "fedsdg"}, "unknown protocol 'fedsdg'"),
         (
             {"path": "", "before": "net.py", "after": "net.py", "lr": 0.1, "protocol": "fedavg(lr=0.2)"},

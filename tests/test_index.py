@@ -286,9 +286,9 @@ def test_networks_without_an_index(built, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("channels=[]", "channels: expected whole numbers >= 1, got []"),
-        ("channels=[4], stride=[0]", "stride: expected whole numbers >= 1, got [0]"),
-        ("channels=[4], stride=[1], padding=[-1]", "padding: expected whole numbers >= 0, got [-1]"),
+        ("channels=[]", "channels: expected one number or more, got none"),
+        ("channels=[4], stride=[0]", "stride: expected a whole number >= 1, got [0]"),
+        ("channels=[4], stride=[1], padding=[-1]", "padding: expected a whole number >= 0, got [-1]"),
         ("channels=[4, 8]", "stride: expected 1 or 2 numbers, like channels, got 3"),
     ],
 )

@@ -32,6 +32,7 @@ class CNN(Model):
         yield from super().problems()
         if not self.channels:
             yield "channels", "expected one number or more, got none"
+            return
         for setting in ("kernel", "stride", "padding"):
             count = len(getattr(self, setting))
             if count not in (1, len(self.channels)):

@@ -285,7 +285,7 @@ def test_a_message_that_cannot_be_defended_is_a_line(sent, returned, text):
         (lambda _: defend("prune(ratio=0.5)", lr=0), "^defend: lr: expected a number > 0, got 0"),
         (
             lambda _: defend("prune(ratio=0.5)", lr=1, local_steps=0),
-            "^defend: local_steps: expected a number > 0",
+            "^defend: local_steps: expected a whole number >= 1",
         ),
         (
             lambda folder: Recording(FedAvg(), folder),

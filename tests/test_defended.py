@@ -54,7 +54,7 @@ def test_of_the_right_images_nothing_is_left_over(make_trial, tmp_path, defense)
         return shared_gradient(case.model, image, label.argmax(1))
 
     def update(terms):
-        return attack.update(case.protocol, gradient, {}, images, labels, terms)
+        return case.protocol.expected(gradient, {}, images, labels, attack.simulated(terms))
 
     simulated, plain = update(attack.renewed(run)), update(run.candidate.terms)
     for name, each in shared.items():

@@ -180,7 +180,7 @@ class BatchClosure:
             scores = functional_call(self.network, {**weights, **constants}, (images,))
             return self.attack.training_loss(scores, labels, terms)
 
-        dummy = self.attack.update(self.protocol, grad(loss), weights, images, labels, terms)
+        dummy = self.protocol.expected(grad(loss), weights, images, labels, self.attack.simulated(terms))
         return self.attack.objective(dummy, shared, images, terms)
 
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from leakbench.bench.attacks.adaptive import FREE, Adaptive, least_weight, smoothing
 from leakbench.bench.attacks.base import Case, Knows
 from leakbench.bench.attacks.optimised import Terms
 from leakbench.bench.attacks.runs import Run
 from leakbench.bench.client import client_update
-from leakbench.bench.protocols.base import GradientOf, Protocol, Weights, mean_of
+from leakbench.bench.protocols.base import Sent, mean_of
 from leakbench.defenses import Client, Defense, Gradients, Point
 
 ROUNDS = 22  # how often the clients' defenses are simulated
@@ -87,21 +86,11 @@ class Defended(Adaptive):
         least = smoothing(misfit / sum(each.numel() for each in left[0].values()), case.spec)
         return {**terms, "tv": torch.tensor(max(weight, least))}
 
-    def update(
-        self,
-        protocol: Protocol,
-        gradient: GradientOf,
-        weights: Weights,
-        images: Tensor,
-        labels: Tensor,
-        terms: Terms,
-    ) -> Gradients:
-        """See `Optimised.update`: the mean over clients of what their defense leaves."""
-        updates = []
-        for client, batch in enumerate(zip(images.split(1), labels.split(1), strict=True)):
-            own = protocol.update(gradient, weights, *batch)
-            updates.append({name: terms[_part(client, name)] * each for name, each in own.items()})
-        return mean_of(updates)
+    def simulated(self, terms: Terms) -> Sent:
+        """See `Optimised.simulated`: the share of each entry that is in the terms."""
+        return lambda client, update: {
+            name: terms[_part(client, name)] * each for name, each in update.items()
+        }
 
 
 def _part(client: int, name: str) -> str:

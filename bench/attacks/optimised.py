@@ -16,7 +16,7 @@ from torch import Tensor
 from leakbench.bench.attacks import batched
 from leakbench.bench.attacks.base import Attack, Case, Found, NotApplicableError, Observer, Resources, Status
 from leakbench.bench.gradients import soft_cross_entropy
-from leakbench.bench.protocols.base import GradientOf, Protocol, Weights
+from leakbench.bench.protocols.base import Sent
 from leakbench.bench.steppers import Stepper
 from leakbench.defenses import Gradients
 
@@ -85,17 +85,9 @@ class Optimised(Attack, ABC):
         """Terms of a run that depend on the point at which it enters its present stage; by default none."""
         return {}
 
-    def update(
-        self,
-        protocol: Protocol,
-        gradient: GradientOf,
-        weights: Weights,
-        images: Tensor,
-        labels: Tensor,
-        terms: Terms,
-    ) -> Gradients:
-        """What the server would see of the dummy images (N, C, H, W): see `Protocol.expected`."""
-        return protocol.expected(gradient, weights, images, labels)
+    def simulated(self, terms: Terms) -> Sent | None:
+        """What clients send of their dummy images' updates: see `Protocol.expected`; None: all of them."""
+        return None
 
     def training_loss(self, scores: Tensor, labels: Tensor, terms: Terms) -> Tensor:
         """The loss that gives the dummy's gradient: cross entropy against softmax(labels).

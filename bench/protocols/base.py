@@ -16,6 +16,8 @@ SmallCountOrZero = Annotated[int, Range(0, 10**4)]
 Weights = Mapping[str, Tensor]  # {parameter name: tensor} of the trained parameters
 GradientOf = Callable[[Weights, Tensor, Tensor], Gradients]  # (weights, images, labels) -> of the mean loss
 
+Sent = Callable[[int, Gradients], Gradients]  # (number of a client, its update) -> what its defense leaves
+
 
 class Server(NamedTuple):
     """How the server of a training moves its weights along the mean of the updates (Reddi et al. 2021)."""
@@ -48,9 +50,7 @@ class Protocol(Configured):
     """
 
     batch_size: SmallCount = 1  # images of a client: the trial's, and those after it
-    rounds: SmallCount = (
-        1  # how often the update of the same batch is shared, under fresh draws of the defense
-    )
+    rounds: SmallCount = 1  # how often the same batch's update is shared, under fresh draws of the defense
 
     @property
     def seen(self) -> int:
@@ -95,7 +95,9 @@ class Protocol(Configured):
         """
         return gradient(weights, images, labels)
 
-    def expected(self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor) -> Gradients:
+    def expected(
+        self, gradient: GradientOf, weights: Weights, images: Tensor, labels: Tensor, sent: Sent | None = None
+    ) -> Gradients:
         """What the server would see if these were the clients' images: the mean of undefended updates.
 
         Args:
@@ -103,12 +105,13 @@ class Protocol(Configured):
             weights: those that the server sent.
             images: of all clients, one client's after the other's: (N, C, H, W).
             labels: of these.
+            sent: what a client sends of its update, for an attacker who simulates its defense.
         """
-        if self.seen == 1:
+        if self.seen == 1 and sent is None:
             return self.update(gradient, weights, images, labels)
         batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
         updates = [self.update(gradient, weights, *batch) for batch in batches]
-        return mean_of(updates)
+        return mean_of([sent(*each) for each in enumerate(updates)] if sent else updates)
 
     def server(self, asked: Server) -> Server:
         """How the server moves along the mean of the updates, by what the training asks for."""

@@ -56,6 +56,14 @@ def test_what_is_hidden_depends_on_the_text_alone(sotu):
     assert not torch.isin(batch[hidden], torch.tensor(list(sotu.vocabulary.special))).any()
 
 
+def test_scores_at_some_places_are_those_of_all(sotu):
+    network = build(MODELS.parse(GUESSING), sotu)
+    batch, _ = sotu.batch(range(3))
+    places = torch.zeros_like(batch, dtype=torch.bool)
+    places[[0, 1, 2, 2], [3, 1, 0, 5]] = True
+    assert torch.allclose(network.scores_at(batch, places), network(batch).transpose(1, 2)[places], atol=1e-5)
+
+
 def test_of_every_text_at_least_one_piece_is_hidden(sotu):
     """Also where no draw is below 15 %, as of text 15; a gradient of no answers would be NaN."""
     model = MODELS.parse(GUESSING)

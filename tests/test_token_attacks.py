@@ -9,6 +9,7 @@ import torch
 
 import leakbench
 from leakbench.bench.attacks import ATTACKS, Resources
+from leakbench.bench.attacks.dlg_text import _Run
 from leakbench.bench.attacks.rows import _assigned
 from leakbench.bench.attacks.token_layers import token_layers
 from leakbench.bench.attacks.word_rows import outside, row_space, standing_out
@@ -205,6 +206,31 @@ def test_matching_gradients_finds_most_words(rows_of, attack):
     assert (row.label_recovered, row.label_correct) == (None, None)  # it was told
     assert row.iterations <= 60
     assert row.objective < 0.05
+
+
+@pytest.mark.parametrize("model", [SMALL, GUESSING])
+def test_its_objective_falls_as_in_a_loop_written_by_hand(make_trial, tmp_path, model):
+    """With the scores of all places, and every evaluation made anew."""
+    trial = make_trial(dataset="sotu-sample", model=model, attack="dlg-text(steps=6)")
+    case, _, _ = prepare(trial, 0, tmp_path)
+    (_, found), *_ = trial.attack.invert_many(iter([case]), lambda *_: None, Resources())
+    run = _Run(trial.attack, case, "cpu")
+    dummy, shared = run.dummy, run.shared
+    optimizer = torch.optim.LBFGS([dummy.variable], max_iter=1, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        with dummy.looked_up_as(dummy.embeddings()):
+            loss = torch.nn.functional.cross_entropy(run.layers.model(dummy.known), dummy.labels)
+        own = torch.autograd.grad(loss, list(run.parameters.values()), create_graph=True)
+        parts = run._parts(dict(zip(run.parameters, own, strict=True)))
+        apart = [(parts[name] - each).square().sum() / each.square().sum() for name, each in shared.items()]
+        objective = torch.stack(apart).mean()
+        objective.backward(inputs=[dummy.variable])
+        return objective.detach()
+
+    by_hand = [float(optimizer.step(closure)) for _ in range(7)]
+    assert found.history == pytest.approx(by_hand, rel=0.01)
 
 
 def test_its_progress_is_kept_in_words(make_trial):

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from leakbench.bench.attacks.base import (
     Resources,
     Status,
 )
+from leakbench.bench.attacks.dummy_texts import DummyTexts
 from leakbench.bench.attacks.token_layers import token_layers, vocabulary_of
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import TEXTS, Modality
@@ -31,7 +32,6 @@ from leakbench.core.ranges import Range
 from leakbench.defenses import Gradients
 
 ROUNDING = 1e-6  # of the largest tensor, in its mean square: smaller ones, such as a key's bias, are rounding
-NEAR = 32  # words that are compared more closely
 CHECKED = 10  # steps between two looks at the words themselves
 EXACT = 1e-5  # of the objective: with one wrong word of forty it is a hundred times as much
 MOST_EVALUATIONS = 25  # in the line search of one step
@@ -67,12 +67,14 @@ class DLGText(Attack):
         """See `Attack.refusal`."""
         return why_not(example, needs_words=False)
 
-    def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
-        """The distance of the gradients, a scalar: the mean over the tensors of |a - b|^2 / |b|^2."""
-        apart = [
-            (each - shared[name]).square().sum() / shared[name].square().sum() for name, each in dummy.items()
-        ]
-        return torch.stack(apart).mean()
+    def distance(self, apart: Tensor, size: "Size") -> Tensor:
+        """The distance of two tensors of the gradients, a scalar: |a - b|^2 / |b|^2.
+
+        Args:
+            apart: a - b, of any shape.
+            size: that of b, which was shared.
+        """
+        return apart.square().sum() / size.squared
 
     def invert_many(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
@@ -88,102 +90,72 @@ class DLGText(Attack):
             yield case.number, replace(found, seconds=time.perf_counter() - began)
 
 
+class Size(NamedTuple):
+    """How large a tensor that was shared is."""
+
+    squared: Tensor  # |b|^2
+    absolute: Tensor  # |b|_1
+
+
+class _Evaluated(NamedTuple):
+    """The objective at one value of the variable."""
+
+    variable: Tensor
+    objective: Tensor
+    gradient: Tensor
+
+
 class _Run:
     """The attack on one case."""
 
     def __init__(self, attack: DLGText, case: Case, device: str):
-        assert case.labels is not None
-        assert case.lengths is not None
-        self.attack, self.case, self.device = attack, case, device
+        self.attack, self.case = attack, case
         self.layers = token_layers(case.model, case.spec)  # tried on the CPU
         self.layers.model.to(device)
-        self.labels = case.labels.to(device)
-        vocabulary, length = vocabulary_of(case.spec), max(case.lengths)
-        places = torch.arange(length)[None] < torch.tensor(case.lengths)[:, None]
-        known = torch.where(places, vocabulary.unknown, vocabulary.pad)
-        if case.spec.masked:
-            known = known.masked_fill(case.labels != NOT_ASKED, vocabulary.mask)
-        self.known = known.to(device)
-        self.free = self.known == vocabulary.unknown  # places whose word is looked for
-        table = self.layers.words.weight.detach()
-        self.table = table
-        generator = case.generator("start embeddings")
-        start = table.std().cpu() * torch.randn(*known.shape, table.shape[1], generator=generator)
-        self.variable = start.to(device)[self.free].requires_grad_()
-        self.rest = table[self.known]  # of the other places
+        self.dummy = DummyTexts(case, self.layers, device)
         trained = dict(trained_parameters(self.layers.model))
         self.parameters = {name: each for name, each in trained.items() if name != self.layers.words_name}
         parts = self._parts({name: case.shared[name].to(device) for name in self.parameters})
         sizes = {name: float(each.square().mean().sqrt()) for name, each in parts.items()}
         largest = max(sizes.values())
         self.shared = {name: parts[name] for name in parts if sizes[name] > ROUNDING * largest}
+        self.sizes = {name: Size(each.square().sum(), each.abs().sum()) for name, each in self.shared.items()}
+        self.evaluated: deque[_Evaluated] = deque(maxlen=MOST_EVALUATIONS)  # those of the last step
 
     def _parts(self, gradients: Gradients) -> Gradients:
         """The gradients, with each row of the embedding of places by itself."""
         places = self.layers.positions_name
-        rows = gradients[places][: self.known.shape[1]] if places in gradients else ()
+        rows = gradients[places][: self.dummy.known.shape[1]] if places in gradients else ()
         return {
             **{name: each for name, each in gradients.items() if name != places},
             **{f"{places}[{place}]": row for place, row in enumerate(rows)},
         }
 
-    def embeddings(self) -> Tensor:
-        """The dummy (N, L, hidden)."""
-        return self.rest.masked_scatter(self.free[..., None], self.variable)
-
     def loss(self, embeddings: Tensor) -> Tensor:
         """The objective, if words are looked up as these (N, L, hidden); with its graph if they have one."""
-        with self._looked_up_as(embeddings):
-            scores = self.layers.model(self.known)
-        loss = functional.cross_entropy(scores, self.labels)
+        with self.dummy.looked_up_as(embeddings):
+            loss = self._training_loss()
         own = list(self.parameters.values())
         gradients = torch.autograd.grad(loss, own, create_graph=embeddings.requires_grad)
         dummy = self._parts(dict(zip(self.parameters, gradients, strict=True)))
-        return self.attack.distance({name: dummy[name] for name in self.shared}, self.shared)
+        apart = [
+            self.attack.distance(dummy[name] - shared, self.sizes[name])
+            for name, shared in self.shared.items()
+        ]
+        return torch.stack(apart).mean()
+
+    def _training_loss(self) -> Tensor:
+        """That of the model, on what the words are looked up as."""
+        model, labels = self.layers.model, self.dummy.labels
+        scores_at: Callable[[Tensor, Tensor], Tensor] | None = getattr(model, "scores_at", None)
+        if not self.case.spec.masked or scores_at is None:
+            return functional.cross_entropy(model(self.dummy.known), labels)
+        asked = labels != NOT_ASKED  # elsewhere, the scores of all pieces are not needed
+        return functional.cross_entropy(scores_at(self.dummy.known, asked), labels[asked])
 
     def is_solved(self) -> bool:
         """Whether the nearest words give the shared gradient themselves."""
-        return float(self.loss(self.table[self.tokens()])) < EXACT
-
-    @contextmanager
-    def _looked_up_as(self, embeddings: Tensor) -> Iterator[None]:
-        hook = self.layers.words.register_forward_hook(lambda *_: embeddings)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-    def tokens(self, closely: bool = True) -> Tensor:
-        """The nearest words (N, L), on the device; what is known stays, and hidden words stay hidden.
-
-        Args:
-            closely: whether the most similar words are compared once more, by `_nearest`.
-        """
-        with torch.no_grad():
-            dummy, table = (each - each.mean(-1, keepdim=True) for each in (self.variable, self.table))
-            alike = functional.normalize(dummy, dim=-1) @ functional.normalize(table, dim=-1).T
-            words = alike.topk(min(NEAR, len(table)), dim=-1).indices  # (free places, NEAR)
-            words = self._nearest(words) if closely and self.layers.linear else words[:, 0]
-            return self.known.masked_scatter(self.free, words)
-
-    def answered(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) with the hidden words, which are known, filled in; on the CPU."""
-        if self.case.spec.masked:
-            tokens = torch.where(self.labels == NOT_ASKED, tokens, self.labels)
-        return tokens.cpu()
-
-    def _nearest(self, candidates: Tensor) -> Tensor:
-        """Of several words for each free place the one that the first layer gets the most similar input of.
-
-        What the embeddings add up to is normalised before that layer, so only its direction is determined.
-        """
-        first = self.layers.linear[0].layer
-        with self._looked_up_as(self.embeddings()):
-            wanted = self.layers.inputs(self.known, first)[self.free]
-        given = (self.known.masked_scatter(self.free, words) for words in candidates.T)
-        apart = [(self.layers.inputs(each, first)[self.free] - wanted).norm(dim=-1) for each in given]
-        best = torch.stack(apart).argmin(0)
-        return candidates.gather(1, best[:, None])[:, 0]
+        return float(self.loss(self.dummy.table[self.dummy.tokens()])) < EXACT
 
     def to_the_end(self, observe: Observer) -> Found:
         """Every step, observed."""
@@ -192,24 +164,26 @@ class _Run:
         if self.shared:
             status, reason = self._descend(observe, history)
         objective = next((each for each in reversed(history) if math.isfinite(each)), None)
-        return Found(self.answered(self.tokens()), self.case.labels, objective, history, status, reason)
+        found = self.dummy.answered(self.dummy.tokens())
+        return Found(found, self.case.labels, objective, history, status, reason)
 
     def _descend(self, observe: Observer, history: list[float]) -> tuple[Status, str]:
         """Every step, each with its objective added to the history; and how they ended."""
-        history.append(float(self.loss(self.embeddings().detach())))
+        variable = self.dummy.variable
+        history.append(float(self._evaluate().objective))
         self._show(observe, 0)
         optimizer, stuck = self._optimizer(), False
         for step in range(1, self.attack.steps + 1):
-            before = self.variable.detach().clone()
-            optimizer.step(self._gradient)
-            history.append(float(self.loss(self.embeddings().detach())))
+            before = variable.detach().clone()
+            optimizer.step(self._closure)
+            history.append(float(self._evaluate().objective))
             if not math.isfinite(history[-1]):
-                self.variable.data.copy_(before)
+                variable.data.copy_(before)
                 return Status.DIVERGED, f"the objective became {history[-1]}"
             self._show(observe, step)
             if step % CHECKED == 0 and self.is_solved():
                 return Status.CONVERGED, "the words that were found give the shared gradient"
-            moved = not torch.equal(before, self.variable.detach())
+            moved = not torch.equal(before, variable.detach())
             if not moved:
                 if stuck:
                     return Status.CONVERGED, "no step lowers the objective any more"
@@ -219,7 +193,7 @@ class _Run:
 
     def _optimizer(self) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
-            [self.variable],
+            [self.dummy.variable],
             max_iter=1,
             max_eval=MOST_EVALUATIONS,
             tolerance_grad=0,
@@ -227,14 +201,24 @@ class _Run:
             line_search_fn="strong_wolfe",
         )
 
-    def _gradient(self) -> Tensor:
+    def _closure(self) -> Tensor:
         """The objective, with its gradient stored where the optimizer looks for it."""
-        loss = self.loss(self.embeddings())
-        (self.variable.grad,) = torch.autograd.grad(loss, [self.variable])
-        return loss.detach()
+        _, objective, self.dummy.variable.grad = self._evaluate()
+        return objective
+
+    def _evaluate(self) -> _Evaluated:
+        """The objective. A step begins where the line search of the last one was, which is looked up."""
+        variable = self.dummy.variable
+        for known in reversed(self.evaluated):
+            if torch.equal(known.variable, variable):
+                return known
+        objective = self.loss(self.dummy.embeddings())
+        (gradient,) = torch.autograd.grad(objective, [variable])
+        self.evaluated.append(_Evaluated(variable.detach().clone(), objective.detach(), gradient))
+        return self.evaluated[-1]
 
     def _show(self, observe: Observer, step: int) -> None:
-        tokens, spec = self.answered(self.tokens(closely=False)), self.case.spec
+        tokens, spec = self.dummy.answered(self.dummy.tokens(closely=False)), self.case.spec
         room = (0, spec.shape[0] - tokens.shape[1])
         shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
         observe([self.case.number], [step], shown[None])

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from leakbench.bench.attacks.dlg_text import DLGText
+from leakbench.bench.attacks.dlg_text import DLGText, Size
 from leakbench.core import citations
 from leakbench.core.ranges import NonNegative
-from leakbench.defenses import Gradients
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,6 @@ class TAG(DLGText):
 
     alpha: NonNegative = 0.01
 
-    def distance(self, dummy: Gradients, shared: Gradients) -> Tensor:
+    def distance(self, apart: Tensor, size: Size) -> Tensor:
         """See `DLGText.distance`."""
-        apart = [(each - shared[name]).abs().sum() / shared[name].abs().sum() for name, each in dummy.items()]
-        return super().distance(dummy, shared) + self.alpha * torch.stack(apart).mean()
+        return super().distance(apart, size) + self.alpha * apart.abs().sum() / size.absolute

@@ -121,13 +121,22 @@ class BertNetwork(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The scores; padding is not attended to."""
+        scores: Tensor = self.whole(**self._inputs(tokens)).logits
+        return scores.transpose(1, 2) if self.masked else scores
+
+    def scores_at(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Of a masked model the scores (K, pieces) at some places, which are true in (B, L)."""
+        hidden = self.whole.bert(**self._inputs(tokens)).last_hidden_state
+        scores: Tensor = self.whole.cls(hidden[places])
+        return scores
+
+    def _inputs(self, tokens: Tensor) -> dict[str, Tensor]:
         padding = tokens[:, None, None, :] == self.whole.config.pad_token_id
         mask = torch.zeros_like(padding, dtype=self.whole.dtype)
         mask = mask.masked_fill(padding, torch.finfo(self.whole.dtype).min)
         # of all four dimensions, so that transformers does not look at its values, which torch.func forbids
         mask = mask.expand(-1, 1, tokens.shape[1], -1)
-        scores: Tensor = self.whole(input_ids=tokens, attention_mask=mask).logits
-        return scores.transpose(1, 2) if self.masked else scores
+        return {"input_ids": tokens, "attention_mask": mask}
 
 
 def _bert(model: Bert, pieces: int, classes: int) -> Any:

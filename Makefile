@@ -67,6 +67,7 @@ bench: $(READY)  ## measure engine, attacks, sweep and reports (DEVICE=cuda on a
 	@$(BIN)/python benchmarks/reports.py $(if $(SMALL),--small)
 	@$(BIN)/python benchmarks/engine.py --device $(DEVICE) $(if $(SMALL),--small) $(ARGS)
 	@$(BIN)/python benchmarks/attacks.py $(if $(SMALL),--small)
+	@$(BIN)/python benchmarks/texts.py $(if $(SMALL),--small)
 
 torture: $(READY)  ## kill a sweep's processes N times at random moments, and compare what is stored
 	@$(BIN)/python tests/torture.py --kills $(N)

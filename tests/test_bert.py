@@ -61,7 +61,7 @@ def test_scores_at_some_places_are_those_of_all(sotu):
     batch, _ = sotu.batch(range(3))
     places = torch.zeros_like(batch, dtype=torch.bool)
     places[[0, 1, 2, 2], [3, 1, 0, 5]] = True
-    assert torch.allclose(network.scores_at(batch, places), network(batch).transpose(1, 2)[places], atol=1e-5)
+    assert torch.allclose(network(batch, places), network(batch).transpose(1, 2)[places], atol=1e-5)
 
 
 def test_of_every_text_at_least_one_piece_is_hidden(sotu):

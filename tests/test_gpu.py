@@ -36,7 +36,7 @@ SHORT = [  # so few steps that other last digits have not grown into another pic
     "unrolled(steps=3)",
     "defended(steps=6)",
 ]
-WORDS = ["dlg-text(steps=3)", "rows", "span", "bag"]
+WORDS = ["likeliest(rounds=2)", "dlg-text(steps=3)", "rows", "span", "bag"]
 TRAINED = [
     "none",
     "gaussian(variance=0.0001)",

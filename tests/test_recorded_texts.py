@@ -125,7 +125,7 @@ def test_what_has_to_be_told_labels_is_skipped_where_nobody_knows_them(here, cap
     assert leakbench.main(["attack", *model, "--data", MINE, "--index", "2", "--restarts", "1"]) == 0
     told = "it has to be told what is not known of a recorded update: labels"
     output = capsys.readouterr().out
-    for name in ("dlg-text", "tag"):
+    for name in ("likeliest", "dlg-text", "tag"):
         assert re.search(rf"note: {name} is skipped on bert.*: {told}\n", output)
     known = ["attack", *model, "--data", MINE, "--index", "2", "--attack", "dlg-text"]
     assert leakbench.main(known) == commands.USER_ERROR

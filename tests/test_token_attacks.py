@@ -221,7 +221,7 @@ def test_its_objective_falls_as_in_a_loop_written_by_hand(make_trial, tmp_path, 
     def closure():
         optimizer.zero_grad()
         with dummy.looked_up_as(dummy.embeddings()):
-            loss = torch.nn.functional.cross_entropy(run.layers.model(dummy.known), dummy.labels)
+            loss = torch.nn.functional.cross_entropy(run.layers.model(dummy.known), run.labels)
         own = torch.autograd.grad(loss, list(run.parameters.values()), create_graph=True)
         parts = run._parts(dict(zip(run.parameters, own, strict=True)))
         apart = [(parts[name] - each).square().sum() / each.square().sum() for name, each in shared.items()]
@@ -257,7 +257,7 @@ def test_equal_trials_give_equal_rows(rows_of):
     assert (first.objective, first.rouge_l) == (again.objective, again.rouge_l)
 
 
-@pytest.mark.parametrize("attack", ["rows", "span", "bag", "dlg-text(steps=2)"])
+@pytest.mark.parametrize("attack", ["rows", "span", "bag", "likeliest(rounds=8)", "dlg-text(steps=2)"])
 def test_wrong_truths_change_nothing_that_an_attack_finds(make_trial, monkeypatch, attack):
     """The client is exchanged for one that has another text, but shares the same gradient."""
     trial = make_trial(dataset="sotu-sample", model=SMALL, attack=attack)
@@ -321,11 +321,13 @@ def test_an_attack_that_a_defense_of_the_model_leaves_nothing_is_skipped(
     write, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    content = f"datasets: [sotu-sample]\nmodels: ['{SMALL}']\nattacks: [rows, span]\n"
+    content = f"datasets: [sotu-sample]\nmodels: ['{SMALL}']\nattacks: [rows, likeliest, span]\n"
     file = write("a.yaml", content + "defenses: [none, freeze_embeddings]\n")
     assert leakbench.main(["sweep", str(file), "--executor", "inline", "--no-figures"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "rows is skipped on bert(hidden=128, heads=2) with freeze_embeddings: expected a trained" in told
+    for name in ("rows", "likeliest"):
+        why = f"{name} is skipped on bert(hidden=128, heads=2) with freeze_embeddings: expected a trained"
+        assert why in told
 
 
 def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
@@ -337,7 +339,7 @@ def test_a_suite_is_that_of_the_modality(write, capsys, monkeypatch, tmp_path):
     )
     assert leakbench.main(["sweep", str(file), "--dry-run"]) == 0
     told = capsys.readouterr().out
-    assert all(f"  {each}  " in told for each in ("rows", "span", "bag", "dlg-text", "tag"))
+    assert all(f"  {each}  " in told for each in ("rows", "span", "bag", "likeliest", "dlg-text", "tag"))
     assert "adaptive" not in told
 
 
@@ -358,5 +360,5 @@ def test_every_attack_says_of_which_modality_it_is():
             ),
             "images",
         ),
-        **dict.fromkeys(("rows", "span", "bag", "dlg-text", "tag", "handed-in-texts"), "texts"),
+        **dict.fromkeys(("rows", "span", "bag", "likeliest", "dlg-text", "tag", "handed-in-texts"), "texts"),
     }

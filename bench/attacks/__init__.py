@@ -19,6 +19,7 @@ from leakbench.bench.attacks.dlg_text import DLGText
 from leakbench.bench.attacks.handed_in import HandedIn, HandedInTexts
 from leakbench.bench.attacks.hybrid import Hybrid
 from leakbench.bench.attacks.idlg import IDLG
+from leakbench.bench.attacks.likeliest import Likeliest
 from leakbench.bench.attacks.linear import Linear
 from leakbench.bench.attacks.recursive import Recursive
 from leakbench.bench.attacks.rows import Rows
@@ -35,5 +36,5 @@ __all__ = [
 ]  # fmt: skip
 
 OF_IMAGES = (DLG, IDLG, Cosine, Adaptive, Linear, Recursive, Hybrid, Unrolled, Defended, HandedIn)
-OF_TEXTS = (Rows, Span, Bag, DLGText, TAG, HandedInTexts)
+OF_TEXTS = (Rows, Span, Bag, Likeliest, DLGText, TAG, HandedInTexts)
 ATTACKS: Registry[Attack] = Registry("attack", Attack, (*OF_IMAGES, *OF_TEXTS))

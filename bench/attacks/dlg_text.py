@@ -1,9 +1,8 @@
 """DLG for texts: word embeddings are optimised, and the nearest words are read off (Zhu et al. 2019)."""
 
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -22,11 +21,10 @@ from leakbench.bench.attacks.base import (
     Resources,
     Status,
 )
-from leakbench.bench.attacks.dummy_texts import DummyTexts
-from leakbench.bench.attacks.token_layers import token_layers, vocabulary_of
+from leakbench.bench.attacks.dummy_texts import DummyTexts, answered, one_by_one
+from leakbench.bench.attacks.token_layers import token_layers, training_loss, vocabulary_of
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import TEXTS, Modality
-from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.core import citations
 from leakbench.core.ranges import Range
 from leakbench.defenses import Gradients
@@ -80,14 +78,7 @@ class DLGText(Attack):
         self, cases: Iterator[Case], observe: Observer, resources: Resources
     ) -> Iterator[tuple[int, Found | NotApplicableError]]:
         """See `Attack.invert_many`."""
-        for case in cases:
-            began = time.perf_counter()
-            if case.labels is None or case.lengths is None:
-                text = "expected texts whose lengths and labels are known to tell it, found a recorded update"
-                yield case.number, NotApplicableError(text)
-                continue
-            found = _Run(self, case.copy(), resources.device).to_the_end(observe)
-            yield case.number, replace(found, seconds=time.perf_counter() - began)
+        return one_by_one(cases, lambda case: _Run(self, case, resources.device).to_the_end(observe))
 
 
 class Size(NamedTuple):
@@ -113,6 +104,8 @@ class _Run:
         self.layers = token_layers(case.model, case.spec)  # tried on the CPU
         self.layers.model.to(device)
         self.dummy = DummyTexts(case, self.layers, device)
+        assert case.labels is not None
+        self.labels = case.labels.to(device)
         trained = dict(trained_parameters(self.layers.model))
         self.parameters = {name: each for name, each in trained.items() if name != self.layers.words_name}
         parts = self._parts({name: case.shared[name].to(device) for name in self.parameters})
@@ -134,7 +127,7 @@ class _Run:
     def loss(self, embeddings: Tensor) -> Tensor:
         """The objective, if words are looked up as these (N, L, hidden); with its graph if they have one."""
         with self.dummy.looked_up_as(embeddings):
-            loss = self._training_loss()
+            loss = training_loss(self.layers.model, self.dummy.known, self.labels)
         own = list(self.parameters.values())
         gradients = torch.autograd.grad(loss, own, create_graph=embeddings.requires_grad)
         dummy = self._parts(dict(zip(self.parameters, gradients, strict=True)))
@@ -143,15 +136,6 @@ class _Run:
             for name, shared in self.shared.items()
         ]
         return torch.stack(apart).mean()
-
-    def _training_loss(self) -> Tensor:
-        """That of the model, on what the words are looked up as."""
-        model, labels = self.layers.model, self.dummy.labels
-        scores_at: Callable[[Tensor, Tensor], Tensor] | None = getattr(model, "scores_at", None)
-        if not self.case.spec.masked or scores_at is None:
-            return functional.cross_entropy(model(self.dummy.known), labels)
-        asked = labels != NOT_ASKED  # elsewhere, the scores of all pieces are not needed
-        return functional.cross_entropy(scores_at(self.dummy.known, asked), labels[asked])
 
     def is_solved(self) -> bool:
         """Whether the nearest words give the shared gradient themselves."""
@@ -164,7 +148,7 @@ class _Run:
         if self.shared:
             status, reason = self._descend(observe, history)
         objective = next((each for each in reversed(history) if math.isfinite(each)), None)
-        found = self.dummy.answered(self.dummy.tokens())
+        found = answered(self.case, self.dummy.tokens())
         return Found(found, self.case.labels, objective, history, status, reason)
 
     def _descend(self, observe: Observer, history: list[float]) -> tuple[Status, str]:
@@ -218,7 +202,7 @@ class _Run:
         return self.evaluated[-1]
 
     def _show(self, observe: Observer, step: int) -> None:
-        tokens, spec = self.dummy.answered(self.dummy.tokens(closely=False)), self.case.spec
+        tokens, spec = answered(self.case, self.dummy.tokens(closely=False)), self.case.spec
         room = (0, spec.shape[0] - tokens.shape[1])
         shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
         observe([self.case.number], [step], shown[None])

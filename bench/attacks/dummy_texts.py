@@ -1,37 +1,67 @@
-"""Texts whose words are looked up as a variable: what `dlg-text` moves until the gradients match."""
+"""Texts of which lengths and labels are known, and whose words are looked up as a variable."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.base import Case, Found, NotApplicableError
 from leakbench.bench.attacks.token_layers import TokenLayers, vocabulary_of
 from leakbench.bench.modalities.texts import NOT_ASKED
 
 NEAR = 32  # words that are compared more closely
 
 
+def one_by_one(
+    cases: Iterator[Case], invert: Callable[[Case], Found]
+) -> Iterator[tuple[int, Found | NotApplicableError]]:
+    """`Attack.invert_many` of an attack that has to be told the lengths and the labels of texts."""
+    for case in cases:
+        began = time.perf_counter()
+        if case.labels is None or case.lengths is None:
+            text = "expected texts whose lengths and labels are known to tell it, found a recorded update"
+            yield case.number, NotApplicableError(text)
+            continue
+        found = invert(case.copy())
+        yield case.number, replace(found, seconds=time.perf_counter() - began)
+
+
+def known_tokens(case: Case) -> Tensor:
+    """What is known of texts (N, L): padding, and hidden places; elsewhere the unknown piece."""
+    assert case.labels is not None
+    assert case.lengths is not None
+    vocabulary, length = vocabulary_of(case.spec), max(case.lengths)
+    places = torch.arange(length)[None] < torch.tensor(case.lengths)[:, None]
+    known = torch.where(places, vocabulary.unknown, vocabulary.pad)
+    return known.masked_fill(case.labels != NOT_ASKED, vocabulary.mask) if case.spec.masked else known
+
+
+def answered(case: Case, tokens: Tensor) -> Tensor:
+    """Tokens (N, L) with the hidden words, which are known, filled in; on the CPU."""
+    if case.spec.masked:
+        assert case.labels is not None
+        labels = case.labels.to(tokens.device)
+        tokens = torch.where(labels == NOT_ASKED, tokens, labels)
+    return tokens.cpu()
+
+
 class DummyTexts:
     """Texts of known lengths and with known hidden places; what stands at the others is looked for."""
 
     def __init__(self, case: Case, layers: TokenLayers, device: str):
-        assert case.labels is not None
-        assert case.lengths is not None
-        self.layers, self.masked = layers, case.spec.masked
-        self.labels = case.labels.to(device)
-        vocabulary, length = vocabulary_of(case.spec), max(case.lengths)
-        places = torch.arange(length)[None] < torch.tensor(case.lengths)[:, None]
-        known = torch.where(places, vocabulary.unknown, vocabulary.pad)
-        if self.masked:
-            known = known.masked_fill(case.labels != NOT_ASKED, vocabulary.mask)
-        self.known = known.to(device)
+        self.layers, self.case = layers, case
+        self.known = known_tokens(case).to(device)
+        vocabulary = vocabulary_of(case.spec)
         self.free = self.known == vocabulary.unknown  # places whose word is looked for
         self.table = layers.words.weight.detach()
         generator = case.generator("start embeddings")
-        start = self.table.std().cpu() * torch.randn(*known.shape, self.table.shape[1], generator=generator)
+        start = self.table.std().cpu() * torch.randn(
+            *self.known.shape, self.table.shape[1], generator=generator
+        )
         self.variable = start.to(device)[self.free].requires_grad_()  # (free places, hidden)
         self.rest = self.table[self.known]  # of the other places
         self.directions = _directions(self.table)
@@ -62,12 +92,6 @@ class DummyTexts:
             else:
                 words = alike.argmax(-1)
             return self.known.masked_scatter(self.free, words)
-
-    def answered(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) with the hidden words, which are known, filled in; on the CPU."""
-        if self.masked:
-            tokens = torch.where(self.labels == NOT_ASKED, tokens, self.labels)
-        return tokens.cpu()
 
     def _nearest(self, candidates: Tensor) -> Tensor:
         """Of several words for each free place the one that the first layer gets the most similar input of.

@@ -11,7 +11,7 @@ from leakbench.bench.protocols.base import Protocol
 SUITES = {
     "standard": ("linear", "recursive", "adaptive", "hybrid", "cosine", "cosine(optimizer=adam)"),
 }
-OF_TEXTS = {"standard": ("rows", "span", "bag", "dlg-text", "tag")}
+OF_TEXTS = {"standard": ("rows", "span", "bag", "likeliest", "dlg-text", "tag")}
 UPDATES = ("unrolled",)  # joins a suite where a protocol has several local steps
 SUMS = ("defended",)  # joins a suite where a protocol sums several clients
 

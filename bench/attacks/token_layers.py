@@ -1,14 +1,17 @@
 """Finds the layers of a language model that its tokens pass first, by what passes through them."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from leakbench.bench.attacks.base import Case, NotApplicableError
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import Spec
+from leakbench.bench.modalities.texts import NOT_ASKED
 from leakbench.bench.vocabulary import Vocabulary
 from leakbench.core.randomness import generator_for
 
@@ -116,6 +119,24 @@ def _passed(
 def _looked_up(looked_up: list[LookedUp], wanted: Tensor) -> nn.Embedding | None:
     """The embedding in which these numbers were looked up."""
     return next((layer for layer, given in looked_up if torch.equal(given.flatten(), wanted)), None)
+
+
+def training_loss(
+    model: nn.Module, tokens: Tensor, labels: Tensor, run: Callable[..., Tensor] | None = None
+) -> Tensor:
+    """The loss of a network for tokens (N, L), a scalar; only scores that count are computed if it can.
+
+    Args:
+        model: of the network.
+        tokens: what it is given.
+        labels: classes (N,), or of a masked model the hidden words (N, L).
+        run: calls the network; None: as usual.
+    """
+    run = run or model
+    if labels.dim() == 1 or not getattr(model, "takes_places", False):
+        return functional.cross_entropy(run(tokens), labels)
+    asked = labels != NOT_ASKED
+    return functional.cross_entropy(run(tokens, asked), labels[asked])
 
 
 def vocabulary_of(spec: Spec) -> Vocabulary:

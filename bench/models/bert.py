@@ -104,6 +104,7 @@ class BertNetwork(nn.Module):
     Parameters have the names that they have in transformers, so that gradients saved of its networks fit.
     """
 
+    takes_places = True  # see `forward`: scores of hidden words alone cost much less
     whole: Any  # the network of transformers
 
     def __init__(self, whole: Any, masked: bool):
@@ -119,16 +120,19 @@ class BertNetwork(nn.Module):
         if isinstance(value, nn.Module):
             setattr(self.whole, name, value)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The scores; padding is not attended to."""
-        scores: Tensor = self.whole(**self._inputs(tokens)).logits
-        return scores.transpose(1, 2) if self.masked else scores
+    def forward(self, tokens: Tensor, places: Tensor | None = None) -> Tensor:
+        """The scores; padding is not attended to.
 
-    def scores_at(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """Of a masked model the scores (K, pieces) at some places, which are true in (B, L)."""
+        Args:
+            tokens: (B, L).
+            places: of a masked model those (B, L), bool, of which scores (K, pieces) are returned; None: all.
+        """
+        if places is None:
+            scores: Tensor = self.whole(**self._inputs(tokens)).logits
+            return scores.transpose(1, 2) if self.masked else scores
         hidden = self.whole.bert(**self._inputs(tokens)).last_hidden_state
-        scores: Tensor = self.whole.cls(hidden[places])
-        return scores
+        some: Tensor = self.whole.cls(hidden[places])
+        return some
 
     def _inputs(self, tokens: Tensor) -> dict[str, Tensor]:
         padding = tokens[:, None, None, :] == self.whole.config.pad_token_id

@@ -1,0 +1,170 @@
+"""Searches the text that explains a gradient best, word by word."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.nn import functional
+
+from leakbench.bench.attacks.bag import why_not
+from leakbench.bench.attacks.base import (
+    Attack,
+    Case,
+    Found,
+    Knows,
+    NotApplicableError,
+    Observer,
+    Resources,
+    Status,
+)
+from leakbench.bench.attacks.dummy_texts import answered, known_tokens, one_by_one
+from leakbench.bench.attacks.text_likelihood import TextLikelihood
+from leakbench.bench.attacks.token_layers import token_layers, vocabulary_of
+from leakbench.bench.modalities import TEXTS, Modality
+from leakbench.core.foreign import ForeignError, foreign
+from leakbench.core.ranges import Count
+
+ENOUGH = 1e-12  # of the whole gradient: a smaller gain is rounding
+
+
+@dataclass(frozen=True)
+class Likeliest(Attack):
+    """The text whose gradient is most likely to have become the shared one, as far as a search finds it.
+
+    It starts with unknown words, and goes through the places in random order. At each it tries the pieces
+    that the gradient of the word embedding speaks for, and keeps the one with which the whole gradient is
+    explained best. When no other piece explains more, it tries to exchange pairs of places, and then the
+    pieces for which the slope of what is missing speaks. It is told how many tokens the text has, what the
+    model was to answer, and the defense: which entries are left, and how much noise each tensor has.
+    """
+
+    name: ClassVar[str] = "likeliest"
+    modality: ClassVar[Modality] = TEXTS
+    knows: ClassVar[frozenset[Knows]] = frozenset({Knows.LABELS, Knows.LENGTH, Knows.DEFENSE})
+
+    candidates: Count = 16  # pieces that are tried at a place
+    rounds: Count = 60  # through all places, at most
+
+    @property
+    def budget(self) -> int:
+        """See `Attack.budget`."""
+        return self.rounds
+
+    def with_budget(self, steps: int) -> "Likeliest":
+        """See `Attack.with_budget`."""
+        return replace(self, rounds=steps)
+
+    def refusal(self, example: Case) -> str:
+        """See `Attack.refusal`."""
+        if example.spec.count > 1:
+            return f"expected a gradient of one text, got {example.spec.count}"
+        return why_not(example) or _not_functional(example)
+
+    def invert_many(
+        self, cases: Iterator[Case], observe: Observer, resources: Resources
+    ) -> Iterator[tuple[int, Found | NotApplicableError]]:
+        """See `Attack.invert_many`."""
+        return one_by_one(cases, lambda case: _Search(self, case, resources.device).to_the_end(observe))
+
+
+def _not_functional(example: Case) -> str:
+    """Why `torch.func` cannot run the model on several texts at once; empty if it can."""
+    model = example.model
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    try:
+        with foreign(SystemExit):
+            vmap(lambda text: functional_call(model, parameters, (text[None],)))(torch.ones(2, 3).long())
+    except ForeignError as error:
+        return f"expected a model that torch.func can run, got {error.short}"
+    return ""
+
+
+class _Search:
+    """The attack on one case."""
+
+    def __init__(self, attack: Likeliest, case: Case, device: str):
+        self.attack, self.case = attack, case
+        layers = token_layers(case.model, case.spec)  # tried on the CPU
+        layers.model.to(device)
+        self.likelihood = TextLikelihood(case, layers, device)
+        self.text = known_tokens(case)[0].to(device)  # (L,)
+        self.free = (self.text == vocabulary_of(case.spec).unknown).nonzero()[:, 0]
+        self.generator = case.generator("order of places")
+        self.present = self.likelihood.explained(self.text[None])[0]
+        self.slopes: Tensor | None = None  # of the present text, once they were asked for
+
+    def to_the_end(self, observe: Observer) -> Found:
+        """Every round, observed."""
+        history, status, kinds = (
+            [self.missing],
+            Status.BUDGET,
+            (self._supported, self._exchanged, self._downhill),
+        )
+        kind = 0
+        self._show(observe, 0)
+        for number in range(1, self.attack.rounds + 1):
+            for place in self._in_random_order():
+                self._try(kinds[kind](place))
+            history.append(self.missing)
+            self._show(observe, number)
+            kind = 0 if history[-1] < history[-2] else kind + 1
+            if kind == len(kinds):
+                status = Status.CONVERGED
+                break
+        tokens = answered(self.case, self.text[None])
+        reason = f"{self.missing:.3g} of the gradient unexplained"
+        return Found(tokens, self.case.labels, self.missing, history, status, reason)
+
+    @property
+    def missing(self) -> float:
+        """The share of the gradient that the text does not explain."""
+        return float(self.present.missing)
+
+    def _in_random_order(self) -> list[int]:
+        """The places whose words are looked for."""
+        order = torch.randperm(len(self.free), generator=self.generator)
+        return [int(self.free[each]) for each in order]
+
+    def _supported(self, place: int) -> Tensor:
+        """The text with words at a place that the gradient of the word embedding speaks for (B, L)."""
+        return self._with_best(place, self.likelihood.gains(self.text, place, self.present.rows))
+
+    def _downhill(self, place: int) -> Tensor:
+        """The text with words at a place for which the slope of what is missing speaks (B, L)."""
+        if self.slopes is None:
+            self.slopes = self.likelihood.slopes(self.text)
+        table = self.likelihood.layers.words.weight.detach()
+        return self._with_best(place, -(table @ self.slopes[place]))
+
+    def _with_best(self, place: int, gains: Tensor) -> Tensor:
+        gains[self.text[place]] = -torch.inf
+        words = gains.topk(min(self.attack.candidates, len(gains) - 1)).indices
+        texts = self.text.repeat(len(words), 1)
+        texts[:, place] = words
+        return texts
+
+    def _exchanged(self, place: int) -> Tensor:
+        """The text with a place and each later one exchanged (B, L), where that makes a difference."""
+        others = self.free[(self.free > place) & (self.text[self.free] != self.text[place])]
+        texts = self.text.repeat(len(others), 1)
+        texts[:, place] = self.text[others]
+        texts[range(len(others)), others] = self.text[place]
+        return texts
+
+    def _try(self, texts: Tensor) -> None:
+        """Go on with the best of these texts (B, L), if it explains more."""
+        if not len(texts):
+            return
+        explained = self.likelihood.explained(texts)
+        best = int(explained.missing.argmin())
+        if float(explained.missing[best]) < self.missing - ENOUGH:
+            self.text, self.present, self.slopes = texts[best], explained[best], None
+
+    def _show(self, observe: Observer, number: int) -> None:
+        tokens, spec = answered(self.case, self.text[None]), self.case.spec
+        room = (0, spec.shape[0] - tokens.shape[1])
+        shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
+        observe([self.case.number], [number], shown[None])

@@ -1,0 +1,132 @@
+"""How well texts explain a gradient under the noise of a defense, and which words would explain more."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.token_layers import TokenLayers, training_loss
+from leakbench.bench.attacks.word_rows import decoded, is_tied, outside
+from leakbench.bench.gradients import trained_parameters
+from leakbench.bench.posterior import kept_of, variance_of
+from leakbench.defenses import Gradients
+
+AT_ONCE = 16  # texts: with twice as many, each takes twice as long on a core
+ENTRIES = 2**25  # of their gradients at once, at most: 128 MiB
+CLEAR = 1e-3  # of a tensor's root mean square: noise below that counts as that much
+CLEAREST = 1e-6  # likewise, of the largest tensor's: smaller tensors are rounding
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What texts (B, L) explain of a gradient."""
+
+    missing: Tensor  # (B,), float64: the share of it that is not explained, weighted
+    rows: Tensor  # (B, L, H): what each place adds to the row of its word
+
+    def __getitem__(self, text: int) -> "Explained":
+        return Explained(self.missing[text], self.rows[text])
+
+
+class TextLikelihood:
+    """The likelihood of texts, given a gradient that was shared of one.
+
+    It falls with the squared distance of the gradients, divided in each tensor by the variance of its noise.
+    The distance is that at the best scale: how sure a model is of its answer changes all of the gradient, but
+    says little of the words.
+    """
+
+    def __init__(self, case: Case, layers: TokenLayers, device: str):
+        assert layers.words_name is not None
+        assert case.labels is not None
+        self.layers, self.labels = layers, case.labels.to(device)
+        pieces = case.spec.shape[1]  # what has a row for each of them is too large to compute for each text
+        parameters = dict(trained_parameters(layers.model))
+        self.parameters = {name: each.detach() for name, each in parameters.items() if len(each) != pieces}
+        names = [*self.parameters, layers.words_name]
+        kept = kept_of(case.account, {name: case.shared[name] for name in names})
+        precision = {name: 1 / _variance(case, name, kept[name]) for name in names}
+        self.weights = {name: (precision[name] * kept[name]).to(device) for name in self.parameters}
+        self.shared = {name: each * case.shared[name].to(device) for name, each in self.weights.items()}
+        self.clearness = precision[layers.words_name]  # of the rows of words
+        rows = case.shared[layers.words_name].to(device)
+        self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
+        self.rows = self._of_words(rows)  # (V, H)
+        square = sum(
+            float((each * case.shared[name].to(device)).double().sum()) for name, each in self.shared.items()
+        )
+        self.square = square + self.clearness * float(self.rows.double().square().sum())
+        entries = sum(each.numel() for each in self.parameters.values())
+        self.at_once = max(1, min(AT_ONCE, ENTRIES // entries))
+
+    def _of_words(self, rows: Tensor) -> Tensor:
+        """Rows (..., H) without what a decoder with the same weights adds to all of them."""
+        return rows if self.decoded is None else outside(rows, self.decoded)
+
+    def explained(self, texts: Tensor) -> Explained:
+        """What texts (B, L) explain; of a masked model, with the hidden places as it gets them."""
+        parts = [self._together(some) for some in texts.split(self.at_once)]
+        return Explained(
+            torch.cat([each.missing for each in parts]), torch.cat([each.rows for each in parts])
+        )
+
+    @torch.no_grad()
+    def _together(self, texts: Tensor) -> Explained:
+        missing, rows = vmap(self._of_one)(texts, self._nothing(texts))
+        return Explained(missing, rows)
+
+    def slopes(self, text: Tensor) -> Tensor:
+        """The slope of what a text (L,) leaves unexplained in what its words are looked up as (L, H)."""
+        found: Tensor = grad(lambda added: self._of_one(text, added)[0])(self._nothing(text))
+        return found
+
+    def _nothing(self, tokens: Tensor) -> Tensor:
+        """What is added to looked-up words, of tokens of any shape: (..., H)."""
+        return torch.zeros(*tokens.shape, self.layers.words.embedding_dim, device=tokens.device)
+
+    def _of_one(self, text: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+        """What is missing and the rows, if a text (L,) is looked up as usual, plus something (L, H)."""
+        own, by_place = grad(self._loss, argnums=(0, 1))(self.parameters, added[None], text[None])
+        rows = self._of_words(by_place[0])
+        same = (text[:, None] == text).to(rows.dtype)
+        # of each row in float32, and then in float64: few words decide in the seventh digit
+        inner = [(own[name] * each).sum(-1).double().sum() for name, each in self.shared.items()]
+        square = [(own[name].square() * each).sum(-1).double().sum() for name, each in self.weights.items()]
+        inner.append(self.clearness * (self.rows[text] * rows).sum().double())
+        square.append(self.clearness * (same * (rows @ rows.T)).sum().double())
+        explained = torch.stack(inner).sum().clamp(min=0)
+        scale = explained / torch.stack(square).sum()
+        return 1 - explained * scale / self.square, scale.to(rows.dtype) * rows
+
+    def _loss(self, parameters: Gradients, added: Tensor, texts: Tensor) -> Tensor:
+        """That of the model in training, with something added to what words are looked up as."""
+        model = self.layers.model
+        hook = self.layers.words.register_forward_hook(lambda _, __, looked_up: looked_up + added)
+        try:
+            return training_loss(
+                model, texts, self.labels, lambda *given: functional_call(model, parameters, given)
+            )
+        finally:
+            hook.remove()
+
+    def gains(self, text: Tensor, place: int, rows: Tensor) -> Tensor:
+        """How much more of the word embedding each piece (V,) at a place would explain, up to a constant.
+
+        Args:
+            text: the present one (L,).
+            place: where another piece would stand.
+            rows: what each place adds to the row of its word (L, H).
+        """
+        gains = self.rows @ rows[place]
+        others = rows @ rows[place]
+        others[place] = 0
+        return gains.index_add(0, text, -others)
+
+
+def _variance(case: Case, name: str, kept: Tensor) -> float:
+    """That of the noise of a tensor, and of what counts as noise where there is none."""
+    sizes = {other: float(each.double().square().mean()) for other, each in case.shared.items()}
+    least = CLEAR**2 * sizes[name] + CLEAREST**2 * max(sizes.values())
+    return variance_of(case.account, {name: kept}) + max(least, torch.finfo(torch.float32).tiny)

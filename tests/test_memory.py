@@ -212,6 +212,7 @@ print(predicted, status("VmHWM") - before)
 @pytest.mark.parametrize(
     ("model", "attack", "count", "trials"),
     [
+        pytest.param("bert", "likeliest(rounds=1)", 1, 3, marks=pytest.mark.long),
         ("bert", "bag", 1, 7),  # the gradients of all would be more
         pytest.param("bert", "span", 4, 7, marks=pytest.mark.long),
         pytest.param("bert(task=mlm)", "rows", 1, 7, marks=pytest.mark.long),

@@ -1,5 +1,7 @@
 """The text that explains a gradient best: its likelihood against slow renderings, and what it finds."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -132,6 +134,13 @@ def test_gains_are_what_the_word_embedding_explains(trial_of):
     for piece, distance in zip(pieces, by_hand, strict=True):
         found = 2 * float(gains[pieces[0]] - gains[piece])
         assert found == pytest.approx(distance - by_hand[0], rel=1e-3, abs=1e-3 * float(rows.square().sum()))
+
+
+def test_of_a_gradient_of_zero_nothing_is_explained(trial_of):
+    case, _, _ = prepare(trial_of(), 0, None)
+    nothing = {name: torch.zeros_like(each) for name, each in case.shared.items()}
+    found = ATTACKS.parse("likeliest").invert(dataclasses.replace(case, shared=nothing))
+    assert (found.objective, found.status.value) == (1, "converged")
 
 
 def test_its_progress_is_kept_in_words(trial_of):

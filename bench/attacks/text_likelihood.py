@@ -16,6 +16,7 @@ from leakbench.defenses import Gradients
 AT_ONCE = 16  # texts: with twice as many, each takes twice as long on a core
 ENTRIES = 2**25  # of their gradients at once, at most: 128 MiB
 CLEAR = 1e-3  # of a tensor's root mean square: noise below that counts as that much
+TINY = 1e-300  # for a gradient of zero
 CLEAREST = 1e-6  # likewise, of the largest tensor's: smaller tensors are rounding
 
 
@@ -43,23 +44,25 @@ class TextLikelihood:
         assert case.labels is not None
         self.layers, self.labels = layers, case.labels.to(device)
         pieces = case.spec.shape[1]  # what has a row for each of them is too large to compute for each text
-        parameters = dict(trained_parameters(layers.model))
-        self.parameters = {name: each.detach() for name, each in parameters.items() if len(each) != pieces}
+        parameters = [(name, each.detach()) for name, each in trained_parameters(layers.model)]
+        self.parameters = {name: each for name, each in parameters if each.shape[:1] != (pieces,)}
         names = [*self.parameters, layers.words_name]
         kept = kept_of(case.account, {name: case.shared[name] for name in names})
         precision = {name: 1 / _variance(case, name, kept[name]) for name in names}
         self.weights = {name: (precision[name] * kept[name]).to(device) for name in self.parameters}
         self.shared = {name: each * case.shared[name].to(device) for name, each in self.weights.items()}
-        self.clearness = precision[layers.words_name]  # of the rows of words
+        self.clearness = precision[
+            layers.words_name
+        ]  # of the rows of words, also where entries were left out
         rows = case.shared[layers.words_name].to(device)
         self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
         self.rows = self._of_words(rows)  # (V, H)
         square = sum(
             float((each * case.shared[name].to(device)).double().sum()) for name, each in self.shared.items()
         )
-        self.square = square + self.clearness * float(self.rows.double().square().sum())
+        self.square = square + self.clearness * float(self.rows.double().square().sum()) + TINY
         entries = sum(each.numel() for each in self.parameters.values())
-        self.at_once = max(1, min(AT_ONCE, ENTRIES // entries))
+        self.at_once = max(1, min(AT_ONCE, ENTRIES // max(entries, 1)))
 
     def _of_words(self, rows: Tensor) -> Tensor:
         """Rows (..., H) without what a decoder with the same weights adds to all of them."""
@@ -97,7 +100,7 @@ class TextLikelihood:
         inner.append(self.clearness * (self.rows[text] * rows).sum().double())
         square.append(self.clearness * (same * (rows @ rows.T)).sum().double())
         explained = torch.stack(inner).sum().clamp(min=0)
-        scale = explained / torch.stack(square).sum()
+        scale = explained / (torch.stack(square).sum() + TINY)
         return 1 - explained * scale / self.square, scale.to(rows.dtype) * rows
 
     def _loss(self, parameters: Gradients, added: Tensor, texts: Tensor) -> Tensor:

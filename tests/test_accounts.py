@@ -191,7 +191,7 @@ def test_only_an_attack_that_knows_defenses_gets_the_account(make_trial, tmp_pat
     assert told("dlg", defense="gaussian(variance=0.01)") is None
     assert told("adaptive", defense="gaussian(variance=0.01)") == Account(variance=0.01)
     assert told("adaptive", defense="gaussian(variance=0.01)", protocol="fedsgd(rounds=10)").variance == 0.001
-    knowing = {"adaptive", "linear", "recursive", "hybrid", "unrolled", "defended"}
+    knowing = {"adaptive", "linear", "recursive", "hybrid", "unrolled", "defended", "likeliest"}
     assert {attack.name for attack in ATTACKS if Knows.DEFENSE in attack.knows} == knowing
 
 

@@ -8,16 +8,15 @@ with the most evaluations that a trial takes.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import torch
+from measured import here
 from torch import Tensor
 
 from leakbench.bench.attacks import ATTACKS, Case, Resources
@@ -47,9 +46,7 @@ def main() -> int:
         arguments.slots, arguments.evaluations, arguments.rounds = 8, 5, 1
     prepare_worker()
     found = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **here(),
         "slots": arguments.slots,
         "attacks": {name: compare(name, arguments) for name in ATTACKERS},
     }

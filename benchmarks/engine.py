@@ -8,13 +8,11 @@ that a trial takes outside the attack, which matters more for faster devices and
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from itertools import islice, product
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from measured import here
 
 from leakbench.bench.attacks import Resources, Status
 from leakbench.bench.attacks.batched import Batch
@@ -245,10 +244,10 @@ def main() -> int:
         workers = {
             str(n): compare(pool, n, arguments) for n in ((1, 2) if arguments.device == "cpu" else (1,))
         }
+        place = here()
         found = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.processor() or platform.machine()}, device {arguments.device}",
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            **place,
+            "machine": f"{place['machine']}, device {arguments.device}",
             "slots": arguments.slots,
             "compiled": arguments.compiled,
             "workers": workers,

@@ -6,14 +6,12 @@ row and a trace of the usual size immediately.
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -21,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from measured import here
 from rich.console import Console
 
 from leakbench.bench.execution import Watcher
@@ -163,11 +162,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.small:
         arguments.trials, arguments.rows = 20, 20_000
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "pandas": pd.__version__}
+    place = here()
     found: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": platform.processor() or platform.machine(),
-        "versions": versions,
+        **place,
+        "versions": {**place["versions"], "pandas": pd.__version__},
         "runner": through_the_runner(arguments.trials, arguments.workers),
         "table": many_rows(arguments.rows),
     }

@@ -7,15 +7,14 @@ whether they are right at every tenth. Rounds alternate.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from measured import here
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,9 +42,7 @@ def main() -> int:
     assert isinstance(attack, DLGText)
     attack = replace(attack, steps=arguments.steps)
     found = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **here(),
         "models": {model: compare(attack, model, arguments.rounds) for model in MODELS},
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import math
 import time
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -228,12 +228,7 @@ class Attack(Configured):
         Yields:
             (number of the case, the result or why there is none).
         """
-        for case in cases:
-            began = time.perf_counter()
-            found = self.invert(case.copy())
-            if isinstance(found, Found):
-                found = replace(found, seconds=time.perf_counter() - began)
-            yield case.number, found
+        return one_by_one(cases, self.invert)
 
     def run(
         self, cases: Iterator[Case], observe: Observer, resources: Resources
@@ -273,6 +268,18 @@ class Attack(Configured):
             yield number, ContractError(f"attack {self}: {problem}") if problem else found
         for number in unanswered:
             yield number, ContractError(f"attack {self}: expected a result for every case, got none")
+
+
+def one_by_one(
+    cases: Iterator[Case], invert: Callable[[Case], Found]
+) -> Iterator[tuple[int, Found | NotApplicableError]]:
+    """See `Attack.invert_many`: copies of the cases, one after the other, with the time that each took."""
+    for case in cases:
+        began = time.perf_counter()
+        found = invert(case.copy())
+        if isinstance(found, Found):
+            found = replace(found, seconds=time.perf_counter() - began)
+        yield case.number, found
 
 
 def _badly_observed(

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from leakbench.bench.attacks.bag import why_not
 from leakbench.bench.attacks.base import (
@@ -20,9 +19,10 @@ from leakbench.bench.attacks.base import (
     Observer,
     Resources,
     Status,
+    one_by_one,
 )
-from leakbench.bench.attacks.dummy_texts import DummyTexts, answered, one_by_one
-from leakbench.bench.attacks.token_layers import token_layers, training_loss, vocabulary_of
+from leakbench.bench.attacks.dummy_texts import DummyTexts, answered, show
+from leakbench.bench.attacks.token_layers import token_layers, training_loss
 from leakbench.bench.gradients import trained_parameters
 from leakbench.bench.modalities import TEXTS, Modality
 from leakbench.core import citations
@@ -155,7 +155,7 @@ class _Run:
         """Every step, each with its objective added to the history; and how they ended."""
         variable = self.dummy.variable
         history.append(float(self._evaluate().objective))
-        self._show(observe, 0)
+        show(self.case, self.dummy.tokens(closely=False), 0, observe)
         optimizer, stuck = self._optimizer(), False
         for step in range(1, self.attack.steps + 1):
             before = variable.detach().clone()
@@ -164,7 +164,7 @@ class _Run:
             if not math.isfinite(history[-1]):
                 variable.data.copy_(before)
                 return Status.DIVERGED, f"the objective became {history[-1]}"
-            self._show(observe, step)
+            show(self.case, self.dummy.tokens(closely=False), step, observe)
             if step % CHECKED == 0 and self.is_solved():
                 return Status.CONVERGED, "the words that were found give the shared gradient"
             moved = not torch.equal(before, variable.detach())
@@ -200,9 +200,3 @@ class _Run:
         (gradient,) = torch.autograd.grad(objective, [variable])
         self.evaluated.append(_Evaluated(variable.detach().clone(), objective.detach(), gradient))
         return self.evaluated[-1]
-
-    def _show(self, observe: Observer, step: int) -> None:
-        tokens, spec = answered(self.case, self.dummy.tokens(closely=False)), self.case.spec
-        room = (0, spec.shape[0] - tokens.shape[1])
-        shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
-        observe([self.case.number], [step], shown[None])

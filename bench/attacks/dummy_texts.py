@@ -1,39 +1,28 @@
 """Texts of which lengths and labels are known, and whose words are looked up as a variable."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from leakbench.bench.attacks.base import Case, Found, NotApplicableError
+from leakbench.bench.attacks.base import Case, NotApplicableError, Observer
 from leakbench.bench.attacks.token_layers import TokenLayers, vocabulary_of
 from leakbench.bench.modalities.texts import NOT_ASKED
 
 NEAR = 32  # words that are compared more closely
 
 
-def one_by_one(
-    cases: Iterator[Case], invert: Callable[[Case], Found]
-) -> Iterator[tuple[int, Found | NotApplicableError]]:
-    """`Attack.invert_many` of an attack that has to be told the lengths and the labels of texts."""
-    for case in cases:
-        began = time.perf_counter()
-        if case.labels is None or case.lengths is None:
-            text = "expected texts whose lengths and labels are known to tell it, found a recorded update"
-            yield case.number, NotApplicableError(text)
-            continue
-        found = invert(case.copy())
-        yield case.number, replace(found, seconds=time.perf_counter() - began)
-
-
 def known_tokens(case: Case) -> Tensor:
-    """What is known of texts (N, L): padding, and hidden places; elsewhere the unknown piece."""
-    assert case.labels is not None
-    assert case.lengths is not None
+    """What is known of texts (N, L): padding, and hidden places; elsewhere the unknown piece.
+
+    Raises:
+        NotApplicableError: nobody knows their lengths and labels.
+    """
+    if case.labels is None or case.lengths is None:
+        text = "expected texts whose lengths and labels are known to tell it, found a recorded update"
+        raise NotApplicableError(text)
     vocabulary, length = vocabulary_of(case.spec), max(case.lengths)
     places = torch.arange(length)[None] < torch.tensor(case.lengths)[:, None]
     known = torch.where(places, vocabulary.unknown, vocabulary.pad)
@@ -49,11 +38,18 @@ def answered(case: Case, tokens: Tensor) -> Tensor:
     return tokens.cpu()
 
 
+def show(case: Case, tokens: Tensor, step: int, observe: Observer) -> None:
+    """Have the texts (N, L) that an attack has found by a step observed."""
+    shape, found = case.spec.shape, answered(case, tokens)
+    room = (0, shape[0] - found.shape[1])
+    observe([case.number], [step], functional.pad(found, room, value=vocabulary_of(case.spec).pad)[None])
+
+
 class DummyTexts:
     """Texts of known lengths and with known hidden places; what stands at the others is looked for."""
 
     def __init__(self, case: Case, layers: TokenLayers, device: str):
-        self.layers, self.case = layers, case
+        self.layers = layers
         self.known = known_tokens(case).to(device)
         vocabulary = vocabulary_of(case.spec)
         self.free = self.known == vocabulary.unknown  # places whose word is looked for

@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn import functional
 
 from leakbench.bench.attacks.bag import why_not
 from leakbench.bench.attacks.base import (
@@ -19,8 +18,9 @@ from leakbench.bench.attacks.base import (
     Observer,
     Resources,
     Status,
+    one_by_one,
 )
-from leakbench.bench.attacks.dummy_texts import answered, known_tokens, one_by_one
+from leakbench.bench.attacks.dummy_texts import answered, known_tokens, show
 from leakbench.bench.attacks.text_likelihood import TextLikelihood
 from leakbench.bench.attacks.token_layers import token_layers, vocabulary_of
 from leakbench.bench.modalities import TEXTS, Modality
@@ -104,12 +104,12 @@ class _Search:
             (self._supported, self._exchanged, self._downhill),
         )
         kind = 0
-        self._show(observe, 0)
+        show(self.case, self.text[None], 0, observe)
         for number in range(1, self.attack.rounds + 1):
             for place in self._in_random_order():
                 self._try(kinds[kind](place))
             history.append(self.missing)
-            self._show(observe, number)
+            show(self.case, self.text[None], number, observe)
             kind = 0 if history[-1] < history[-2] else kind + 1
             if kind == len(kinds):
                 status = Status.CONVERGED
@@ -162,9 +162,3 @@ class _Search:
         best = int(explained.missing.argmin())
         if float(explained.missing[best]) < self.missing - ENOUGH:
             self.text, self.present, self.slopes = texts[best], explained[best], None
-
-    def _show(self, observe: Observer, number: int) -> None:
-        tokens, spec = answered(self.case, self.text[None]), self.case.spec
-        room = (0, spec.shape[0] - tokens.shape[1])
-        shown = functional.pad(tokens, room, value=vocabulary_of(spec).pad)
-        observe([self.case.number], [number], shown[None])

@@ -48,7 +48,10 @@ class TextLikelihood:
         self.parameters = {name: each for name, each in parameters if each.shape[:1] != (pieces,)}
         names = [*self.parameters, layers.words_name]
         kept = kept_of(case.account, {name: case.shared[name] for name in names})
-        precision = {name: 1 / _variance(case, name, kept[name]) for name in names}
+        floor = _floor(case.shared)
+        precision = {
+            name: 1 / (variance_of(case.account, {name: kept[name]}) + floor[name]) for name in names
+        }
         self.weights = {name: (precision[name] * kept[name]).to(device) for name in self.parameters}
         self.shared = {name: each * case.shared[name].to(device) for name, each in self.weights.items()}
         self.clearness = precision[
@@ -75,11 +78,12 @@ class TextLikelihood:
             torch.cat([each.missing for each in parts]), torch.cat([each.rows for each in parts])
         )
 
-    @torch.no_grad()
+    @torch.no_grad()  # but for the gradient itself
     def _together(self, texts: Tensor) -> Explained:
         missing, rows = vmap(self._of_one)(texts, self._nothing(texts))
         return Explained(missing, rows)
 
+    @torch.no_grad()  # likewise
     def slopes(self, text: Tensor) -> Tensor:
         """The slope of what a text (L,) leaves unexplained in what its words are looked up as (L, H)."""
         found: Tensor = grad(lambda added: self._of_one(text, added)[0])(self._nothing(text))
@@ -128,8 +132,8 @@ class TextLikelihood:
         return gains.index_add(0, text, -others)
 
 
-def _variance(case: Case, name: str, kept: Tensor) -> float:
-    """That of the noise of a tensor, and of what counts as noise where there is none."""
-    sizes = {other: float(each.double().square().mean()) for other, each in case.shared.items()}
-    least = CLEAR**2 * sizes[name] + CLEAREST**2 * max(sizes.values())
-    return variance_of(case.account, {name: kept}) + max(least, torch.finfo(torch.float32).tiny)
+def _floor(shared: Gradients) -> dict[str, float]:
+    """What counts as the variance of the noise of each tensor where there is none."""
+    sizes = {name: float(each.double().square().mean()) for name, each in shared.items()}
+    least, tiny = CLEAREST**2 * max(sizes.values()), torch.finfo(torch.float32).tiny
+    return {name: max(CLEAR**2 * size + least, tiny) for name, size in sizes.items()}

@@ -60,7 +60,7 @@ def result(trial: Trial, device: str, picture: torch.Tensor) -> Result:
     measured: dict[str, Any] = dict.fromkeys(MEASURED, 0.1)
     measured |= {"iterations": 300, "finite": True, "label_correct": True}
     measured |= dict.fromkeys(("sent_bytes", "label_true", "label_recovered", "classes"), 10)
-    measured |= {"threat": "nothing", "hardware": hardware_of(device), "seconds": 4.2}
+    measured |= {"modality": "images", "threat": "nothing", "hardware": hardware_of(device), "seconds": 4.2}
     row = make_row(trial, device, status="budget", reason="stopped at the limit of 300 steps", **measured)
     snapshots = {step: torch.rand_like(picture) for step in range(0, 301, 30)}
     distances = {step: {f"{layer}.weight": 0.1 for layer in range(8)} for step in snapshots}

@@ -21,6 +21,7 @@ from leakbench.bench.attacks.base import (
     one_by_one,
 )
 from leakbench.bench.attacks.dummy_texts import answered, known_tokens, show
+from leakbench.bench.attacks.rows import Rows
 from leakbench.bench.attacks.text_likelihood import TextLikelihood
 from leakbench.bench.attacks.token_layers import token_layers, vocabulary_of
 from leakbench.bench.modalities import TEXTS, Modality
@@ -36,8 +37,8 @@ class Likeliest(Attack):
 
     It starts with unknown words, and goes through the places in random order. At each it tries the pieces
     that the gradient of the word embedding speaks for, and keeps the one with which the whole gradient is
-    explained best. When no other piece explains more, it tries to exchange pairs of places, and then the
-    pieces for which the slope of what is missing speaks. It is told how many tokens the text has, what the
+    explained best. If what `rows` finds explains more than the first round, it goes on with that. When no other piece explains more, it tries to exchange pairs of places, then the pieces
+    for which the slope of what is missing speaks, and so on in turn. It is told how many tokens the text has, what the
     model was to answer, and the defense: which entries are left, and how much noise each tensor has.
     """
 
@@ -96,22 +97,33 @@ class _Search:
         self.present = self.likelihood.explained(self.text[None])[0]
         self.slopes: Tensor | None = None  # of the present text, once they were asked for
 
+    def _by_rows(self) -> Tensor:
+        """The text with what `rows` finds for the places that are looked for (1, L)."""
+        text = self.text.clone()
+        if not Rows().refusal(self.case):
+            found = Rows().invert(self.case).x[0].to(text.device)
+            places = self.free[self.free < len(found)]
+            text[places] = found[places]
+        return text[None]
+
     def to_the_end(self, observe: Observer) -> Found:
         """Every round, observed."""
-        history, status, kinds = (
-            [self.missing],
-            Status.BUDGET,
-            (self._supported, self._exchanged, self._downhill),
-        )
-        kind = 0
+        kinds = (self._supported, self._exchanged, self._downhill)
+        history, status = [self.missing], Status.BUDGET
+        kind = in_vain = 0
         show(self.case, self.text[None], 0, observe)
         for number in range(1, self.attack.rounds + 1):
             for place in self._in_random_order():
                 self._try(kinds[kind](place))
+            if number == 1:
+                self._try(self._by_rows())
             history.append(self.missing)
             show(self.case, self.text[None], number, observe)
-            kind = 0 if history[-1] < history[-2] else kind + 1
-            if kind == len(kinds):
+            if history[-1] < history[-2]:
+                in_vain = 0
+                continue
+            kind, in_vain = (kind + 1) % len(kinds), in_vain + 1
+            if in_vain == len(kinds):
                 status = Status.CONVERGED
                 break
         tokens = answered(self.case, self.text[None])

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 import leakbench
 from leakbench.bench.attacks import ATTACKS, Resources
+from leakbench.bench.attacks.likeliest import _Search
 from leakbench.bench.attacks.text_likelihood import TextLikelihood
 from leakbench.bench.attacks.token_layers import token_layers
 from leakbench.bench.attacks.word_rows import decoded, outside
@@ -54,6 +55,27 @@ def test_it_finds_a_text_that_noise_hides_from_the_rows(trial_of):
     defense = "gaussian(relative=0.5)"
     assert row_of(trial_of(attack="rows", defense=defense)).score < 0.5
     assert row_of(trial_of(defense=defense)).score == 1
+
+
+def test_a_search_that_finds_nothing_ends(trial_of):
+    """Under noise that hides all words, some other text is always a little likelier."""
+    row = row_of(trial_of(defense="gaussian(variance=0.01)"))
+    assert (row.status, row.bag_recall) == ("converged", 0)
+    assert row.iterations <= 8
+
+
+def test_nothing_is_tried_twice_for_the_same_text(trial_of, monkeypatch):
+    tried = []
+
+    def noted(search, place):
+        tried.append((place, *search.text.tolist()))
+        return supported(search, place)
+
+    supported = _Search._supported
+    monkeypatch.setattr(_Search, "_supported", noted)
+    row = row_of(trial_of(defense="gaussian(relative=0.5)"))
+    assert row.exact == 1
+    assert len(tried) == len(set(tried)) > 8
 
 
 # by hand and by loops

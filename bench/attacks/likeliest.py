@@ -29,6 +29,7 @@ from leakbench.core.foreign import ForeignError, foreign
 from leakbench.core.ranges import Count
 
 ENOUGH = 1e-12  # of the whole gradient: a smaller gain is rounding
+EVIDENCE = 3.0  # in a round: with less, what it has changed is not even 20 times as likely as before
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class Likeliest(Attack):
 
     It starts with unknown words, and goes through the places in random order. At each it tries the pieces
     that the gradient of the word embedding speaks for, and keeps the one with which the whole gradient is
-    explained best. If what `rows` finds explains more than the first round, it goes on with that. When no other piece explains more, it tries to exchange pairs of places, then the pieces
-    for which the slope of what is missing speaks, and so on in turn. It is told how many tokens the text has, what the
-    model was to answer, and the defense: which entries are left, and how much noise each tensor has.
+    explained best. If what `rows` finds explains more than the first round, it goes on with that. When no
+    other piece explains more, it tries to exchange pairs of places, then the pieces for which the slope of
+    what is missing speaks, and so on in turn. It is told how many tokens the text has, what the model was to
+    answer, and the defense: which entries are left, and how much noise each tensor has.
     """
 
     name: ClassVar[str] = "likeliest"
@@ -96,34 +98,28 @@ class _Search:
         self.generator = case.generator("order of places")
         self.present = self.likelihood.explained(self.text[None])[0]
         self.slopes: Tensor | None = None  # of the present text, once they were asked for
-
-    def _by_rows(self) -> Tensor:
-        """The text with what `rows` finds for the places that are looked for (1, L)."""
-        text = self.text.clone()
-        if not Rows().refusal(self.case):
-            found = Rows().invert(self.case).x[0].to(text.device)
-            places = self.free[self.free < len(found)]
-            text[places] = found[places]
-        return text[None]
+        self.in_vain: set[tuple[int, int]] = set()  # kinds of change and places, tried with the present text
 
     def to_the_end(self, observe: Observer) -> Found:
         """Every round, observed."""
         kinds = (self._supported, self._exchanged, self._downhill)
         history, status = [self.missing], Status.BUDGET
-        kind = in_vain = 0
+        kind = idle = 0
         show(self.case, self.text[None], 0, observe)
         for number in range(1, self.attack.rounds + 1):
             for place in self._in_random_order():
-                self._try(kinds[kind](place))
+                if (kind, place) not in self.in_vain:
+                    self.in_vain.add((kind, place))
+                    self._try(kinds[kind](place))
             if number == 1:
                 self._try(self._by_rows())
             history.append(self.missing)
             show(self.case, self.text[None], number, observe)
-            if history[-1] < history[-2]:
-                in_vain = 0
+            if self.likelihood.evidence(history[-2], history[-1]) >= EVIDENCE:
+                idle = 0
                 continue
-            kind, in_vain = (kind + 1) % len(kinds), in_vain + 1
-            if in_vain == len(kinds):
+            kind, idle = (kind + 1) % len(kinds), idle + 1
+            if idle == len(kinds):
                 status = Status.CONVERGED
                 break
         tokens = answered(self.case, self.text[None])
@@ -139,6 +135,15 @@ class _Search:
         """The places whose words are looked for."""
         order = torch.randperm(len(self.free), generator=self.generator)
         return [int(self.free[each]) for each in order]
+
+    def _by_rows(self) -> Tensor:
+        """The text with what `rows` finds for the places that are looked for (1, L)."""
+        text = self.text.clone()
+        if not Rows().refusal(self.case):
+            found = Rows().invert(self.case).x[0].to(text.device)
+            places = self.free[self.free < len(found)]
+            text[places] = found[places]
+        return text[None]
 
     def _supported(self, place: int) -> Tensor:
         """The text with words at a place that the gradient of the word embedding speaks for (B, L)."""
@@ -174,3 +179,4 @@ class _Search:
         best = int(explained.missing.argmin())
         if float(explained.missing[best]) < self.missing - ENOUGH:
             self.text, self.present, self.slopes = texts[best], explained[best], None
+            self.in_vain.clear()

@@ -71,6 +71,10 @@ class TextLikelihood:
         """Rows (..., H) without what a decoder with the same weights adds to all of them."""
         return rows if self.decoded is None else outside(rows, self.decoded)
 
+    def evidence(self, missing: float, less: float) -> float:
+        """By how much the logarithm of the likelihood is larger where a smaller share is missing."""
+        return (missing - less) * self.square / 2
+
     def explained(self, texts: Tensor) -> Explained:
         """What texts (B, L) explain; of a masked model, with the hidden places as it gets them."""
         parts = [self._together(some) for some in texts.split(self.at_once)]

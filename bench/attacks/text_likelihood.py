@@ -49,14 +49,15 @@ class TextLikelihood:
         names = [*self.parameters, layers.words_name]
         kept = kept_of(case.account, {name: case.shared[name] for name in names})
         floor = _floor(case.shared)
-        precision = {
+        self.precision = {
             name: 1 / (variance_of(case.account, {name: kept[name]}) + floor[name]) for name in names
         }
-        self.weights = {name: (precision[name] * kept[name]).to(device) for name in self.parameters}
-        self.shared = {name: each * case.shared[name].to(device) for name, each in self.weights.items()}
-        self.clearness = precision[
-            layers.words_name
-        ]  # of the rows of words, also where entries were left out
+        self.kept = {name: kept[name].to(device) for name in self.parameters if not kept[name].all()}
+        self.shared = {
+            name: (self.precision[name] * kept[name] * case.shared[name]).to(device)
+            for name in self.parameters
+        }
+        self.clearness = self.precision[layers.words_name]  # of its rows, also where entries were left out
         rows = case.shared[layers.words_name].to(device)
         self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
         self.rows = self._of_words(rows)  # (V, H)
@@ -103,13 +104,21 @@ class TextLikelihood:
         rows = self._of_words(by_place[0])
         same = (text[:, None] == text).to(rows.dtype)
         # of each row in float32, and then in float64: few words decide in the seventh digit
-        inner = [(own[name] * each).sum(-1).double().sum() for name, each in self.shared.items()]
-        square = [(own[name].square() * each).sum(-1).double().sum() for name, each in self.weights.items()]
+        inner = [torch.linalg.vecdot(own[name], each).double().sum() for name, each in self.shared.items()]
+        square = [self._square(name, each) for name, each in own.items()]
         inner.append(self.clearness * (self.rows[text] * rows).sum().double())
         square.append(self.clearness * (same * (rows @ rows.T)).sum().double())
         explained = torch.stack(inner).sum().clamp(min=0)
         scale = explained / (torch.stack(square).sum() + TINY)
         return 1 - explained * scale / self.square, scale.to(rows.dtype) * rows
+
+    def _square(self, name: str, own: Tensor) -> Tensor:
+        """The weighted square of a tensor of a gradient, a scalar."""
+        if name in self.kept:
+            own = own * self.kept[name]
+        # like vecdot, this stores no products of all entries, which takes as long as the gradient itself
+        lengths: Tensor = torch.linalg.vector_norm(own, dim=-1)
+        return self.precision[name] * lengths.double().square().sum()
 
     def _loss(self, parameters: Gradients, added: Tensor, texts: Tensor) -> Tensor:
         """That of the model in training, with something added to what words are looked up as."""

@@ -71,12 +71,12 @@ def attacker_for(sweep: "Sweep", options: "RunOptions") -> "Executor":
     """What runs the attacks of a sweep.
 
     Raises:
-        leakbench.UserError: the sweep has no images to attack; or see `make_executor`.
+        leakbench.UserError: the sweep has nothing to attack; or see `make_executor`.
     """
     from leakbench.core.errors import UserError
 
     if not sweep.datasets:
-        text = f"{sweep.file}: datasets: expected images to attack, found none"
+        text = f"{sweep.file}: datasets: expected images or texts to attack, found none"
         raise UserError(f"{text}; `leakbench utility {sweep.file}` trains what it describes")
     return executor_for(options, sweep.trial_timeout)
 

@@ -572,6 +572,6 @@ def test_a_sweep_without_images_is_referred_to_utility(write, tmp_path, capsys):
     write("mine.yaml", FILE)
     assert inside(tmp_path, "sweep", "mine.yaml", "--out", "out") == commands.USER_ERROR
     assert (
-        "mine.yaml: datasets: expected images to attack, found none; `leakbench utility"
+        "mine.yaml: datasets: expected images or texts to attack, found none; `leakbench utility"
         in capsys.readouterr().err
     )

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from leakbench.bench.attacks.base import Case
+from leakbench.bench.attacks.dummy_texts import known_tokens
+from leakbench.bench.attacks.linear_factors import inner_product, linear_factors, rows_of, square
 from leakbench.bench.attacks.token_layers import TokenLayers, training_loss
 from leakbench.bench.attacks.word_rows import decoded, is_tied, outside
 from leakbench.bench.gradients import trained_parameters
@@ -44,28 +46,34 @@ class TextLikelihood:
         assert case.labels is not None
         self.layers, self.labels = layers, case.labels.to(device)
         pieces = case.spec.shape[1]  # what has a row for each of them is too large to compute for each text
+        example = known_tokens(case).to(device)
         parameters = [(name, each.detach()) for name, each in trained_parameters(layers.model)]
-        self.parameters = {name: each for name, each in parameters if each.shape[:1] != (pieces,)}
-        names = [*self.parameters, layers.words_name]
+        own = {name: each for name, each in parameters if each.shape[:1] != (pieces,)}
+        names = [*own, layers.words_name]
         kept = kept_of(case.account, {name: case.shared[name] for name in names})
         floor = _floor(case.shared)
         self.precision = {
             name: 1 / (variance_of(case.account, {name: kept[name]}) + floor[name]) for name in names
         }
-        self.kept = {name: kept[name].to(device) for name in self.parameters if not kept[name].all()}
+        self.kept = {name: kept[name].to(device) for name in own if not kept[name].all()}
+        self.factors = linear_factors(
+            layers.model,
+            own.keys() - self.kept.keys(),
+            lambda: training_loss(layers.model, example, self.labels),
+        )
+        self.whole = {name: each for name, each in own.items() if name not in self.factors.layers}
         self.shared = {
-            name: (self.precision[name] * kept[name] * case.shared[name]).to(device)
-            for name in self.parameters
+            name: (self.precision[name] * kept[name] * case.shared[name]).to(device) for name in own
         }
         self.clearness = self.precision[layers.words_name]  # of its rows, also where entries were left out
         rows = case.shared[layers.words_name].to(device)
         self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
         self.rows = self._of_words(rows)  # (V, H)
-        square = sum(
+        squared = sum(
             float((each * case.shared[name].to(device)).double().sum()) for name, each in self.shared.items()
         )
-        self.square = square + self.clearness * float(self.rows.double().square().sum()) + TINY
-        entries = sum(each.numel() for each in self.parameters.values())
+        self.square = squared + self.clearness * float(self.rows.double().square().sum()) + TINY
+        entries = sum(each.numel() for each in self.whole.values())
         self.at_once = max(1, min(AT_ONCE, ENTRIES // max(entries, 1)))
 
     def _of_words(self, rows: Tensor) -> Tensor:
@@ -100,16 +108,21 @@ class TextLikelihood:
 
     def _of_one(self, text: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
         """What is missing and the rows, if a text (L,) is looked up as usual, plus something (L, H)."""
-        own, by_place = grad(self._loss, argnums=(0, 1))(self.parameters, added[None], text[None])
+        (own, by_place, slopes), given = grad(self._loss, argnums=(0, 1, 2), has_aux=True)(
+            self.whole, added[None], self.factors.nothing, text[None]
+        )
         rows = self._of_words(by_place[0])
-        same = (text[:, None] == text).to(rows.dtype)
-        # of each row in float32, and then in float64: few words decide in the seventh digit
-        inner = [torch.linalg.vecdot(own[name], each).double().sum() for name, each in self.shared.items()]
-        square = [self._square(name, each) for name, each in own.items()]
-        inner.append(self.clearness * (self.rows[text] * rows).sum().double())
-        square.append(self.clearness * (same * (rows @ rows.T)).sum().double())
+        factors = {name: (rows_of(slopes[name]), rows_of(each)) for name, each in given.items()}
+        exact = rows.double()  # few words decide in the seventh digit
+        same = (text[:, None] == text).to(exact.dtype)
+        inner = [torch.linalg.vecdot(each, self.shared[name]).double().sum() for name, each in own.items()]
+        squares = [self._square(name, each) for name, each in own.items()]
+        inner += [inner_product(*pair, self.shared[name]) for name, pair in factors.items()]
+        squares += [self.precision[name] * square(*pair) for name, pair in factors.items()]
+        inner.append(self.clearness * (self.rows[text] * exact).sum())
+        squares.append(self.clearness * (same * (exact @ exact.T)).sum())
         explained = torch.stack(inner).sum().clamp(min=0)
-        scale = explained / (torch.stack(square).sum() + TINY)
+        scale = explained / (torch.stack(squares).sum() + TINY)
         return 1 - explained * scale / self.square, scale.to(rows.dtype) * rows
 
     def _square(self, name: str, own: Tensor) -> Tensor:
@@ -120,16 +133,23 @@ class TextLikelihood:
         lengths: Tensor = torch.linalg.vector_norm(own, dim=-1)
         return self.precision[name] * lengths.double().square().sum()
 
-    def _loss(self, parameters: Gradients, added: Tensor, texts: Tensor) -> Tensor:
-        """That of the model in training, with something added to what words are looked up as."""
+    def _loss(
+        self, parameters: Gradients, added: Tensor, after: Gradients, texts: Tensor
+    ) -> tuple[Tensor, Gradients]:
+        """That of the model in training, and what its linear layers are given.
+
+        Something is added to what words are looked up as, and to what the linear layers give.
+        """
         model = self.layers.model
         hook = self.layers.words.register_forward_hook(lambda _, __, looked_up: looked_up + added)
         try:
-            return training_loss(
-                model, texts, self.labels, lambda *given: functional_call(model, parameters, given)
-            )
+            with self.factors.noted(after) as given:
+                loss = training_loss(
+                    model, texts, self.labels, lambda *tokens: functional_call(model, parameters, tokens)
+                )
         finally:
             hook.remove()
+        return loss, given
 
     def gains(self, text: Tensor, place: int, rows: Tensor) -> Tensor:
         """How much more of the word embedding each piece (V,) at a place would explain, up to a constant.

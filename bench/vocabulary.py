@@ -44,6 +44,11 @@ class Vocabulary:
         return self.ids["[MASK]"]
 
     @property
+    def begin(self) -> int:
+        """The id at the beginning of a text."""
+        return self.ids["[CLS]"]
+
+    @property
     def end(self) -> int:
         """The id at the end of a text."""
         return self.ids["[SEP]"]

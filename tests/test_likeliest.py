@@ -44,7 +44,7 @@ def row_of(trial):
 
 
 @pytest.mark.parametrize("model", [SMALL, GUESSING])
-@pytest.mark.parametrize("defense", ["none", "float16", "gaussian(relative=0.5)", "clip(norm=0.01)"])
+@pytest.mark.parametrize("defense", ["none", "float16", "gaussian(relative=0.2)", "clip(norm=0.01)"])
 def test_the_text_is_found(trial_of, model, defense):
     row = row_of(trial_of(model=model, defense=defense))
     assert (row.status, row.exact, row.rouge_l) == ("converged", 1, 1)
@@ -158,6 +158,52 @@ def test_gains_are_what_the_word_embedding_explains(trial_of):
         assert found == pytest.approx(distance - by_hand[0], rel=1e-3, abs=1e-3 * float(rows.square().sum()))
 
 
+def test_what_is_unexplained_is_left_of_each_row(trial_of):
+    case, victim, _ = prepare(trial_of(defense="gaussian(relative=0.1)"), 0, None)
+    likelihood = TextLikelihood(case, token_layers(case.model, case.spec), "cpu")
+    text = victim.inputs[0]
+    rows = likelihood.explained(text[None])[0].rows
+    left = likelihood.rows.clone()
+    for piece, row in zip(text, rows, strict=True):
+        left[piece] -= row
+    found = likelihood.unexplained(text, rows)
+    assert torch.allclose(found, left.square().sum(-1), rtol=1e-4, atol=1e-9)
+    assert found[text].max() < likelihood.rows[text].square().sum(-1).min()
+
+
+def test_where_the_text_is_wrong_the_row_of_the_place_tells_the_word(trial_of):
+    """A trained model's rows depend on all words, but what is shared of a place does not lie."""
+    case, victim, _ = prepare(trial_of(), 0, None)
+    likelihood = TextLikelihood(case, token_layers(case.model, case.spec), "cpu")
+    text = victim.inputs[0]
+    wrong = torch.randn(likelihood.rows.shape[1], generator=torch.Generator().manual_seed(0))
+    rows = wrong.expand(len(text), -1) * likelihood.rows[text[1]].norm() / wrong.norm()
+    unknown = torch.full_like(text, 100)
+    assert likelihood.gains(unknown, 1, rows).argmax() == text[1]
+    likelihood.places = None
+    assert likelihood.gains(unknown, 1, rows).argmax() != text[1]
+
+
+def test_some_words_are_moved_together(trial_of):
+    case, _, _ = prepare(trial_of(), 0, None)
+    search = _Search(ATTACKS.parse("likeliest(candidates=1000)"), case, "cpu")
+    search.text[1:-1] = torch.arange(1001, 1007)
+    moved = [(row[1:-1] - 1000).tolist() for row in search._moved(2)]
+    assert [1, 3, 2, 4, 5, 6] in moved
+    assert [2, 3, 1, 4, 5, 6] in moved
+    assert [1, 4, 5, 2, 3, 6] in moved
+    assert [1, 2, 3, 4, 5, 6] not in moved
+    assert {tuple(sorted(each)) for each in moved} == {(1, 2, 3, 4, 5, 6)}
+    search.attack = dataclasses.replace(search.attack, candidates=3)
+    assert len(search._moved(2)) == 3
+
+
+def test_a_text_of_one_word_is_found(trial_of, write):
+    path = write("one.txt", "army\nfleet\n")
+    row = row_of(trial_of(dataset=f"text(path={path})"))
+    assert (row.status, row.exact) == ("converged", 1)
+
+
 def test_of_a_gradient_of_zero_nothing_is_explained(trial_of):
     case, _, _ = prepare(trial_of(), 0, None)
     nothing = {name: torch.zeros_like(each) for name, each in case.shared.items()}
@@ -169,7 +215,7 @@ def test_its_progress_is_kept_in_words(trial_of):
     conditions = Conditions(Resources(), snapshot_every=1)
     (result,) = run_trials([trial_of(attack="likeliest(rounds=3)")], conditions)
     assert list(result.trace.texts.snapshots) == [0, 1, 2, 3]
-    assert set(result.trace.texts.snapshots[0][0].split()) == {"[UNK]"}
+    assert result.trace.texts.snapshots[0][0].split() == ["[CLS]", *["[UNK]"] * 6, "[SEP]"]
     assert result.row.status == "budget"
     assert result.row.iterations == 3
     history = result.trace.objective

@@ -69,12 +69,19 @@ class TextLikelihood:
         rows = case.shared[layers.words_name].to(device)
         self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
         self.rows = self._of_words(rows)  # (V, H)
+        self.squares = self.rows.square().sum(-1)
+        self.places = self._places(case, device)
         squared = sum(
             float((each * case.shared[name].to(device)).double().sum()) for name, each in self.shared.items()
         )
         self.square = squared + self.clearness * float(self.rows.double().square().sum()) + TINY
         entries = sum(each.numel() for each in self.whole.values())
         self.at_once = max(1, min(AT_ONCE, ENTRIES // max(entries, 1)))
+
+    def _places(self, case: Case, device: str) -> Tensor | None:
+        """What was shared of the rows of places, without what a decoder adds; None if there are none."""
+        name = self.layers.positions_name
+        return None if name is None else self._of_words(case.shared[name].to(device))
 
     def _of_words(self, rows: Tensor) -> Tensor:
         """Rows (..., H) without what a decoder with the same weights adds to all of them."""
@@ -157,12 +164,30 @@ class TextLikelihood:
         Args:
             text: the present one (L,).
             place: where another piece would stand.
-            rows: what each place adds to the row of its word (L, H).
+            rows: what each place adds to the row of its word (L, H), as far as the text is right.
         """
-        gains = self.rows @ rows[place]
-        others = rows @ rows[place]
+        own = self._likely(place, rows[place])
+        others = rows @ own
         others[place] = 0
-        return gains.index_add(0, text, -others)
+        return (self.rows @ own).index_add(0, text, -others)
+
+    def _likely(self, place: int, row: Tensor) -> Tensor:
+        """What a place most likely adds to the row of its word (H,).
+
+        The row of the place itself is that, plus noise. What the text says of it (H,) is off by as much as
+        that row differs from it by more than the noise.
+        """
+        if self.places is None:
+            return row
+        apart, noise = self.places[place] - row, 1 / self.precision[str(self.layers.positions_name)]
+        off = (apart.square().mean() - noise).clamp(min=0)
+        return row + off / (off + noise) * apart
+
+    def unexplained(self, text: Tensor, rows: Tensor) -> Tensor:
+        """The squared length of what a text leaves of the row of each piece (V,); arguments as of `gains`."""
+        same = (text[:, None] == text).to(rows.dtype)
+        left = self.rows[text] - same @ rows
+        return self.squares.index_copy(0, text, left.square().sum(-1))
 
 
 def _floor(shared: Gradients) -> dict[str, float]:

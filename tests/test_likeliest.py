@@ -171,17 +171,17 @@ def test_what_is_unexplained_is_left_of_each_row(trial_of):
     assert found[text].max() < likelihood.rows[text].square().sum(-1).min()
 
 
-def test_where_the_text_is_wrong_the_row_of_the_place_tells_the_word(trial_of):
-    """A trained model's rows depend on all words, but what is shared of a place does not lie."""
-    case, victim, _ = prepare(trial_of(), 0, None)
+@pytest.mark.parametrize(("square", "weight"), [(0.5, 0), (1, 0), (2, 0.5), (4, 0.75)])
+def test_what_a_place_adds_lies_between_the_model_and_what_was_shared(trial_of, square, weight):
+    """Of a trained model, whose rows depend on all words: what is shared of a place depends on none."""
+    case, victim, _ = prepare(trial_of(defense="gaussian(relative=0.1)"), 0, None)
     likelihood = TextLikelihood(case, token_layers(case.model, case.spec), "cpu")
-    text = victim.inputs[0]
-    wrong = torch.randn(likelihood.rows.shape[1], generator=torch.Generator().manual_seed(0))
-    rows = wrong.expand(len(text), -1) * likelihood.rows[text[1]].norm() / wrong.norm()
-    unknown = torch.full_like(text, 100)
-    assert likelihood.gains(unknown, 1, rows).argmax() == text[1]
-    likelihood.places = None
-    assert likelihood.gains(unknown, 1, rows).argmax() != text[1]
+    rows = likelihood.explained(victim.inputs)[0].rows
+    noise = 1 / likelihood.precision[likelihood.layers.positions_name]
+    signs = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0)).sign()
+    likelihood.places[2] = rows[2] + (square * noise) ** 0.5 * signs
+    wanted = rows[2] + weight * (likelihood.places[2] - rows[2])
+    assert torch.allclose(likelihood._likely(2, rows[2]), wanted, rtol=1e-3, atol=1e-3 * noise**0.5)
 
 
 def test_some_words_are_moved_together(trial_of):

@@ -204,6 +204,19 @@ def test_a_text_of_one_word_is_found(trial_of, write):
     assert (row.status, row.exact) == ("converged", 1)
 
 
+def test_a_model_may_have_as_many_places_as_pieces(trial_of, write):
+    path = write(
+        "many.py",
+        "import torch\n\n\nclass Many(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.words, self.places = (torch.nn.Embedding(30522, 8) for _ in range(2))\n"
+        "        self.last = torch.nn.Linear(8, 2)\n\n"
+        "    def forward(self, tokens):\n        places = torch.arange(tokens.shape[1])\n"
+        "        return self.last((self.words(tokens) + self.places(places)).tanh().mean(1))\n",
+    )
+    assert row_of(trial_of(model=f"{path}:Many")).status == "converged"
+
+
 def test_of_a_gradient_of_zero_nothing_is_explained(trial_of):
     case, _, _ = prepare(trial_of(), 0, None)
     nothing = {name: torch.zeros_like(each) for name, each in case.shared.items()}

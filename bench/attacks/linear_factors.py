@@ -69,7 +69,7 @@ def linear_factors(model: nn.Module, names: Collection[str], loss: Callable[[], 
     ]
     return LinearFactors(
         {name: layers[name] for name in right},
-        {name: torch.zeros_like(passed[name][1], requires_grad=False) for name in right},
+        {name: torch.zeros_like(passed[name][1]) for name in right},
     )
 
 

@@ -49,7 +49,8 @@ class TextLikelihood:
         example = known_tokens(case).to(device)
         parameters = [(name, each.detach()) for name, each in trained_parameters(layers.model)]
         own = {name: each for name, each in parameters if each.shape[:1] != (pieces,)}
-        names = [*own, layers.words_name]
+        places = layers.positions_name  # its weight may have a row for each piece, too
+        names = {*own, layers.words_name, *([places] if places else [])}
         kept = kept_of(case.account, {name: case.shared[name] for name in names})
         floor = _floor(case.shared)
         self.precision = {
@@ -70,18 +71,14 @@ class TextLikelihood:
         self.decoded = decoded(rows.double()).float() if is_tied(layers) else None
         self.rows = self._of_words(rows)  # (V, H)
         self.squares = self.rows.square().sum(-1)
-        self.places = self._places(case, device)
+        self.places = self._of_words(case.shared[places].to(device)) if places else None
+        self.noise = 1 / self.precision[places] if places else 0.0  # in an entry of these
         squared = sum(
             float((each * case.shared[name].to(device)).double().sum()) for name, each in self.shared.items()
         )
         self.square = squared + self.clearness * float(self.rows.double().square().sum()) + TINY
         entries = sum(each.numel() for each in self.whole.values())
         self.at_once = max(1, min(AT_ONCE, ENTRIES // max(entries, 1)))
-
-    def _places(self, case: Case, device: str) -> Tensor | None:
-        """What was shared of the rows of places, without what a decoder adds; None if there are none."""
-        name = self.layers.positions_name
-        return None if name is None else self._of_words(case.shared[name].to(device))
 
     def _of_words(self, rows: Tensor) -> Tensor:
         """Rows (..., H) without what a decoder with the same weights adds to all of them."""
@@ -179,9 +176,9 @@ class TextLikelihood:
         """
         if self.places is None:
             return row
-        apart, noise = self.places[place] - row, 1 / self.precision[str(self.layers.positions_name)]
-        off = (apart.square().mean() - noise).clamp(min=0)
-        return row + off / (off + noise) * apart
+        apart = self.places[place] - row
+        off = (apart.square().mean() - self.noise).clamp(min=0)
+        return row + off / (off + self.noise) * apart
 
     def unexplained(self, text: Tensor, rows: Tensor) -> Tensor:
         """The squared length of what a text leaves of the row of each piece (V,); arguments as of `gains`."""
